@@ -1,0 +1,59 @@
+"""Contractions as SIMD kernels: matrix products, convolutions and both gradients of a convolution.
+
+    code = emit_contraction(module, "dot", spec, host_target(), size, epilogue)
+    for launch in code.launches: ...        # in this order; each finishes before the next starts
+
+All of them are one affine contraction (`Contraction`).  Results are computed in register tiles (contract_tile), B is
+packed and A staged where that pays (contract_pack), and what pays is decided beforehand (contract_plan).  After the
+last product each vector of results goes to the caller's epilogue, which adds a bias, applies an activation and stores.
+A long k with few results is split: partial sums go to the workspace and a last launch adds them in a fixed order.
+
+Every launch is `void f(ptr args, ptr dims, i64 begin, i64 end, ptr scratch)` with args[0] = A, args[1] = B,
+args[2] = workspace; later args belong to the epilogue.  Units are independent and the same bits come out whichever
+thread does which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract_finish import Epilogue, EpiloguePoint
+from graphflow.compiler.llvm.contract_plan import Axis, Contraction
+from graphflow.compiler.llvm.contract_units import Emitter, Launch
+
+if TYPE_CHECKING:
+    from llvmlite import ir
+
+    from graphflow.compiler.llvm.contract_ir import SizeEmitter
+    from graphflow.compiler.llvm.target import Target
+    from graphflow.core.dim import Size
+
+__all__ = ["Axis", "Contraction", "ContractionCode", "Epilogue", "EpiloguePoint", "Launch", "emit_contraction"]
+
+
+@dataclass(frozen=True)
+class ContractionCode:
+    """What the runtime needs: launches in order, bytes of the workspace all share, bytes of each worker's scratch."""
+
+    launches: tuple[Launch, ...]
+    workspace_bytes: Size
+    scratch_bytes: int
+
+
+def emit_contraction(
+    module: ir.Module, name: str, spec: Contraction, target: Target, size: SizeEmitter, epilogue: Epilogue
+) -> ContractionCode:
+    """Write the launches of a contraction into `module`; their names start with `name`.
+
+    `size(builder, size, dims)` gives a size's value and adds no blocks; numbers are handled here.  The epilogue may add
+    blocks; it is written at most twice.  KeyError for a dtype without products.
+    """
+    plan = make_plan(spec, target)
+    emitter = Emitter(module, name, plan, target, size, epilogue)
+    launches = [emitter.pack()] if plan.packed else []
+    launches.append(emitter.compute())
+    if plan.splits > 1:
+        launches.append(emitter.reduce())
+    return ContractionCode(tuple(launches), emitter.workspace_bytes, emitter.scratch_bytes)

@@ -1,0 +1,299 @@
+"""Copies of A and B that a tile reads faster: packed B (its own launch) and staged A (part of a unit).
+
+Packed B is [batch][column panel][k][width]: what a tile reads lies in a row.  Lanes beyond n hold anything.
+Staged A is one row panel, [rows][k] with padded rows or [k][rows].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import (
+    ELEMENTS,
+    I64,
+    PTR,
+    Code,
+    SizeEmitter,
+    add,
+    at,
+    const,
+    dot,
+    first_lanes,
+    load,
+    loop,
+    masked_load,
+    minimum,
+    mul,
+    new_function,
+    sub,
+    unravel,
+)
+from graphflow.core.dim import Size, ceildiv, product
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.contract_plan import Axis, Plan
+
+
+# Side of the square blocks that are transposed in registers; 16 was measured no faster and compiles slowly.
+TRANSPOSE_MOST = 8
+
+COLUMN_ARGUMENTS = (("source", PTR), ("target", PTR), ("lane", I64), ("begin", I64), ("end", I64), ("dims", PTR))
+
+
+@contextmanager
+def nest(code: Code, axes: Sequence[Axis], first: tuple[ir.Value, ir.Value] | None = None) -> Iterator[list[ir.Value]]:
+    """Loops over all axes, the last one innermost; `first` limits the range of the outermost."""
+    with ExitStack() as stack:
+        indices = []
+        for i, axis in enumerate(axes):
+            start, stop = first if first and i == 0 else (const(0), code.size(axis.extent))
+            indices.append(stack.enter_context(loop(code.b, start, stop)))
+        yield indices
+
+
+def flat_strides(axes: Sequence[Axis]) -> list[Size]:
+    """Row-major strides of the axes' extents."""
+    return [product(tuple(axis.extent for axis in axes[i + 1 :])) for i in range(len(axes))]
+
+
+def sizes(code: Code, values: Sequence[Size]) -> list[ir.Value]:
+    """The value of each size."""
+    return [code.size(value) for value in values]
+
+
+def chunk(code: Code, extent: Size, parts: int, part: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """[begin, end) of one of `parts` equal parts of an extent; the last ones may be short or empty."""
+    length, total = code.size(ceildiv(extent, parts)), code.size(extent)
+    begin = minimum(code.b, mul(code.b, part, length), total)
+    return begin, minimum(code.b, add(code.b, begin, length), total)
+
+
+def emit_columns(module: ir.Module, name: str, plan: Plan, size: SizeEmitter) -> ir.Function:
+    """The function `columns` that packs some columns of B one by one or by square blocks.
+
+    void columns(ptr source, ptr target, i64 lane, i64 begin, i64 end, ptr dims)
+
+    A function of its own because LLVM's time grows fast with the depth of loop nests.
+    """
+    with new_function(module, name, COLUMN_ARGUMENTS, size) as code:
+        code.function.linkage = "internal"
+        code.function.attributes.add("noinline")
+        source, target, lane, begin, end, _ = code.function.args
+        Packer(code, plan, source, target, lane, (begin, end), block_columns(plan)).emit()
+    return code.function
+
+
+def block_columns(plan: Plan) -> int:
+    """How many columns one call of `columns` packs."""
+    return plan.lanes if plan.spec.n.b == 1 else min(plan.lanes, TRANSPOSE_MOST)
+
+
+def copies_panels(plan: Plan, wide_masks: bool) -> bool:
+    """Whether packing B is copying vectors, masked ones at most."""
+    n = plan.spec.n
+    return n.b == 1 and (wide_masks or (isinstance(n.extent, int) and n.extent % plan.width == 0))
+
+
+def emit_pack(
+    code: Code, plan: Plan, unit: ir.Value, source: ir.Value, target: ir.Value, columns: ir.Function | None
+) -> None:
+    """One unit of packing: one column panel, for one batch index and a part of the outermost k axis."""
+    b, element = code.b, ELEMENTS[plan.spec.dtype]
+    moving = [axis for axis in plan.batch if axis.b != 0]
+    extents = [code.size(plan.packed_batch), code.size(plan.column_panels), const(plan.pack_splits)]
+    batch, panel, part = unravel(b, unit, extents)
+    indices = unravel(b, batch, sizes(code, [axis.extent for axis in moving]))
+    offset = add(b, dot(b, indices, sizes(code, [axis.b for axis in moving])), code.size(plan.spec.b_offset))
+    source = at(b, source, offset, element)
+    place = add(b, mul(b, batch, code.size(plan.column_panels)), panel)
+    target = at(b, target, mul(b, place, code.size(plan.depth * plan.width)), element)
+    span = chunk(code, plan.k[0].extent, plan.pack_splits, part)
+    lane = mul(b, panel, const(plan.width))
+    if columns is None:
+        return Packer(code, plan, source, target, lane, span, plan.lanes).copy_panel()
+    with loop(b, const(0), const(plan.width), block_columns(plan)) as start:
+        b.call(columns, [source, at(b, target, start, element), add(b, lane, start), *span, code.dims])
+    return None
+
+
+class Packer:
+    """Packs `lanes` columns, the first one `lane`, for all k of a span."""
+
+    def __init__(
+        self,
+        code: Code,
+        plan: Plan,
+        source: ir.Value,
+        target: ir.Value,
+        lane: ir.Value,
+        span: tuple[ir.Value, ir.Value],
+        lanes: int,
+    ):
+        self.code, self.plan, self.source, self.target = code, plan, source, target
+        self.lane, self.span, self.lanes = lane, span, lanes
+        self.element = ELEMENTS[plan.spec.dtype]
+        self.vector = ir.VectorType(self.element, lanes)
+
+    def copy_panel(self) -> None:
+        """Columns lie side by side: all vectors of the panel for each k, masked unless all lanes exist."""
+        b, plan, n = self.code.b, self.plan, self.plan.spec.n.extent
+        whole = isinstance(n, int) and n % plan.width == 0
+        left = sub(b, self.code.size(plan.spec.n.extent), self.lane)
+        starts = [const(v * plan.lanes) for v in range(plan.vectors)]
+        masks = [None if whole else first_lanes(b, sub(b, left, start), plan.lanes) for start in starts]
+        source, target = at(b, self.source, self.lane, self.element), self.target
+        with nest(self.code, plan.k, self.span) as indices:
+            address = at(b, source, self.k_offset(indices), self.element)
+            for start, mask in zip(starts, masks, strict=True):
+                self.target = at(b, target, start, self.element)
+                self.copy_one(at(b, address, start, self.element), mask, self.flat(indices))
+
+    def copy_one(self, address: ir.Value, mask: ir.Value | None, flat: ir.Value) -> None:
+        """One vector."""
+        b, plan = self.code.b, self.plan
+        if mask is None:
+            value = load(b, address, self.vector, plan.bytes)
+        else:
+            value = masked_load(b, address, self.vector, mask, plan.bytes)
+        self.put(value, flat)
+
+    def emit(self) -> None:
+        """All k, element by element unless all columns exist and lie well."""
+        plan, b = self.plan, self.code.b
+        n = plan.spec.n
+        quick = self.copy if n.b == 1 else self.transpose if plan.k[-1].b == 1 else self.gather
+        if quick == self.gather or (isinstance(n.extent, int) and n.extent % plan.width == 0):
+            return quick()
+        left = sub(b, self.code.size(n.extent), self.lane)
+        with b.if_else(b.icmp_signed(">=", left, const(self.lanes))) as (whole, partial):
+            with whole:
+                quick()
+            with partial:
+                self.gather()
+        return None
+
+    def copy(self) -> None:
+        """Columns lie side by side: a vector for each k."""
+        b, plan = self.code.b, self.plan
+        source = at(b, self.source, self.lane, self.element)
+        with nest(self.code, plan.k, self.span) as indices:
+            self.copy_one(at(b, source, self.k_offset(indices), self.element), None, self.flat(indices))
+
+    def gather(self) -> None:
+        """Any strides: element by element."""
+        with nest(self.code, self.plan.k, self.span) as indices:
+            self.gather_one(indices)
+
+    def transpose(self) -> None:
+        """k lies side by side: square blocks turned in registers, what is left element by element."""
+        code, b, plan = self.code, self.code.b, self.plan
+        stride = code.size(plan.spec.n.b)
+        source = at(b, self.source, mul(b, self.lane, stride), self.element)
+        *outer, inner = plan.k
+        span = None if outer else self.span
+        with nest(code, outer, self.span) as indices:
+            begin, end = span or (const(0), code.size(inner.extent))
+            blocks = b.sub(end, b.urem(sub(b, end, begin), const(self.lanes)))
+            with loop(b, begin, blocks, self.lanes) as k:
+                first = at(b, source, self.k_offset([*indices, k]), self.element)
+                places = [at(b, first, mul(b, const(i), stride), self.element) for i in range(self.lanes)]
+                rows = [load(b, place, self.vector, plan.bytes) for place in places]
+                target = mul(b, self.flat([*indices, k]), const(plan.width))
+                target = at(b, self.target, target, self.element)
+                for i, column in enumerate(transposed(b, rows)):
+                    b.store(column, at(b, target, const(i * plan.width), self.element), align=plan.bytes)
+            with loop(b, blocks, end) as k:
+                self.gather_one([*indices, k])
+
+    def gather_one(self, indices: list[ir.Value]) -> None:
+        """One k, lane by lane."""
+        b, plan = self.code.b, self.plan
+        source = at(b, self.source, self.k_offset(indices), self.element)
+        target = at(b, self.target, mul(b, self.flat(indices), const(plan.width)), self.element)
+        with loop(b, const(0), const(self.lanes)) as i:
+            value = load(b, at(b, source, self.column_offset(i), self.element), self.element, plan.bytes)
+            b.store(value, at(b, target, i, self.element), align=plan.bytes)
+
+    def column_offset(self, i: ir.Value) -> ir.Value:
+        """Where the column of lane i starts in B; a lane beyond n reads the last column again."""
+        b, n = self.code.b, self.plan.spec.n
+        column = minimum(b, add(b, self.lane, i), self.code.size(n.extent - 1))
+        return mul(b, column, self.code.size(n.b))
+
+    def k_offset(self, indices: list[ir.Value]) -> ir.Value:
+        return dot(self.code.b, indices, sizes(self.code, [axis.b for axis in self.plan.k]))
+
+    def flat(self, indices: list[ir.Value]) -> ir.Value:
+        return dot(self.code.b, indices, sizes(self.code, flat_strides(self.plan.k)))
+
+    def put(self, value: ir.Value, flat: ir.Value) -> None:
+        b, plan = self.code.b, self.plan
+        b.store(value, at(b, self.target, mul(b, flat, const(plan.width)), self.element), align=plan.bytes)
+
+
+def transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """The columns of a square of vectors: log2(n) rounds that swap ever smaller blocks across the diagonal."""
+    n = len(rows)
+    mask_type = ir.VectorType(ir.IntType(32), n)
+    distance = n // 2
+    while distance:
+        low = [c if not c & distance else n + c - distance for c in range(n)]
+        high = [c + distance if not c & distance else n + c for c in range(n)]
+        rows = list(rows)
+        for i in range(n):
+            if not i & distance:
+                x, y = rows[i], rows[i + distance]
+                rows[i] = b.shuffle_vector(x, y, ir.Constant(mask_type, low))
+                rows[i + distance] = b.shuffle_vector(x, y, ir.Constant(mask_type, high))
+        distance //= 2
+    return rows
+
+
+def emit_stage_rows(
+    code: Code,
+    plan: Plan,
+    stage: ir.Value,
+    row_source: Callable[[ir.Value], ir.Value],
+    span: tuple[ir.Value, ir.Value],
+) -> None:
+    """Copy `plan.rows` rows, which start where `row_source` says, to the stage; of a single k axis only `span`."""
+    b, element = code.b, ELEMENTS[plan.spec.dtype]
+    *outer, inner = plan.k
+    begin, end = (const(0), code.size(inner.extent)) if outer else span
+    with loop(b, const(0), const(plan.rows)) as row:
+        source = row_source(row)
+        target = at(b, stage, mul(b, row, const(plan.stage_stride)), element)
+        with nest(code, outer) as indices:
+            offset = dot(b, indices, sizes(code, [axis.a for axis in outer]))
+            place = dot(b, indices, sizes(code, flat_strides(plan.k)[:-1]))
+            copy_run(code, plan, at(b, source, offset, element), at(b, target, place, element), (begin, end))
+
+
+def copy_run(code: Code, plan: Plan, source: ir.Value, target: ir.Value, span: tuple[ir.Value, ir.Value]) -> None:
+    """Copy a part of the innermost k axis of A to consecutive elements, by vectors where it is contiguous."""
+    b, element, stride = code.b, ELEMENTS[plan.spec.dtype], plan.k[-1].a
+    begin, end = span
+    done = begin
+    if stride == 1:
+        done = sub(b, end, b.urem(sub(b, end, begin), const(plan.lanes)))
+        with loop(b, begin, done, plan.lanes) as i:
+            value = load(b, at(b, source, i, element), ir.VectorType(element, plan.lanes), plan.bytes)
+            b.store(value, at(b, target, i, element), align=plan.bytes)
+    with loop(b, done, end) as i:
+        value = load(b, at(b, source, mul(b, i, code.size(stride)), element), element, plan.bytes)
+        b.store(value, at(b, target, i, element), align=plan.bytes)
+
+
+def emit_stage_columns(code: Code, plan: Plan, stage: ir.Value, source: ir.Value) -> None:
+    """Copy `plan.rows` rows that lie side by side, k by k."""
+    b, element = code.b, ELEMENTS[plan.spec.dtype]
+    vector = ir.VectorType(element, plan.rows)
+    with nest(code, plan.k) as indices:
+        offset = dot(b, indices, sizes(code, [axis.a for axis in plan.k]))
+        place = mul(b, dot(b, indices, sizes(code, flat_strides(plan.k))), const(plan.rows))
+        value = load(b, at(b, source, offset, element), vector, plan.bytes)
+        b.store(value, at(b, stage, place, element), align=plan.bytes)

@@ -1,0 +1,181 @@
+"""A contraction and how it is cut into tiles, panels and units: values only.
+
+A *tile* is `rows` x `vectors * lanes` results held in registers.  A row panel is what a tile covers of m, a column
+panel what it covers of n.  A *unit* of work is `row_block` row panels times `column_block` column panels, for one
+batch index and one part of a split k.  `contract_choose.make_plan` decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphflow.core.dim import Size, ceildiv, estimate, product
+
+# Rows of the small tile that finishes a symbolic number of rows.
+SMALL_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One index: how many values it takes and how far a step of it moves in A and in B, in elements."""
+
+    extent: Size
+    a: Size
+    b: Size
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """C[batch..., m..., n] = sum over k... of A[batch..., m..., k...] * B[batch..., k..., n].
+
+    The element of A is at `a_offset` plus the sum of index * axis.a, that of B likewise; strides may be 0 or negative.
+    `m` axes do not move in B (b = 0), `n` does not move in A (a = 0).
+    """
+
+    dtype: str
+    batch: tuple[Axis, ...]
+    m: tuple[Axis, ...]
+    n: Axis
+    k: tuple[Axis, ...]
+    a_offset: Size = 0
+    b_offset: Size = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Adjacent m axes that act as one: `extent` steps of `a` elements; `parts` are the extents of the axes merged."""
+
+    extent: Size
+    a: Size
+    parts: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All decisions about one contraction; see the module's docstring for the words.
+
+    `staged`: how A reaches the tile: "" read where it is, "rows" copied row by row to scratch (k contiguous there),
+    "columns" copied as [k][rows].  `masked`: how the tile reads B beyond n: "" never, "constant", "dynamic".
+    `tile_k` are the k axes as the tile sees them, with strides in the copies where A is staged or B packed.
+    """
+
+    spec: Contraction
+    lanes: int
+    bytes: int
+    batch: tuple[Axis, ...]
+    groups: tuple[Group, ...]
+    k: tuple[Axis, ...]
+    rows: int
+    vectors: int
+    staged: str
+    packed: bool
+    masked: str
+    splits: int
+    pack_splits: int
+    row_block: int
+    column_block: int
+    tile_k: tuple[Axis, ...]
+    has_fma: bool
+
+    @property
+    def width(self) -> int:
+        """Columns of a tile."""
+        return self.lanes * self.vectors
+
+    @property
+    def run(self) -> Group:
+        """The innermost group of rows: a tile read in place lies within one run."""
+        return self.groups[-1]
+
+    @property
+    def row_count(self) -> Size:
+        """m as one number."""
+        return product(tuple(g.extent for g in self.groups))
+
+    @property
+    def depth(self) -> Size:
+        """k as one number."""
+        return product(tuple(axis.extent for axis in self.k))
+
+    @property
+    def batch_count(self) -> Size:
+        """How many independent products there are."""
+        return product(tuple(axis.extent for axis in self.batch))
+
+    @property
+    def panels_per_run(self) -> Size:
+        """Row panels of one run; of all rows, where "rows" staging makes them one run."""
+        extent = self.row_count if self.staged == "rows" else self.run.extent
+        return ceildiv(extent, self.rows)
+
+    @property
+    def row_panels(self) -> Size:
+        """Row panels of one batch index."""
+        if self.staged == "rows":
+            return self.panels_per_run
+        return product(tuple(g.extent for g in self.groups[:-1])) * self.panels_per_run
+
+    @property
+    def column_panels(self) -> Size:
+        """Column panels of one batch index."""
+        return ceildiv(self.spec.n.extent, self.width)
+
+    @property
+    def row_blocks(self) -> Size:
+        """Units along m."""
+        return ceildiv(self.row_panels, self.row_block)
+
+    @property
+    def column_blocks(self) -> Size:
+        """Units along n."""
+        return ceildiv(self.column_panels, self.column_block)
+
+    @property
+    def packed_batch(self) -> Size:
+        """How many B there are to pack: one, if it is the same for every batch index."""
+        return product(tuple(axis.extent for axis in self.batch if axis.b != 0))
+
+    @property
+    def packed_elements(self) -> Size:
+        """Elements of packed B: [batch][column panel][k][width]."""
+        return self.packed_batch * self.column_panels * self.depth * self.width if self.packed else 0
+
+    @property
+    def partial_columns(self) -> Size:
+        """Elements in a row of a partial result."""
+        return ceildiv(self.spec.n.extent, self.lanes) * self.lanes
+
+    @property
+    def partial_elements(self) -> Size:
+        """Elements of all partial results: [split][batch][row][partial_columns]."""
+        rows = self.batch_count * self.row_count
+        return self.splits * rows * self.partial_columns if self.splits > 1 else 0
+
+    @property
+    def stage_stride(self) -> int:
+        """Elements between rows ("rows") or between steps of k ("columns") of staged A."""
+        if self.staged == "columns":
+            return self.rows
+        # An odd number of cache lines, so that the rows of a panel fall into different cache sets.
+        lines = -(-int(estimate(self.depth)) * self.bytes // 64)
+        return (lines + 1 - lines % 2) * 64 // self.bytes
+
+    @property
+    def stage_elements(self) -> int:
+        """Elements of staged A in each worker's scratch."""
+        if not self.staged:
+            return 0
+        steps = self.rows if self.staged == "rows" else int(estimate(self.depth))
+        return steps * self.stage_stride
+
+    @property
+    def tile_elements(self) -> int:
+        """Elements of the finished tile in each worker's scratch."""
+        return (self.rows + SMALL_ROWS) * self.width
+
+    @property
+    def row_stride(self) -> Size:
+        """Elements between rows of A as the tile reads it."""
+        if self.staged == "rows":
+            return self.stage_stride
+        return 1 if self.staged == "columns" else self.run.a

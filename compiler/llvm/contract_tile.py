@@ -1,0 +1,149 @@
+"""The register tile: a function that sums over k and leaves rows x width results in memory.
+
+    void tile(ptr a, ptr b, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
+
+`a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  `out` gets
+[rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
+[k_begin, k_end) is a part of the outermost k axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import (
+    ELEMENTS,
+    I64,
+    PTR,
+    Code,
+    SizeEmitter,
+    add,
+    at,
+    const,
+    first_lanes,
+    load,
+    masked_load,
+    minimum,
+    mul,
+    multiply_add,
+    new_function,
+    splat,
+    sub,
+    zeros,
+)
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.contract_plan import Axis, Plan
+
+ARGUMENTS = (
+    ("a", PTR), ("b", PTR), ("out", PTR), ("columns", I64), ("count", I64), ("k_begin", I64), ("k_end", I64),
+    ("dims", PTR),
+)  # fmt: skip
+
+
+@dataclass
+class Tile:
+    """What the loops over k share: one code for all rows."""
+
+    plan: Plan
+    code: Code
+    element: ir.Type
+    vector: ir.VectorType
+    offsets: list[ir.Value]  # of each row of A, in elements
+    masks: list[ir.Value | None]  # of each vector of B
+
+
+def emit_tile(module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool, size: SizeEmitter) -> ir.Function:
+    """The tile function for `rows` rows; a clamped one reads row `count` - 1 again in place of those beyond it."""
+    with new_function(module, name, ARGUMENTS, size) as code:
+        code.function.linkage = "internal"
+        code.function.attributes.add("noinline")
+        a, b, out, columns, count, begin, end, _ = code.function.args
+        element = ELEMENTS[plan.spec.dtype]
+        vector = ir.VectorType(element, plan.lanes)
+        stride = code.size(plan.row_stride)
+        numbers = [const(r) for r in range(rows)]
+        if clamped:
+            last = sub(code.b, count, const(1))
+            numbers = [minimum(code.b, r, last) for r in numbers]
+        offsets = [
+            const(r * plan.row_stride) if isinstance(plan.row_stride, int) and not clamped else mul(code.b, n, stride)
+            for r, n in enumerate(numbers)
+        ]
+        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns))
+        start = [zeros(vector)] * (rows * plan.vectors)
+        a = at(code.b, a, mul(code.b, begin, code.size(plan.tile_k[0].a)), element)
+        b = at(code.b, b, mul(code.b, begin, code.size(plan.tile_k[0].b)), element)
+        sums = sum_over(tile, plan.tile_k, sub(code.b, end, begin), a, b, start)
+        for i, value in enumerate(sums):
+            code.b.store(value, at(code.b, out, const(i * plan.lanes), element), align=plan.lanes * plan.bytes)
+    return code.function
+
+
+def column_masks(plan: Plan, code: Code, columns: ir.Value) -> list[ir.Value | None]:
+    """For each vector of B its mask, None where all lanes are valid."""
+    if not plan.masked:
+        return [None] * plan.vectors
+    if plan.masked == "constant":
+        n = plan.spec.n.extent
+        assert isinstance(n, int)
+        left = [n - v * plan.lanes for v in range(plan.vectors)]
+        return [None if x >= plan.lanes else first_lanes(code.b, const(x), plan.lanes) for x in left]
+    starts = [sub(code.b, columns, const(v * plan.lanes)) for v in range(plan.vectors)]
+    return [first_lanes(code.b, x, plan.lanes) for x in starts]
+
+
+def sum_over(
+    tile: Tile, axes: tuple[Axis, ...], count: ir.Value, a: ir.Value, b: ir.Value, sums: list[ir.Value]
+) -> list[ir.Value]:
+    """`sums` plus the products for `count` steps of the outermost axis and all steps of the others."""
+    if not axes:
+        return step(tile, a, b, sums)
+    code = tile.code
+    build = code.b
+    before = build.block
+    body, after = build.append_basic_block("k"), build.append_basic_block("k.end")
+    build.cbranch(build.icmp_signed(">", count, const(0)), body, after)
+    build.position_at_end(body)
+    left, a_now, b_now, *sums_now = phis = [build.phi(x.type) for x in (count, a, b, *sums)]
+    for phi, value in zip(phis, (count, a, b, *sums), strict=True):
+        phi.add_incoming(value, before)
+    inner = code.size(axes[1].extent) if len(axes) > 1 else const(1)
+    sums_next = sum_over(tile, axes[1:], inner, a_now, b_now, list(sums_now))
+    a_next = at(build, a_now, code.size(axes[0].a), tile.element)
+    b_next = at(build, b_now, code.size(axes[0].b), tile.element)
+    left_next = add(build, left, const(-1))
+    for phi, value in zip(phis, (left_next, a_next, b_next, *sums_next), strict=True):
+        phi.add_incoming(value, build.block)
+    build.cbranch(build.icmp_signed(">", left_next, const(0)), body, after)
+    last = build.block
+    build.position_at_end(after)
+    results = []
+    for begun, finished in zip(sums, sums_next, strict=True):
+        result = build.phi(begun.type)
+        result.add_incoming(begun, before)
+        result.add_incoming(finished, last)
+        results.append(result)
+    return results
+
+
+def step(tile: Tile, a: ir.Value, b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+    """One step of k: a row of B times an element of A for each row."""
+    plan, build = tile.plan, tile.code.b
+    columns = []
+    for v, mask in enumerate(tile.masks):
+        address = at(build, b, const(v * plan.lanes), tile.element)
+        if mask is None:
+            columns.append(load(build, address, tile.vector, plan.bytes))
+        else:
+            columns.append(masked_load(build, address, tile.vector, mask, plan.bytes))
+    result = []
+    for r, offset in enumerate(tile.offsets):
+        scalar = load(build, at(build, a, offset, tile.element), tile.element, plan.bytes)
+        factor = splat(build, scalar, plan.lanes)
+        for v, column in enumerate(columns):
+            result.append(multiply_add(build, factor, column, sums[r * plan.vectors + v], plan.has_fma))
+    return result

@@ -1,0 +1,330 @@
+"""A level-2 kernel as LLVM functions: how its points are cut into units, rows and lanes, and the code of each.
+
+A plain kernel is one launch: units are blocks of rows (or, for one long row, chunks of it); the last loop is vectorised
+with a masked tail, unless its reductions are better read along their own axis.
+A contraction is handed to `contract.py`, with the kernel's stores as its epilogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
+from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const, divmod_
+from graphflow.compiler.llvm.emit import store
+from graphflow.compiler.llvm.scope import Function, Lanes, Scope, first_lanes, open_loop
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, walk
+from graphflow.core.dim import Size, Symbol, ceildiv, coefficient, estimate, product
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.target import Target
+
+__all__ = ["KernelCode", "Launch", "emit_kernel"]
+
+UNIT_WEIGHT = 65_536
+"""About how much work a unit is, in scalar operations; a few microseconds."""
+
+FLOPS_PER_NS = 80
+WEIGHT_PER_NS = 16
+WEIGHTS = {"load": 2, "const": 0, "position": 1, "guard": 3, "random": 60, "reduce": 1, "sum": 0}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A function to run over [0, units), and about how many nanoseconds a unit takes."""
+
+    name: str
+    units: Size
+    unit_ns: int
+
+
+@dataclass(frozen=True)
+class KernelCode:
+    """Launches in order; `arguments` are buffer numbers of the kernel, None for the workspace."""
+
+    launches: tuple[Launch, ...]
+    arguments: tuple[int | None, ...]
+    workspace_bytes: Size = 0
+    scratch_bytes: int = 0
+
+
+def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, symbols: dict[str, int]) -> KernelCode:
+    """Write a kernel into a module.  `symbols`: where each symbol's value stands in the array `dims`."""
+    if kernel.contract is not None:
+        return _emit_contract(module, name, kernel, target, symbols)
+    schedule = make_schedule(kernel, target)
+    function = _function(module, name)
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    args, dims, begin, end, _ = function.args
+    root = _root(b, kernel, target, args, dims, symbols, 0)
+    if schedule.chunk:
+        _emit_chunks(root, kernel, schedule, begin, end)
+    else:
+        _emit_rows(root, kernel, schedule, begin, end)
+    b.ret_void()
+    unit_ns = max(schedule.unit_weight // WEIGHT_PER_NS, 1)
+    return KernelCode((Launch(name, schedule.units, unit_ns),), tuple(range(len(kernel.buffers))))
+
+
+def _function(module: ir.Module, name: str) -> ir.Function:
+    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I64, PTR])
+    function = ir.Function(module, kind, name)
+    function.linkage = "internal"
+    return function
+
+
+def _root(b: Any, kernel: Kernel, target: Target, args: Any, dims: Any, symbols: dict[str, int], skip: int) -> Scope:
+    """The scope of a function, with the pointers of the kernel's buffers loaded."""
+    pointers = [b.load(at(b, args, const(n + skip), PTR), typ=PTR) for n in range(len(kernel.buffers))]
+    nothing = b.alloca(I64)
+    b.store(const(0), nothing)
+    function = Function(b.function, dims, pointers, symbols)
+    function.fma, function.nothing, function.width = target.has_fma, nothing, width_of(kernel, target)
+    return Scope(None, b, {}, None, function)
+
+
+def width_of(kernel: Kernel, target: Target) -> int:
+    """Lanes: as many as the widest element type computed with has in a vector."""
+    exprs = walk([s.value for s in kernel.stores])
+    wide = any(e.dtype.size == 8 for e in exprs if e.kind not in ("position", "const"))
+    return target.lanes("float64" if wide else "float32")
+
+
+# schedule
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Row loops, the vectorised loop if any, vectors at once, and what a unit is: rows, or a chunk of the one row."""
+
+    rows: tuple[Loop, ...]
+    lane: Loop | None
+    vectors: int
+    rows_per_unit: int
+    chunk: int
+    units: Size
+    unit_weight: int
+
+
+def make_schedule(kernel: Kernel, target: Target) -> Schedule:
+    """Follows from sizes (their hints, where symbolic) only."""
+    exprs = walk([s.value for s in kernel.stores])
+    lane = _lane(kernel, exprs)
+    rows = kernel.loops[:-1] if lane is not None else kernel.loops
+    count = product(tuple(loop.extent for loop in rows))
+    weight = max(_weight(kernel, exprs, rows), 1)
+    vectors = _vectors(exprs, lane, width_of(kernel, target))
+    if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
+        per_element = max(weight // max(estimate(lane.extent), 1), 1)
+        block = width_of(kernel, target) * vectors
+        chunk = max(UNIT_WEIGHT // per_element // block, 1) * block
+        units = count * ceildiv(lane.extent, chunk)
+        return Schedule(rows, lane, vectors, 1, chunk, units, per_element * chunk)
+    per_unit = max(UNIT_WEIGHT // weight, 1)
+    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit)
+
+
+def _lane(kernel: Kernel, exprs: list[Expr]) -> Loop | None:
+    """The loop to vectorise: the last one, unless reductions over it are read along their own axis."""
+    if not kernel.loops:
+        return None
+    last = kernel.loops[-1].symbol
+    across = along = 0
+    for e in exprs:
+        if e.kind != "reduce" or last not in e.vars:
+            continue
+        indices = [x.data[1] for x in walk([e.args[0]]) if x.kind == "load"]
+        across += sum(coefficient(i, last) == 1 for i in indices)
+        along += max(sum(coefficient(i, loop.symbol) == 1 for i in indices) for loop in e.data[1])
+    return kernel.loops[-1] if across >= along else None
+
+
+def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:
+    """Whether a row computes something before its elements that chunks would repeat."""
+    shallow = any(s.depth < len(kernel.loops) for s in kernel.stores)
+    return shallow or any(e.kind == "reduce" and lane.symbol not in e.vars for e in exprs)
+
+
+def _weight(kernel: Kernel, exprs: list[Expr], rows: tuple[Loop, ...]) -> int:
+    """Scalar operations of one row."""
+    row_symbols = {loop.symbol for loop in rows}
+    extents: dict[Symbol, int] = {loop.symbol: estimate(loop.extent) for loop in kernel.loops}
+    for e in exprs:
+        if e.kind == "reduce":
+            extents.update({loop.symbol: estimate(loop.extent) for loop in e.data[1]})
+    total = sum(2 * _times(s.index, extents, row_symbols) for s in kernel.stores)
+    for e in exprs:
+        weight = e.data[0].cost if e.kind == "apply" else WEIGHTS[e.kind]
+        turns = weight
+        for v in e.vars:
+            turns *= 1 if v in row_symbols else extents.get(v, 1)
+        total += turns
+    return total
+
+
+def _times(index: Size, extents: dict[Symbol, int], row_symbols: set[Symbol]) -> int:
+    from graphflow.core.dim import atoms_of
+
+    turns = 1
+    for atom in set(atoms_of(index)):
+        if isinstance(atom, Symbol) and atom in extents and atom not in row_symbols:
+            turns *= extents[atom]
+    return turns
+
+
+def _vectors(exprs: list[Expr], lane: Loop | None, width: int) -> int:
+    """Vectors at once: several where the body is small, to hide latencies."""
+    if lane is None:
+        return 1
+    heavy = sum(e.data[0].cost if e.kind == "apply" else WEIGHTS[e.kind] for e in exprs)
+    most = 4 if heavy <= 12 else 2 if heavy <= 40 else 1
+    while most > 1 and estimate(lane.extent) < most * width:
+        most //= 2
+    return most
+
+
+# plain kernels
+
+
+def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
+    """for row in the units' rows: decode it, then the lanes."""
+    b = root.builder
+    total = root.size(product(tuple(loop.extent for loop in schedule.rows)))
+    per_unit = const(schedule.rows_per_unit)
+    first = b.mul(begin, per_unit)
+    last = b.mul(end, per_unit)
+    stop = b.select(b.icmp_signed("<", last, total), last, total)
+    with open_loop(root, first, stop, 1, None) as loop:
+        scope = _decode(loop.scope, schedule.rows, loop.index)
+        _emit_points(scope, kernel, schedule.lane, schedule.vectors, const(0), None)
+
+
+def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
+    """for unit: its row, and its part of the lanes."""
+    assert schedule.lane is not None
+    chunk = const(schedule.chunk)
+    per_row = root.size(ceildiv(schedule.lane.extent, schedule.chunk))
+    extent = root.size(schedule.lane.extent)
+    with open_loop(root, begin, end, 1, None) as loop:
+        b = loop.scope.builder
+        row, part = divmod_(b, loop.index, per_row)
+        scope = _decode(loop.scope, schedule.rows, row)
+        start = b.mul(part, chunk)
+        stop = b.add(start, chunk)
+        stop = b.select(b.icmp_signed("<", stop, extent), stop, extent)
+        _emit_points(scope, kernel, schedule.lane, schedule.vectors, start, stop)
+
+
+def _decode(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:
+    """The row loops' variables from a row-major row number."""
+    variables: dict[Symbol, Any] = {}
+    for loop in reversed(rows[1:]):
+        row, index = divmod_(scope.builder, row, scope.size(loop.extent))
+        variables[loop.symbol] = index
+    if rows:
+        variables[rows[0].symbol] = row
+    return scope.child(scope.builder, variables, None)
+
+
+def _emit_points(scope: Scope, kernel: Kernel, lane: Loop | None, vectors: int, start: Any, stop: Any) -> None:
+    """The stores of one row: those above the lanes, then the lanes in blocks of vectors, then a masked tail."""
+    depth = len(kernel.loops)
+    inner = [s for s in kernel.stores if s.depth == depth and lane is not None]
+    for s in kernel.stores:
+        if s not in inner:
+            store(scope, s.buffer, s.index, s.value)
+    if lane is None or not inner:
+        return
+    width = scope.function.width
+    stop = scope.size(lane.extent) if stop is None else stop
+    block = width * vectors
+    whole = _whole(scope, start, stop, block)
+    if not (isinstance(whole, ir.Constant) and whole.constant == 0):
+        with open_loop(scope, start, whole, block, lane.symbol, (), Lanes(lane.symbol, width, vectors)) as main:
+            for s in inner:
+                store(main.scope, s.buffer, s.index, s.value)
+    if isinstance(whole, ir.Constant) and isinstance(stop, ir.Constant) and whole.constant == stop.constant:
+        return
+    with open_loop(scope, whole, stop, width, lane.symbol) as tail:
+        mask = first_lanes(tail.scope.builder, tail.scope.builder.sub(stop, tail.index), width)
+        tail.scope.lanes = Lanes(lane.symbol, width, 1, [mask])
+        for s in inner:
+            store(tail.scope, s.buffer, s.index, s.value)
+
+
+def _whole(scope: Scope, start: Any, stop: Any, block: int) -> Any:
+    """Where the whole blocks between start and stop end."""
+    if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant):
+        return const(start.constant + (stop.constant - start.constant) // block * block)
+    b = scope.builder
+    length = b.sub(stop, start)
+    return b.sub(stop, b.urem(length, const(block)))
+
+
+# contractions
+
+
+def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target, symbols: dict[str, int]) -> KernelCode:
+    contract = kernel.contract
+    assert contract is not None
+    *outer, last = kernel.loops
+    batch = [loop for loop in outer if coefficient(contract.b_index, loop.symbol) != 0]
+    m = [loop for loop in outer if loop not in batch]
+    index_of = contract.a_index, contract.b_index
+
+    def axis(loop: Loop) -> Axis:
+        a, b = (coefficient(index, loop.symbol) or 0 for index in index_of)
+        return Axis(loop.extent, a, b)
+
+    free = {loop.symbol: 0 for loop in (*kernel.loops, *contract.k)}
+    offsets = [_without(index, free) for index in index_of]
+    spec = Contraction(
+        contract.dtype.name,
+        tuple(map(axis, batch)),
+        tuple(map(axis, m)),
+        axis(last),
+        tuple(map(axis, contract.k)),
+        *offsets,
+    )
+
+    def size(b: Any, s: Size, dims: Any) -> Any:
+        return Scope(None, b, {}, None, Function(b.function, dims, [], symbols)).size(s)
+
+    def epilogue(b: Any, point: EpiloguePoint) -> None:
+        root = _root_at(b, kernel, target, point, symbols)
+        variables = {loop.symbol: i for loop, i in zip((*batch, *m), point.index, strict=True)}
+        variables[last.symbol] = point.lane
+        width = point.value.type.count
+        mask = None if point.count is None else [first_lanes(b, point.count, width)]
+        scope = root.child(b, variables, Lanes(last.symbol, width, 1, mask))
+        for e in walk([s.value for s in kernel.stores]):
+            if e.kind == "sum":
+                scope.values[e] = [point.value]
+        for s in kernel.stores:
+            store(scope, s.buffer, s.index, s.value)
+
+    code = emit_contraction(module, name, spec, target, size, epilogue)
+    launches = tuple(Launch(one.name, one.units, max(one.unit_flops // FLOPS_PER_NS, 1)) for one in code.launches)
+    arguments = (contract.a, contract.b, None, *range(len(kernel.buffers)))
+    return KernelCode(launches, arguments, code.workspace_bytes, code.scratch_bytes)
+
+
+def _root_at(b: Any, kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:
+    """The scope of an epilogue; `nothing` is the first result buffer, which is never read through it unguarded."""
+    used = {s.buffer for s in kernel.stores}
+    used |= {e.data[0] for e in walk([s.value for s in kernel.stores]) if e.kind == "load"}
+    pointers = [b.load(at(b, point.args, const(n + 3), PTR), typ=PTR) if n in used else None for n in range(len(kernel.buffers))]  # fmt: skip
+    function = Function(b.function, point.dims, pointers, symbols)
+    function.fma, function.width = target.has_fma, point.value.type.count
+    function.nothing = pointers[kernel.stores[0].buffer]
+    return Scope(None, b, {}, None, function)
+
+
+def _without(index: Size, free: dict[Symbol, int]) -> Size:
+    """The part of an index that no loop changes."""
+    from graphflow.core.dim import substitute
+
+    return substitute(index, lambda atom: 0 if atom in free else None)

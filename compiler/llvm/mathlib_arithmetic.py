@@ -1,0 +1,277 @@
+"""Arithmetic on LLVM values that may be scalars or vectors: what the transcendental functions are written in.
+
+Everything takes and returns `ir.Value`s of one floating type, `float`, `double` or `<N x …>` of them; no branches.
+
+    k = Arithmetic(builder)
+    y = k.fma(x, 2.0, k.polynomial(x, (1.0, 0.5)))       # a Python number stands for itself in every lane
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.mathlib_tables import COEFFICIENTS
+
+# llvmlite carries no types: IR types and values are Any, an operand is an IR value or a number.
+Value = Any
+Operand = Any
+
+
+@dataclass(frozen=True)
+class Format:
+    """What bit tricks must know of an IEEE format. `round_shift` added to |x| < 2**(mantissa - 2) rounds x to even."""
+
+    name: str
+    bits: int
+    mantissa: int
+    bias: int
+    split: float  # Veltkamp's 2**ceil(p / 2) + 1: multiplies a number apart into halves
+
+    @property
+    def round_shift(self) -> float:
+        return 1.5 * 2.0**self.mantissa
+
+    @property
+    def one_bits(self) -> int:
+        return self.bias << self.mantissa
+
+
+FORMATS = {
+    "float": Format("float", bits=32, mantissa=23, bias=127, split=4097.0),
+    "double": Format("double", bits=64, mantissa=52, bias=1023, split=134217729.0),
+}
+
+
+class Arithmetic:
+    """Elementwise arithmetic, selections and bit casts at the position of `builder`.
+
+    `fma=False` is for targets without fused multiply-add, where `llvm.fma` would be a library call: products and sums
+    are rounded separately, and error-free products use Dekker's splitting.
+    """
+
+    def __init__(self, builder: Any, *, fma: bool = True) -> None:
+        self.builder = builder
+        self.has_fma = fma
+
+    # types and constants
+
+    def format(self, x: Value) -> Format:
+        """The format of x's element. TypeError unless it is float or double."""
+        name = str(getattr(x.type, "element", x.type))
+        if name not in FORMATS:
+            raise TypeError(f"internal error: a math function got {x.type}, not float, double or a vector of them")
+        return FORMATS[name]
+
+    def table(self, x: Value, name: str) -> tuple[float, ...]:
+        """The coefficients called `name` for x's format."""
+        return COEFFICIENTS[name][self.format(x).name]
+
+    def like(self, x: Value, element: Any) -> Any:
+        """The type of x with another element type."""
+        return ir.VectorType(element, x.type.count) if isinstance(x.type, ir.VectorType) else element
+
+    def splat(self, x: Value, number: float) -> Value:
+        """`number` in every lane, in the (floating or integer) type of x."""
+        return self.constant(x.type, number)
+
+    def constant(self, kind: Any, number: float) -> Value:
+        """`number` in every lane of the type `kind`."""
+        if isinstance(kind, ir.VectorType):
+            return ir.Constant(kind, [self.constant(kind.element, number)] * kind.count)
+        if isinstance(kind, ir.IntType) and number >= 1 << (kind.width - 1):
+            number -= 1 << kind.width  # LLVM prints and reads constants as signed
+        return ir.Constant(kind, number)
+
+    def lift(self, x: Value, operand: Operand) -> Value:
+        """The operand as a value of x's type."""
+        return self.splat(x, operand) if isinstance(operand, int | float) else operand
+
+    def widen(self, x: Value) -> Value:
+        """float to double, lane by lane."""
+        return self.builder.fpext(x, self.like(x, ir.DoubleType()))
+
+    def narrow(self, x: Value) -> Value:
+        """double to float, lane by lane, rounded to nearest even."""
+        return self.builder.fptrunc(x, self.like(x, ir.FloatType()))
+
+    # arithmetic: of two operands the first must be a value
+
+    def add(self, x: Value, y: Operand) -> Value:
+        return self.builder.fadd(x, self.lift(x, y))
+
+    def sub(self, x: Value, y: Operand) -> Value:
+        return self.builder.fsub(x, self.lift(x, y))
+
+    def rsub(self, x: Operand, y: Value) -> Value:
+        """x - y, where y is the value."""
+        return self.builder.fsub(self.lift(y, x), y)
+
+    def mul(self, x: Value, y: Operand) -> Value:
+        return self.builder.fmul(x, self.lift(x, y))
+
+    def div(self, x: Operand, y: Value) -> Value:
+        """x / y, where y is the value."""
+        return self.builder.fdiv(self.lift(y, x), y)
+
+    def neg(self, x: Value) -> Value:
+        return self.builder.fneg(x)
+
+    def fma(self, x: Value, y: Operand, z: Operand) -> Value:
+        """x * y + z, rounded once if the target can."""
+        y, z = self.lift(x, y), self.lift(x, z)
+        if not self.has_fma:
+            return self.builder.fadd(self.builder.fmul(x, y), z)
+        return self.intrinsic("fma", x, y, z)
+
+    def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+        """c[0] + c[1] x + c[2] x**2 + …, by Horner's rule: fewest operations and least error."""
+        y = self.splat(x, coefficients[-1])
+        for c in reversed(coefficients[:-1]):
+            y = self.fma(y, x, c)
+        return y
+
+    def split_polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+        """The same as even part plus x times odd part: half the latency, for a little more error.
+
+        Measured to pay in long polynomials of hot functions (float64 log: 15 to 25 % of its time): a core cannot bridge
+        twenty dependent operations with work on the elements that follow.
+        """
+        z = self.mul(x, x)
+        return self.fma(self.polynomial(z, coefficients[1::2]), x, self.polynomial(z, coefficients[::2]))
+
+    def odd_polynomial(self, x: Value, name: str) -> Value:
+        """x + x**3 P(x**2), P being the table `name`: what most odd functions are near 0."""
+        z = self.mul(x, x)
+        return self.fma(self.mul(x, z), self.polynomial(z, self.table(x, name)), x)
+
+    # error-free transformations
+    # (T. J. Dekker, "A floating-point technique for extending the available precision", 1971)
+
+    def exact_product(self, x: Value, y: Value) -> tuple[Value, Value]:
+        """(h, l) with h = x * y rounded and h + l = x * y exactly, while nothing overflows."""
+        h = self.mul(x, y)
+        if self.has_fma:
+            return h, self.fma(x, y, self.neg(h))
+        (xh, xl), (yh, yl) = self.halves(x), self.halves(y)
+        low = self.add(self.sub(self.mul(xh, yh), h), self.mul(xh, yl))
+        return h, self.add(self.add(low, self.mul(xl, yh)), self.mul(xl, yl))
+
+    def halves(self, x: Value) -> tuple[Value, Value]:
+        """(h, l) with x = h + l, each with half the digits."""
+        c = self.mul(x, self.format(x).split)
+        h = self.sub(c, self.sub(c, x))
+        return h, self.sub(x, h)
+
+    def exact_sum(self, x: Value, y: Value) -> tuple[Value, Value]:
+        """(h, l) with h = x + y rounded and h + l = x + y exactly, for |x| >= |y| or x = 0."""
+        h = self.add(x, y)
+        return h, self.sub(y, self.sub(h, x))
+
+    # selections
+
+    def compare(self, x: Value, relation: str, y: Operand) -> Value:
+        """i1 lanes: x `relation` y, false where an operand is NaN (also for "!=")."""
+        return self.builder.fcmp_ordered(relation, x, self.lift(x, y))
+
+    def select(self, condition: Value, x: Operand, y: Operand) -> Value:
+        """x where `condition` holds, else y; one of x and y must be a value."""
+        anchor = y if isinstance(x, int | float) else x
+        return self.builder.select(condition, self.lift(anchor, x), self.lift(anchor, y))
+
+    def minimum(self, x: Value, bound: Operand) -> Value:
+        """min(x, bound), and x where x is NaN: one `minps`."""
+        bound = self.lift(x, bound)
+        return self.select(self.compare(bound, "<", x), bound, x)
+
+    def maximum(self, x: Value, bound: Operand) -> Value:
+        """max(x, bound), and x where x is NaN: one `maxps`."""
+        bound = self.lift(x, bound)
+        return self.select(self.compare(bound, ">", x), bound, x)
+
+    # bits
+
+    def bits(self, x: Value) -> Value:
+        """The bits of x as integers of the same width."""
+        return self.builder.bitcast(x, self.like(x, ir.IntType(self.format(x).bits)))
+
+    def from_bits(self, i: Value, x: Value) -> Value:
+        """Integers as the bits of values of x's type."""
+        return self.builder.bitcast(i, x.type)
+
+    def integer(self, op: str, i: Value, j: int | Value) -> Value:
+        """`i op j` on integer lanes; op is a method of IRBuilder: "add", "sub", "and_", "xor", "shl", "lshr"."""
+        return getattr(self.builder, op)(i, self.splat(i, j) if isinstance(j, int) else j)
+
+    def shifted(self, x: Value, factor: float = 1.0) -> tuple[Value, Value]:
+        """(t, n): n = x * factor rounded to an integer, and t, whose lowest bits hold n in two's complement.
+
+        For |x * factor| < 2**(mantissa - 2). The addition of 1.5 * 2**mantissa leaves no room for a fraction, so the
+        hardware rounds; unlike `llvm.rint` it is one instruction everywhere and yields the integer too.
+        """
+        shift = self.format(x).round_shift
+        t = self.add(x, shift) if factor == 1.0 else self.fma(x, factor, shift)
+        return t, self.sub(t, shift)
+
+    def power_of_two(self, t: Value, offset: int = 0) -> Value:
+        """2**(n + offset) for the n in the low bits of t, as `shifted` made it; n + offset in [1 - bias, bias]."""
+        f = self.format(t)
+        return self.from_bits(self.integer("shl", self.integer("add", self.bits(t), f.bias + offset), f.mantissa), t)
+
+    def add_exponent(self, y: Value, t: Value) -> Value:
+        """y * 2**n for the n in the low bits of t; y and the result must be normal numbers."""
+        n = self.integer("shl", self.bits(t), self.format(y).mantissa)
+        return self.from_bits(self.integer("add", self.bits(y), n), y)
+
+    # intrinsics
+
+    def intrinsic(self, op: str, *args: Value) -> Value:
+        """A call of `llvm.<op>`, whose operands and result all have the type of the first."""
+        kind = args[0].type
+        element = {"float": "f32", "double": "f64"}[self.format(args[0]).name]
+        name = f"llvm.{op}." + (f"v{kind.count}{element}" if isinstance(kind, ir.VectorType) else element)
+        module = self.builder.module
+        callee = module.globals.get(name)
+        if callee is None:
+            callee = ir.Function(module, ir.FunctionType(kind, [kind] * len(args)), name)
+        return self.builder.call(callee, args)
+
+    def abs(self, x: Value) -> Value:
+        """|x|, exactly; clears the sign of NaN and -0 too."""
+        return self.intrinsic("fabs", x)
+
+    def copysign(self, x: Value, sign: Value) -> Value:
+        """|x| with the sign bit of `sign`."""
+        return self.intrinsic("copysign", x, sign)
+
+    def floor(self, x: Value) -> Value:
+        """The largest integer <= x, exactly."""
+        return self.intrinsic("floor", x)
+
+    def ceil(self, x: Value) -> Value:
+        """The smallest integer >= x, exactly."""
+        return self.intrinsic("ceil", x)
+
+    def rint(self, x: Value) -> Value:
+        """The nearest integer, halves to even, exactly."""
+        return self.intrinsic("rint", x)
+
+    def sqrt(self, x: Value) -> Value:
+        """Correctly rounded square root; NaN below zero, -0 of -0."""
+        return self.intrinsic("sqrt", x)
+
+    def rsqrt(self, x: Value) -> Value:
+        """1 / sqrt(x) by a square root and a division, not the hardware's estimate. inf at 0, -inf at -0."""
+        return self.div(1.0, self.sqrt(x))
+
+
+def by_format(per_float: float, per_double: float) -> Callable[[Format], float]:
+    """A constant that differs between the formats: `LIMIT = by_format(88.0, 709.0)`, then `LIMIT(self.format(x))`."""
+    return lambda f: per_float if f.name == "float" else per_double
+
+
+SMALLEST_NORMAL = by_format(2.0**-126, 2.0**-1022)
+INFINITY = math.inf
+NAN = math.nan

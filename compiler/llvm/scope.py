@@ -1,0 +1,217 @@
+"""Where code goes: a `Scope` is a loop body (or the function itself) that is still open at its end.
+
+An expression is computed in the outermost scope that knows its variables, so what does not change in a loop is
+computed before it.  A scope's builder stands before the loops inside of it until those are closed; that is why inner
+code can still ask for outer values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import I1, I32, I64, add, at, const, is_const, mul
+from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, coefficient
+
+__all__ = ["Function", "Lanes", "Scope", "open_loop"]
+
+
+class Lanes:
+    """How a loop is vectorised: variable, lanes of a vector, vectors at once, and the mask of valid lanes if any."""
+
+    def __init__(self, symbol: Symbol, width: int, vectors: int, mask: Any = None) -> None:
+        self.symbol, self.width, self.vectors, self.mask = symbol, width, vectors, mask
+
+
+class Function:
+    """The kernel function that is being written."""
+
+    def __init__(self, function: ir.Function, dims: Any, arguments: Sequence[Any], symbols: dict[str, int]) -> None:
+        self.function, self.dims, self.arguments, self.symbols = function, dims, arguments, symbols
+        self.fma = True
+        self.width = 1  # lanes of vectors along reduced axes
+        self.nothing: Any = None  # an address that may be read where an element may not
+
+
+class Scope:
+    """One nesting level of code; `variables` are the loop variables that it binds."""
+
+    def __init__(self, parent: Scope | None, builder: Any, variables: dict[Symbol, Any], lanes: Lanes | None, function: Function) -> None:  # fmt: skip
+        self.parent, self.builder, self.variables, self.lanes, self.function = parent, builder, variables, lanes, function  # fmt: skip
+        self.values: dict[Any, Any] = {}
+        self.sizes: dict[Size, Any] = {}
+        self.guard: Any = None  # the condition under which this scope runs, besides the lanes' mask
+
+    @property
+    def is_guard(self) -> bool:
+        return self.guard is not None
+
+    def child(self, builder: Any, variables: dict[Symbol, Any], lanes: Lanes | None) -> Scope:
+        """A scope inside of this one."""
+        return Scope(self, builder, variables, lanes, self.function)
+
+    def home(self, variables: frozenset[Symbol], loads: bool = False) -> Scope:
+        """The outermost scope in which an expression of these variables can be computed."""
+        scope = self
+        while scope.parent is not None and not (scope.is_guard and loads) and not variables & scope.variables.keys():
+            scope = scope.parent
+        return scope
+
+    def variable(self, symbol: Symbol) -> Any:
+        """The value of a loop variable (the first lane's, for the vectorised one)."""
+        scope: Scope | None = self
+        while scope is not None:
+            if symbol in scope.variables:
+                return scope.variables[symbol]
+            scope = scope.parent
+        raise KeyError(symbol.key)
+
+    # sizes
+
+    def size(self, size: Size) -> Any:
+        """A size or index as an i64, computed as far out as possible."""
+        if not isinstance(size, Dim):
+            return const(size)
+        home = self.home(frozenset(_variables(size)))
+        if home is not self:
+            return home.size(size)
+        if size not in self.sizes:
+            self.sizes[size] = self._size(size)
+        return self.sizes[size]
+
+    def _size(self, size: Dim) -> Any:
+        own = [(m, c) for m, c in size.terms if any(self._binds(a) for a in m)]
+        rest = [(m, c) for m, c in size.terms if not any(self._binds(a) for a in m)]
+        total = self.size(Dim(tuple(rest)) if any(m for m, _ in rest) else sum(c for _, c in rest)) if own else const(0)
+        for monomial, c in own or rest:
+            total = add(self.builder, total, self._monomial(monomial, c))
+        return total
+
+    def _binds(self, atom: Any) -> bool:
+        if isinstance(atom, FloorDiv):
+            return any(v in self.variables for part in (atom.numerator, atom.denominator) for v in _variables(part))
+        return atom in self.variables
+
+    def _monomial(self, monomial: Any, c: int) -> Any:
+        value = const(c)
+        for atom in monomial:
+            value = mul(self.builder, value, self._atom(atom))
+        return value
+
+    def _atom(self, atom: Any) -> Any:
+        if isinstance(atom, FloorDiv):
+            return self._quotient(self.size(atom.numerator), self.size(atom.denominator))
+        if atom.bound is not None:
+            return self.variable(atom)
+        slot = self.function.symbols[atom.key]
+        return self.builder.load(at(self.builder, self.function.dims, const(slot), I64), typ=I64)
+
+    def _quotient(self, x: Any, y: Any) -> Any:
+        """Rounded down; x may be negative (a window before the first), y is positive."""
+        b = self.builder
+        if isinstance(x, ir.Constant) and isinstance(y, ir.Constant):
+            return const(x.constant // max(y.constant, 1))
+        quotient = b.sdiv(x, y)
+        rest = b.sub(x, b.mul(quotient, y))
+        return b.select(b.icmp_signed("<", rest, const(0)), b.sub(quotient, const(1)), quotient)
+
+    # lanes
+
+    def lane_offset(self, size: Size) -> tuple[Any, Any] | None:
+        """(rest, step) of an index that is linear in the vectorised variable, as sizes; None where it is not."""
+        assert self.lanes is not None
+        step = coefficient(size, self.lanes.symbol)
+        if step is None:
+            return None
+        variable = Dim((((self.lanes.symbol,), 1),))
+        return size - variable * step, step
+
+    def ramp(self, base: Any, step: Any, vector: int) -> Any:
+        """base + step * lane for the lanes of one vector, as i64s."""
+        assert self.lanes is not None
+        width = self.lanes.width
+        kind = ir.VectorType(I64, width)
+        lanes = ir.Constant(kind, [vector * width + n for n in range(width)])
+        scaled = lanes if is_const(step, 1) else self.builder.mul(lanes, splat(self.builder, step, width))
+        return self.builder.add(splat(self.builder, base, width), scaled)
+
+
+def _variables(size: Size) -> list[Symbol]:
+    from graphflow.core.dim import atoms_of
+
+    return [a for a in atoms_of(size) if isinstance(a, Symbol) and a.bound is not None]
+
+
+def splat(b: Any, x: Any, lanes: int) -> Any:
+    """x in every lane; a constant stays one."""
+    kind = ir.VectorType(x.type, lanes)
+    if isinstance(x, ir.Constant):
+        return ir.Constant(kind, [x] * lanes)
+    single = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
+    return b.shuffle_vector(single, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+
+
+def first_lanes(b: Any, count: Any, lanes: int) -> Any:
+    """The mask of the first `count` lanes (none for less than one)."""
+    if isinstance(count, ir.Constant):
+        return ir.Constant(ir.VectorType(I1, lanes), [int(n < count.constant) for n in range(lanes)])
+    small = b.select(b.icmp_signed("<", count, const(lanes)), count, const(lanes))
+    ramp = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+    return b.icmp_signed("<", ramp, splat(b, b.trunc(small, I32), lanes))
+
+
+class open_loop:  # noqa: N801  (reads as a statement)
+    """with open_loop(scope, start, stop, step, symbol, initial) as loop: ... loop.scope ... loop.carry(values)
+
+    A loop that carries values: `loop.carried` inside, `loop.results` after it.  Runs while variable < stop; runs not
+    at all where start >= stop.
+    """
+
+    def __init__(self, parent: Scope, start: Any, stop: Any, step: int, symbol: Symbol | None, initial: Sequence[Any] = (), lanes: Lanes | None = None) -> None:  # fmt: skip
+        self.parent, self.start, self.stop, self.step = parent, start, stop, step
+        function = parent.builder.function
+        self.header = function.append_basic_block("loop")
+        self.exit = function.append_basic_block("after")
+        builder = ir.IRBuilder(self.header)
+        self.index = builder.phi(I64)
+        self.phis = [builder.phi(v.type) for v in initial]
+        self.initial = list(initial)
+        variables = {} if symbol is None else {symbol: self.index}
+        self.scope = parent.child(builder, variables, lanes)
+        self.carried: list[Any] = list(self.phis)
+        self.next: list[Any] = []
+        self.results: list[Any] = []
+
+    def __enter__(self) -> open_loop:
+        return self
+
+    def carry(self, values: Sequence[Any]) -> None:
+        """The carried values of the next turn."""
+        self.next = list(values)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            return
+        b, outer = self.scope.builder, self.parent.builder
+        following = b.add(self.index, const(self.step))
+        before, last = outer.block, b.block
+        b.cbranch(b.icmp_signed("<", following, self.stop), self.header, self.exit)
+        surely = isinstance(self.start, ir.Constant) and isinstance(self.stop, ir.Constant) and self.start.constant < self.stop.constant  # fmt: skip
+        if surely:
+            outer.branch(self.header)
+        else:
+            outer.cbranch(outer.icmp_signed("<", self.start, self.stop), self.header, self.exit)
+        self.index.add_incoming(self.start, before)
+        self.index.add_incoming(following, last)
+        for phi, first, new in zip(self.phis, self.initial, self.next, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(new, last)
+        outer.position_at_end(self.exit)
+        for first, new in zip(self.initial, self.next, strict=True):
+            result = outer.phi(new.type)
+            result.add_incoming(new, last)
+            if not surely:
+                result.add_incoming(first, before)
+            self.results.append(result)

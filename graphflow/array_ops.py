@@ -1,0 +1,449 @@
+"""Constants, placeholders, and functions that rearrange tensors, under TensorFlow 1's names and parameter names.
+
+Shapes may hold what is known while declaring: ints, `x.shape[0]`, and anything computed from `tf.shape`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphflow.core.dim import Dim, Size, Symbol, atoms_of
+from graphflow.core.dtype import DType, as_dtype, bool_, float32, int32
+from graphflow.core.errors import GraphError
+from graphflow.core.op import OPS
+from graphflow.core.type import TensorType
+from graphflow.framework.convert import as_array, as_tensor, constant_operation, is_tensor
+from graphflow.framework.create import infer_types
+from graphflow.framework.default import get_default_graph
+from graphflow.framework.scopes import name_scope
+from graphflow.framework.shape import TensorShape, as_shape
+from graphflow.framework.sizes import int_of, ints_of, sizes_of, symbolic_value
+from graphflow.framework.tensor import Tensor
+
+__all__ = ["broadcast_dynamic_shape", "broadcast_static_shape", "broadcast_to", "concat", "constant", "convert_to_tensor", "expand_dims", "fill", "identity", "is_tensor", "newaxis", "one_hot", "ones", "ones_like", "pad", "placeholder", "placeholder_with_default", "range", "rank", "reshape", "reverse", "reverse_v2", "shape", "size", "slice", "split", "squeeze", "stack", "stop_gradient", "strided_slice", "tile", "transpose", "unstack", "where", "zeros", "zeros_like"]  # fmt: skip
+newaxis = None
+_range, _slice = range, slice
+
+# from outside of the graph
+
+
+def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False) -> Tensor:
+    """A constant.  With `shape`, the last element fills what the value leaves open, unless verify_shape is set."""
+    array = as_array(value, None if dtype is None else as_dtype(dtype))
+    if shape is not None:
+        array = _filled(array, tuple(ints_of(shape, "the shape")), verify_shape)
+    return constant_operation(array, name)
+
+
+def _filled(array: np.ndarray[Any, Any], shape: tuple[int, ...], verify_shape: bool) -> np.ndarray[Any, Any]:
+    if array.shape == shape:
+        return array
+    count = int(np.prod(shape))
+    if verify_shape or array.size > count or (array.size == 0 and count):
+        raise GraphError(f"a constant of shape {array.shape} with {array.size} elements does not fit the shape {shape} with {count}")  # fmt: skip
+    flat = array.reshape(-1)
+    return np.concatenate([flat, np.repeat(flat[-1:], count - flat.size)]).reshape(shape)
+
+
+def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tensor:
+    """A value that each run is fed.  None in the shape: any size; no shape: any rank."""
+    graph, wanted = get_default_graph(), as_shape(shape)
+    full = graph.unique_name(name or "Placeholder")
+    sizes = None if wanted.sizes is None else graph.fresh_sizes(full, wanted.sizes)
+    return OPS["Placeholder"](type=TensorType(as_dtype(dtype), sizes), name=f"{full}/")  # type: ignore[no-any-return]
+
+
+def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """`input`, unless a run is fed something else of the given shape."""
+    graph, wanted = get_default_graph(), as_shape(shape)
+    value = as_tensor(input)
+    full = graph.unique_name(name or "PlaceholderWithDefault")
+    if not wanted.is_compatible_with(value.shape):
+        raise GraphError(f"placeholder_with_default '{full}': the default has shape {value.shape}, which is not {wanted}")
+    sizes = None if wanted.sizes is None else graph.fresh_sizes(full, wanted.sizes)
+    return OPS["PlaceholderWithDefault"](value, type=TensorType(value.dtype, sizes), name=f"{full}/")  # type: ignore[no-any-return]
+
+
+def convert_to_tensor(
+    value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None, dtype_hint: Any = None
+) -> Tensor:
+    """`value` as a tensor: a tensor or variable, numbers, a list of them, a NumPy array, a known shape."""
+    hint = preferred_dtype if preferred_dtype is not None else dtype_hint
+    if dtype is None and hint is not None and not is_tensor(value):
+        try:
+            return as_tensor(value, hint, name)
+        except (TypeError, ValueError):
+            return as_tensor(value, None, name)
+    return as_tensor(value, dtype, name)
+
+
+# filled with one value
+
+
+def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
+    """A tensor of the shape `dims` whose elements are all `value`, a scalar."""
+    with name_scope(name, "Fill") as scope:
+        scalar = as_tensor(value, name="value")
+        if scalar.shape.ndims not in (0, None):
+            raise GraphError(f"fill: the value must be a scalar, not {scalar.type_}")
+        return _shaped("BroadcastTo", "DynamicBroadcastTo", scalar, dims, scope)
+
+
+def zeros(shape: Any, dtype: Any = float32, name: str | None = None) -> Tensor:
+    """Zeros (False for bool)."""
+    return _splat(shape, 0, as_dtype(dtype), name or "zeros")
+
+
+def ones(shape: Any, dtype: Any = float32, name: str | None = None) -> Tensor:
+    """Ones (True for bool)."""
+    return _splat(shape, 1, as_dtype(dtype), name or "ones")
+
+
+def _splat(shape: Any, value: int, dtype: DType, name: str) -> Tensor:
+    array = np.array(value, dtype.numpy)
+    if not is_tensor(shape) and np.iterable(shape) and not len(shape):
+        return constant_operation(array, name)
+    with name_scope(name) as scope:
+        return _shaped("BroadcastTo", "DynamicBroadcastTo", constant_operation(array, "Const"), shape, scope)
+
+
+def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
+    """Zeros of the shape and dtype of a tensor."""
+    tensor = as_tensor(tensor)
+    return _splat(_shape_of(tensor), 0, tensor.dtype if dtype is None else as_dtype(dtype), name or "zeros_like")
+
+
+def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
+    """Ones of the shape and dtype of a tensor."""
+    tensor = as_tensor(tensor)
+    return _splat(_shape_of(tensor), 1, tensor.dtype if dtype is None else as_dtype(dtype), name or "ones_like")
+
+
+def _shape_of(tensor: Tensor) -> Any:
+    """The shape as ints where all are known, else as a tensor."""
+    return tensor.shape if tensor.shape.is_fully_defined() else OPS["Shape"](tensor, dtype=int32)
+
+
+def _shaped(op: str, dynamic: str, x: Tensor, wanted: Any, name: str) -> Tensor:
+    """`op` with the shape as an attribute, or `dynamic` with the shape as an input where only a run can tell it."""
+    sizes = _sizes_if_known(wanted)
+    if sizes is not None and not (_holds_tensor(wanted) and any(map(_only_in_a_run, sizes))):
+        return OPS[op](x, shape=sizes, name=name)  # type: ignore[no-any-return]
+    result: Tensor = OPS[dynamic](x, as_tensor(wanted, name="shape"), name=name)
+    if sizes is not None:
+        typed = infer_types(OPS[op], (x,), {"shape": sizes}, result.op.name, result.op.source)
+        result.type_ = typed if isinstance(typed, TensorType) else result.type_
+    return result
+
+
+def _sizes_if_known(wanted: Any) -> tuple[Size, ...] | None:
+    parts = wanted if isinstance(wanted, list | tuple) else [wanted]
+    if any(is_tensor(p) and symbolic_value(as_tensor(p)) is None for p in parts):
+        return None
+    return sizes_of(wanted)
+
+
+def _holds_tensor(wanted: Any) -> bool:
+    return is_tensor(wanted) or (isinstance(wanted, list | tuple) and any(map(is_tensor, wanted)))
+
+
+def _only_in_a_run(size: Size) -> bool:
+    """Whether a size has symbols that are not the size of a placeholder."""
+    return isinstance(size, Dim) and any(a.key.startswith("?") for a in atoms_of(size) if isinstance(a, Symbol))
+
+
+def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:  # noqa: A001
+    """start, start + delta, ... while below limit (above, for a negative delta).  One argument is the limit."""
+    if limit is None:
+        start, limit = 0, start
+    known = [_number(v) for v in (start, limit, delta)]
+    floats = any(isinstance(v, float) for v in known)
+    wanted = as_dtype(dtype) if dtype is not None else _range_dtype((start, limit, delta), floats)
+    if any(isinstance(v, Dim) for v in known):
+        return _symbolic_range(known, wanted, name)
+    return constant_operation(np.arange(*known).astype(wanted.numpy), name)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return float(value)
+    (size,) = sizes_of(value, "a bound of tf.range")
+    return size
+
+
+def _range_dtype(bounds: tuple[Any, ...], floats: bool) -> DType:
+    found = [as_dtype(b.dtype) for b in bounds if hasattr(b, "dtype")]
+    return found[0] if found else float32 if floats else int32
+
+
+def _symbolic_range(bounds: list[Any], dtype: DType, name: str) -> Tensor:
+    start, limit, delta = bounds
+    with name_scope(name) as scope:
+        count = (limit - start + (delta - 1)) // delta
+        position = OPS["Iota"](shape=(count,), axis=0, dtype=dtype)
+        if isinstance(start, Dim):
+            start = OPS["Size"](OPS["Iota"](shape=(start,), axis=0, dtype=dtype), dtype=dtype)
+        return OPS["Add"](OPS["Mul"](position, delta), start, name=scope)  # type: ignore[no-any-return]
+
+
+# about shapes
+
+
+def shape(input: Any, name: str | None = None, out_type: Any = int32) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """The sizes of a tensor in a run: [rank]."""
+    return OPS["Shape"](as_tensor(input), dtype=as_dtype(out_type), name=name or "Shape")  # type: ignore[no-any-return]
+
+
+def size(input: Any, name: str | None = None, out_type: Any = int32) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """The number of elements in a run."""
+    return OPS["Size"](as_tensor(input), dtype=as_dtype(out_type), name=name or "Size")  # type: ignore[no-any-return]
+
+
+def rank(input: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """The number of axes."""
+    return OPS["Rank"](as_tensor(input), name=name or "Rank")  # type: ignore[no-any-return]
+
+
+def broadcast_static_shape(shape_x: TensorShape, shape_y: TensorShape) -> TensorShape:
+    """The shape to which both broadcast."""
+    from graphflow.core.type import broadcast_shapes
+
+    graph = get_default_graph()
+    x, y = (graph.fresh_sizes("?", as_shape(s).sizes or ()) for s in (shape_x, shape_y))
+    return TensorShape(broadcast_shapes(x, y))
+
+
+def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Tensor:
+    """The shape to which tensors of two shapes broadcast."""
+    known = (TensorShape(sizes_of(s)) for s in (shape_x, shape_y))
+    return as_tensor(broadcast_static_shape(*known))
+
+
+def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
+    """The same elements in row-major order under another shape; one size may be -1: what is left."""
+    return _shaped("Reshape", "DynamicReshape", as_tensor(tensor), shape, name or "Reshape")
+
+
+def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """A tensor repeated along new leading axes and along axes of size 1."""
+    return _shaped("BroadcastTo", "DynamicBroadcastTo", as_tensor(input), shape, name or "BroadcastTo")
+
+
+def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor:  # noqa: A002
+    """A tensor with a new axis of size 1 at `axis`."""
+    at = int_of(axis if axis is not None else dim, "the axis")
+    return OPS["ExpandDims"](as_tensor(input), axis=at, name=name or "ExpandDims")  # type: ignore[no-any-return]
+
+
+def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Tensor:  # noqa: A002
+    """A tensor without the given axes of size 1, or without all of them."""
+    axis = axis if axis is not None else squeeze_dims
+    axes = () if axis is None else ints_of(axis, "the axis")
+    return OPS["Squeeze"](as_tensor(input), axes=axes, name=name or "Squeeze")  # type: ignore[no-any-return]
+
+
+def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool = False) -> Tensor:
+    """Axis k of the result is axis perm[k] of a; the axes in reverse without perm."""
+    a = as_tensor(a)
+    if perm is None:
+        perm = _range(a.shape.ndims)[::-1] if a.shape.ndims is not None else _rank_needed(a, "transpose")
+    return OPS["Transpose"](a, perm=tuple(ints_of(list(perm) if not is_tensor(perm) else perm, "perm")), name=name)  # type: ignore[no-any-return]
+
+
+def _rank_needed(x: Tensor, what: str) -> Any:
+    raise GraphError(f"{what}: the rank of '{x.name}' (declared at {x.op.source}) must be known; x.set_shape says it")
+
+
+# parts and joins
+
+
+def concat(values: Any, axis: Any = None, name: str = "concat", concat_dim: Any = None) -> Tensor:
+    """Tensors one after another along an axis."""
+    axis = axis if axis is not None else concat_dim
+    if isinstance(values, int | np.integer) and isinstance(axis, list | tuple):
+        raise TypeError("tf.concat(values, axis): the list of tensors comes first, then the axis")
+    tensors = _alike(values if isinstance(values, list | tuple) else [values])
+    at = int_of(axis, "the axis of concat")
+    return identity(tensors[0], name) if len(tensors) == 1 else OPS["Concat"](*tensors, axis=at, name=name)
+
+
+def _alike(values: Any) -> list[Tensor]:
+    """All as tensors; numbers take the dtype of the first tensor."""
+    if not len(values):
+        raise ValueError("at least one tensor is needed")
+    dtype = next((v.dtype for v in values if is_tensor(v)), None)
+    return [as_tensor(v) if is_tensor(v) else as_tensor(v, dtype) for v in values]
+
+
+def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
+    """Tensors of one shape side by side along a new axis."""
+    values = list(values) if not is_tensor(values) else unstack(values)
+    return OPS["Pack"](*_alike(values), axis=int_of(axis, "the axis"), name=name)  # type: ignore[no-any-return]
+
+
+def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unstack") -> list[Tensor]:
+    """The slices of a tensor along an axis of known size, without that axis."""
+    value = as_tensor(value)
+    if not value.shape:
+        _rank_needed(value, "unstack")
+    found = value.shape[int_of(axis, "the axis")].value
+    if found is None and num is not None:
+        at = int_of(axis, "the axis") % len(value.shape)
+        value = identity(value)
+        value.set_shape([num if k == at else None for k in _range(len(value.shape))])
+    elif found is None or (num is not None and num != found):
+        raise GraphError(f"Cannot infer num from shape {value.shape}" if found is None else f"unstack: num is {num}, the axis has size {found}")  # fmt: skip
+    return OPS["Unpack"](value, axis=axis, name=name)  # type: ignore[no-any-return]
+
+
+def split(
+    value: Any = None,
+    num_or_size_splits: Any = None,
+    axis: Any = 0,
+    num: int | None = None,
+    name: str = "split",
+) -> list[Tensor]:
+    """A tensor cut along an axis of known size: into so many equal pieces, or into pieces of the given sizes (-1: the rest)."""
+    value, at = as_tensor(value), int_of(axis, "the axis")
+    if not value.shape:
+        _rank_needed(value, "split")
+    total = value.shape[at].value
+    if isinstance(num_or_size_splits, int | np.integer):
+        sizes = _equal_pieces(value, total, int(num_or_size_splits), at)
+    else:
+        sizes = list(ints_of(num_or_size_splits, "the sizes of split"))
+        if -1 in sizes and total is not None:
+            sizes[sizes.index(-1)] = total - sum(sizes) - 1
+    return OPS["Split"](value, axis=at, sizes=tuple(sizes), name=name)  # type: ignore[no-any-return]
+
+
+def _equal_pieces(value: Tensor, total: int | None, count: int, axis: int) -> list[int]:
+    if total is None:
+        raise GraphError(f"split: the size of axis {axis} of '{value.name}' {value.shape} must be known")
+    if count < 1 or total % count:
+        raise GraphError(f"split: axis {axis} of '{value.name}' has size {total}, which does not split into {count} equal pieces")  # fmt: skip
+    return [total // count] * count
+
+
+def slice(input_: Any, begin: Any, size: Any, name: str = "Slice") -> Tensor:  # noqa: A001  (TensorFlow's name)
+    """`size` elements from `begin` on along each axis; the size -1 means all that are left."""
+    x = as_tensor(input_)
+    begins, sizes = sizes_of(begin, "begin"), sizes_of(size, "size")
+    dims = x.type_.dims
+    if not len(begins) == len(sizes) == len(dims):
+        raise GraphError(f"slice: begin has {len(begins)} entries, size {len(sizes)}, and '{x.name}' is {x.type_}")
+    wanted = tuple(d - b if s == -1 else s for b, s, d in zip(begins, sizes, dims, strict=True))
+    return OPS["StridedSlice"](x, begin=begins, stride=(1,) * len(dims), shape=wanted, name=name)  # type: ignore[no-any-return]
+
+
+def strided_slice(
+    input_: Any,
+    begin: Any,
+    end: Any,
+    strides: Any = None,
+    begin_mask: int = 0,
+    end_mask: int = 0,
+    ellipsis_mask: int = 0,
+    new_axis_mask: int = 0,
+    shrink_axis_mask: int = 0,
+    var: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """input_[begin:end:strides]; bit k of a mask says: bound k is open, or part k is `...`, a new axis, an index."""
+    begins, ends = ints_of(begin, "begin"), ints_of(end, "end")
+    steps = (1,) * len(begins) if strides is None else ints_of(strides, "strides")
+    key: list[Any] = []
+    for k, (first, last, step) in enumerate(zip(begins, ends, steps, strict=True)):
+        bit = 1 << k
+        if ellipsis_mask & bit or new_axis_mask & bit:
+            key.append(Ellipsis if ellipsis_mask & bit else None)
+        elif shrink_axis_mask & bit:
+            key.append(first)
+        else:
+            key.append(_slice(None if begin_mask & bit else first, None if end_mask & bit else last, step))
+    with name_scope(name, "strided_slice"):
+        return as_tensor(input_)[tuple(key)]  # type: ignore[no-any-return]
+
+
+def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """A tensor repeated multiples[k] times along each axis k."""
+    return OPS["Tile"](as_tensor(input), multiples=sizes_of(multiples, "multiples"), name=name or "Tile")  # type: ignore[no-any-return]
+
+
+def pad(
+    tensor: Any, paddings: Any, mode: str = "CONSTANT", name: str | None = None, constant_values: Any = 0
+) -> Tensor:
+    """A tensor with `constant_values` around it: paddings[k] is (before, after) for axis k."""
+    if mode.upper() != "CONSTANT":
+        raise NotImplementedError(f"pad: the mode {mode!r} is not there yet; there is 'CONSTANT'")
+    x = as_tensor(tensor)
+    pairs = _pairs(paddings)
+    low, high = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+    value = as_array(constant_values, x.dtype).item()
+    return OPS["Pad"](x, low=low, high=high, interior=(0,) * len(low), value=value, name=name or "Pad")  # type: ignore[no-any-return]
+
+
+def _pairs(paddings: Any) -> list[tuple[Size, ...]]:
+    if is_tensor(paddings):
+        known = symbolic_value(as_tensor(paddings))
+        paddings = known if known is not None else sizes_of(paddings, "paddings")
+    pairs = [sizes_of(list(p), "paddings") for p in paddings]
+    if any(len(p) != 2 for p in pairs):
+        raise GraphError(f"pad: paddings must be pairs (before, after), not {paddings!r}")
+    return pairs
+
+
+def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
+    """A tensor backwards along axes."""
+    x = as_tensor(tensor)
+    rank_ = len(x.type_.dims)
+    axes = tuple(sorted(a % rank_ for a in ints_of(axis, "the axis")))
+    return OPS["Reverse"](x, axes=axes, name=name or "ReverseV2")  # type: ignore[no-any-return]
+
+
+reverse_v2 = reverse
+
+
+def one_hot(
+    indices: Any,
+    depth: Any,
+    on_value: Any = None,
+    off_value: Any = None,
+    axis: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """`on_value` (1) at the position that each index names along a new axis of size `depth`, else `off_value` (0)."""
+    values = [v for v in (on_value, off_value) if v is not None]
+    found = next((v.dtype for v in values if is_tensor(v)), None)
+    plain = as_dtype(as_array(values[0]).dtype) if values and found is None else float32
+    wanted = as_dtype(dtype) if dtype is not None else found or plain
+    with name_scope(name, "one_hot", [indices]) as scope:
+        on = as_tensor(wanted.numpy.type(1) if on_value is None else on_value, wanted)
+        off = as_tensor(wanted.numpy.type(0) if off_value is None else off_value, wanted)
+        at = -1 if axis is None else int_of(axis, "the axis")
+        return OPS["OneHot"](as_tensor(indices), on, off, depth=int_of(depth, "the depth"), axis=at, name=scope)  # type: ignore[no-any-return]
+
+
+def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
+    """x where the condition holds, else y.  A vector as condition chooses among the rows of x and y."""
+    if x is None or y is None:
+        raise NotImplementedError("tf.where(condition) without x and y (the coordinates of what is true) is not there yet")
+    chosen = as_tensor(condition, None if is_tensor(condition) else bool_)
+    ranks = [as_array(v).ndim if not is_tensor(v) else v.shape.ndims for v in (x, y)]
+    rank_ = max((r for r in ranks if r is not None), default=0)
+    if chosen.shape.ndims == 1 and rank_ > 1:
+        chosen = reshape(chosen, [-1] + [1] * (rank_ - 1))
+    return OPS["Select"](chosen, x, y, name=name or "Select")  # type: ignore[no-any-return]
+
+
+def identity(input: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """The same value under another name; within `control_dependencies`, after what the block waits for."""
+    return OPS["Identity"](as_tensor(input), name=name or "Identity")  # type: ignore[no-any-return]
+
+
+def stop_gradient(input: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
+    """The same value, through which no gradient goes."""
+    return OPS["StopGradient"](as_tensor(input), name=name or "StopGradient")  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Data sets that come with graphflow: `from graphflow.data import mnist`."""

@@ -1,0 +1,1 @@
+"""`graphflow demo`: two small networks learn handwritten digits. Read mlp.py first, then cnn.py, then run.py."""

@@ -1,0 +1,68 @@
+"""Ops without inputs: constants, fed values, variables at the start of a run, holes of rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphflow.core.dtype import as_dtype
+from graphflow.core.node import Array, Node, make_node
+from graphflow.core.op import Op, case
+from graphflow.core.type import TensorType
+
+
+class Const(Op):
+    """A value known while the graph is declared.  attr value: Array."""
+
+    cases = (case(value=Array(np.float32([1, 2]))),)
+
+    def infer(self, *, value: Array) -> TensorType:  # type: ignore[override]
+        return TensorType(as_dtype(value.value.dtype), value.value.shape)
+
+    def eval(self, *, value: Array) -> Any:  # type: ignore[override]
+        return value.value
+
+    def grad(self, g: Node, y: Node, **attrs: Any) -> Any:  # type: ignore[override]
+        return ()
+
+    def index(self, k: Any, i: tuple[Any, ...], *, value: Array) -> Any:  # type: ignore[override]
+        return k.constant(value.value.reshape(-1)[0], as_dtype(value.value.dtype))
+
+
+class Leaf(Op):
+    """A value that comes from outside of a run.  attrs type: TensorType, and what tells it from others."""
+
+    fold = False
+
+    def infer(self, *, type: TensorType, **identity: Any) -> TensorType:  # type: ignore[override]  # noqa: A002
+        return type
+
+    def infer_unknown(self, *, type: TensorType, **identity: Any) -> TensorType:  # type: ignore[override]  # noqa: A002
+        return type
+
+
+class Feed(Leaf):
+    """A fed value.  attrs type, feed: its place among the feeds."""
+
+
+class Variable(Leaf):
+    """The state of a variable at the start of the run.  attrs type, variable: its name."""
+
+
+class Hole(Leaf):
+    """A typed hole in a rewrite rule, or a parameter of a sub-graph.  attrs type, number."""
+
+
+const_op, feed_op, variable_op, hole_op = Const(), Feed(), Variable(), Hole()
+
+
+def constant(value: Any, dtype: Any = None) -> Node:
+    """A level-1 constant."""
+    array = np.asarray(value, dtype=None if dtype is None else as_dtype(dtype).numpy)
+    return make_node(const_op, (), {"value": Array(array)})
+
+
+def hole(number: int, type_: TensorType) -> Node:
+    """A typed hole."""
+    return make_node(hole_op, (), {"number": number, "type": type_})

@@ -1,0 +1,402 @@
+"""Contraction kernels against NumPy: sizes, strides, dtypes, targets, bounds and the order of units."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
+from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract_ir import I64, PTR, first_lanes, intrinsic, short_name
+from graphflow.compiler.llvm.jit import assembly_for, compile_module
+from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target, host_target
+from graphflow.core.dim import Dim, Size, evaluate, symbol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+LAUNCH = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+HOST = host_target()
+# Other machines' vector widths, compiled for this one.
+TARGETS = {
+    "host": HOST,
+    "avx2": replace(HOST, vector_bits=256, vector_registers=16),
+    "sse2": replace(HOST, vector_bits=128, vector_registers=16, has_fma=False),
+    "neon": replace(HOST, vector_bits=128, vector_registers=32),
+    "small caches": replace(HOST, l1_bytes=4096, l2_bytes=32768),
+}
+
+
+class Kernel:
+    """A compiled contraction whose epilogue stores C densely to `args[3]`."""
+
+    def __init__(self, spec: Contraction, target: Target = HOST, symbols: dict[str, int] | None = None):
+        self.spec, self.symbols = spec, symbols or {}
+        self.text = ir.Module("test")
+        self.code = emit_contraction(self.text, "dot", spec, target, self.size, self.store)
+        self.module = compile_module(self.text, HOST)
+        self.launches = [LAUNCH(self.module.address(launch.name)) for launch in self.code.launches]
+
+    def size(self, b: ir.IRBuilder, size: Size, dims: ir.Value) -> ir.Value:
+        """Sizes come from `dims`, in the order in which they are asked for: any polynomial will do for a test."""
+        self.sizes = getattr(self, "sizes", [])
+        if size not in self.sizes:
+            self.sizes.append(size)
+        address = b.gep(dims, [ir.Constant(I64, self.sizes.index(size))], source_etype=I64)
+        return b.load(address, typ=I64)
+
+    def store(self, b: ir.IRBuilder, point: EpiloguePoint) -> None:
+        kind = point.value.type
+        n = self.value(self.spec.n.extent)
+        offset = b.add(b.mul(point.row, ir.Constant(I64, n)), point.lane)
+        # The same place by the index of each axis, to show that both agree.
+        extents = [self.value(axis.extent) for axis in self.spec.batch + self.spec.m]
+        flat: ir.Value = ir.Constant(I64, 0)
+        for index, extent in zip(point.index, extents, strict=True):
+            flat = b.add(b.mul(flat, ir.Constant(I64, extent)), index)
+        offset = b.add(offset, b.mul(b.sub(flat, point.row), ir.Constant(I64, 1 << 40)))
+        base = point.entry.load(point.entry.gep(point.args, [ir.Constant(I64, 3)], source_etype=PTR), typ=PTR)
+        address = b.gep(base, [offset], source_etype=kind.element)
+        if point.count is None:
+            b.store(point.value, address, align=1)
+            return
+        name = f"llvm.masked.store.v{kind.count}{short_name(kind.element)}.p0"
+        mask = first_lanes(b, point.count, kind.count)
+        function = intrinsic(b.module, name, ir.VoidType(), [kind, PTR, ir.IntType(32), mask.type])
+        b.call(function, [point.value, address, ir.Constant(ir.IntType(32), 1), mask])
+
+    def value(self, size: Size) -> int:
+        return evaluate(size, self.symbols)
+
+    def __call__(
+        self, a: np.ndarray, b: np.ndarray, order: Callable[[int], Iterable[tuple[int, int]]] | None = None
+    ) -> np.ndarray:
+        spec = self.spec
+        shape = [self.value(axis.extent) for axis in (*spec.batch, *spec.m, spec.n)]
+        c = np.full(shape, 77, spec.dtype)
+        workspace = aligned(self.value(self.code.workspace_bytes), 255)
+        scratch = aligned(self.code.scratch_bytes, 255)
+        args = np.array([x.ctypes.data for x in (a, b, workspace, c)], np.int64)
+        dims = np.array([self.value(size) for size in getattr(self, "sizes", [])] or [0], np.int64)
+        for function, launch in zip(self.launches, self.code.launches, strict=True):
+            units = self.value(launch.units)
+            for begin, end in order(units) if order else [(0, units)]:
+                function(args.ctypes.data, dims.ctypes.data, begin, end, scratch.ctypes.data)
+        return c
+
+
+def aligned(size: int, fill: int) -> np.ndarray:
+    """Bytes at an address that is a multiple of 64. 255 everywhere reads as NaN: nobody may use it unwritten."""
+    raw = np.full(size + 128, fill, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + max(size, 1)]
+
+
+def random(shape: tuple[int, ...], dtype: str = "float32", seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (
+        rng.integers(-9, 9, shape).astype(dtype)
+        if dtype.startswith("int")
+        else rng.standard_normal(shape).astype(dtype)
+    )
+
+
+def matmul_spec(m: Size, n: Size, k: Size, ta: bool = False, tb: bool = False, dtype: str = "float32") -> Contraction:
+    """C = A @ B, with A stored [k, m] if `ta` and B stored [n, k] if `tb`."""
+    a_m, a_k = (1, m) if ta else (k, 1)
+    b_n, b_k = (k, 1) if tb else (1, n)
+    return Contraction(dtype, (), (Axis(m, a_m, 0),), Axis(n, 0, b_n), (Axis(k, a_k, b_k),))
+
+
+def check(kernel: Kernel, a: np.ndarray, b: np.ndarray, expected: np.ndarray, depth: int) -> None:
+    c = kernel(a, b)
+    assert c.dtype == expected.dtype
+    if c.dtype.kind == "i":
+        np.testing.assert_array_equal(c.reshape(expected.shape), expected)
+    else:
+        scale = np.finfo(c.dtype).eps * 4 * max(depth, 1)
+        np.testing.assert_allclose(c.reshape(expected.shape), expected, rtol=0, atol=scale * 4)
+
+
+def check_matmul(m: int, n: int, k: int, ta: bool, tb: bool, dtype: str = "float32", target: Target = HOST) -> None:
+    a, b = random((k, m) if ta else (m, k), dtype, 1), random((n, k) if tb else (k, n), dtype, 2)
+    expected = (a.T if ta else a) @ (b.T if tb else b)
+    check(Kernel(matmul_spec(m, n, k, ta, tb, dtype), target), a, b, expected, k)
+
+
+TRANSPOSES = [(False, False), (True, False), (False, True), (True, True)]
+SIZES = [(1, 1, 1), (3, 5, 7), (13, 10, 300), (33, 49, 65), (100, 130, 20), (257, 300, 64)]
+
+
+@pytest.mark.parametrize("ta, tb", TRANSPOSES)
+@pytest.mark.parametrize("m, n, k", SIZES)
+def test_matmul(m: int, n: int, k: int, ta: bool, tb: bool) -> None:
+    check_matmul(m, n, k, ta, tb)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("m, n, k", [(5, 3, 4), (37, 70, 33), (64, 48, 700), (130, 513, 33)])
+def test_matmul_targets(m: int, n: int, k: int, target: str) -> None:
+    for ta, tb in TRANSPOSES[:: 3 if m > 100 else 1]:
+        check_matmul(m, n, k, ta, tb, target=TARGETS[target])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int64"])
+def test_dtypes(dtype: str) -> None:
+    for ta, tb in TRANSPOSES[:2]:
+        check_matmul(29, 41, 37, ta, tb, dtype)
+
+
+@pytest.mark.parametrize("m, n, k", [(0, 5, 3), (4, 0, 3), (4, 5, 0), (0, 0, 0)])
+def test_empty(m: int, n: int, k: int) -> None:
+    for tb in (False, True):
+        check_matmul(m, n, k, False, tb)
+
+
+def test_random_sizes() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        m, n, k = (int(x) for x in rng.integers(1, 90, 3))
+        check_matmul(m, n, k, bool(rng.integers(2)), bool(rng.integers(2)))
+
+
+def test_staged_and_packed() -> None:
+    """Sizes that make the plan copy both operands, in each way it knows."""
+    for ta, m, n, k, staged in ((False, 150, 520, 512, "rows"), (True, 1800, 520, 40, "columns")):
+        plan = make_plan(matmul_spec(m, n, k, ta), AVX512)
+        assert (plan.staged, plan.packed) == (staged, True)
+        check_matmul(m, n, k, ta, False, target=replace(HOST, vector_bits=512, vector_registers=32))
+
+
+def test_long_k_is_split() -> None:
+    spec = matmul_spec(20, 12, 5000, ta=True)
+    assert make_plan(spec, HOST).splits > 1
+    check_matmul(20, 12, 5000, True, False)
+    check_matmul(20, 12, 5000, True, True)
+    assert make_plan(matmul_spec(60, 300, 8192), AVX512).staged == "rows"
+    check_matmul(60, 300, 8192, False, False)
+    check_matmul(20, 40, 5000, False, False, target=TARGETS["sse2"])
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 4, 13, 30, 64])
+def test_symbolic_rows(batch: int) -> None:
+    """One compilation, any number of rows."""
+    rows = symbol("batch", hint=32)
+    for n, k, tb in ((10, 20, False), (70, 33, True)):
+        kernel = Kernel(matmul_spec(rows, n, k, tb=tb), symbols={"batch": batch})
+        a, b = random((batch, k)), random((n, k) if tb else (k, n))
+        check(kernel, a, b, a @ (b.T if tb else b), k)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 7, 700])
+def test_symbolic_depth(batch: int) -> None:
+    """The gradient of a dense layer's weights: k is the batch."""
+    for hint in (32, 4000):
+        k = symbol("batch", hint=hint)
+        a, b = random((batch, 19)), random((batch, 12))
+        check(Kernel(matmul_spec(19, 12, k, ta=True), symbols={"batch": batch}), a, b, a.T @ b, batch)
+
+
+@pytest.mark.parametrize("n", [1, 10, 32, 100])
+@pytest.mark.parametrize("target", ["host", "avx2", "sse2"])
+def test_symbolic_columns(n: int, target: str) -> None:
+    columns = symbol("n", hint=50)
+    a, b = random((9, 15)), random((15, n))
+    kernel = Kernel(matmul_spec(9, columns, 15), TARGETS[target], symbols={"n": n})
+    check(kernel, a, b, a @ b, 15)
+
+
+@pytest.mark.parametrize("heads", [0, 1, 5])
+def test_symbolic_batch(heads: int) -> None:
+    """A symbolic number of independent products with both operands moving, B packed."""
+    m, n, k = 9, 20, 11
+    a, b = random((heads, m, k)), random((heads, n, k), seed=3)
+    batch = (Axis(symbol("heads"), m * k, n * k),)
+    spec = Contraction("float32", batch, (Axis(m, k, 0),), Axis(n, 0, k), (Axis(k, 1, 1),))
+    check(Kernel(spec, symbols={"heads": heads}), a, b, a @ b.swapaxes(-1, -2), k)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_batched(shared: bool) -> None:
+    """Attention's shape: [2, 3] products; B the same for all heads if `shared`."""
+    m, n, k = 17, 21, 9
+    a, b = random((2, 3, m, k)), random((2, 1 if shared else 3, n, k), seed=3)
+    batch = (Axis(2, 3 * m * k, b[0].size), Axis(3, m * k, 0 if shared else n * k))
+    spec = Contraction("float32", batch, (Axis(m, k, 0),), Axis(n, 0, k), (Axis(k, 1, 1),))
+    check(Kernel(spec), a, b, a @ b.swapaxes(-1, -2), k)
+    spec = replace(spec, batch=(Axis(2, 3 * m * k, 0), Axis(3, m * k, 0)))
+    check(Kernel(spec), a, b[0, 0], a @ b[0, 0].T, k)
+
+
+def conv_spec(
+    x: tuple[int, ...], w: tuple[int, ...], stride: int, dilation: int, batch: Size | None = None
+) -> Contraction:
+    """VALID convolution of x[b, h, w, c] with w[kh, kw, c, o]."""
+    b, height, width, c = x
+    kh, kw, _, o = w
+    oh, ow = ((size - dilation * (k - 1) - 1) // stride + 1 for size, k in ((height, kh), (width, kw)))
+    m = (
+        Axis(b if batch is None else batch, height * width * c, 0),
+        Axis(oh, stride * width * c, 0),
+        Axis(ow, stride * c, 0),
+    )
+    k = (Axis(kh, dilation * width * c, kw * c * o), Axis(kw, dilation * c, c * o), Axis(c, 1, o))
+    return Contraction("float32", (), m, Axis(o, 0, 1), k)
+
+
+def windows(x: np.ndarray, kh: int, kw: int, stride: int, dilation: int) -> np.ndarray:
+    """[b, oh, ow, c, kh, kw]."""
+    reach = ((kh - 1) * dilation + 1, (kw - 1) * dilation + 1)
+    view = np.lib.stride_tricks.sliding_window_view(x, reach, (1, 2))
+    return view[:, ::stride, ::stride, :, ::dilation, ::dilation]
+
+
+CONVS = [
+    ((2, 12, 14, 5), (3, 3, 5, 7), 1, 1),
+    ((3, 9, 11, 1), (5, 5, 1, 32), 1, 1),
+    ((2, 13, 15, 6), (3, 2, 6, 40), 2, 1),
+    ((1, 16, 16, 3), (3, 3, 3, 10), 1, 2),
+    ((2, 4, 4, 16), (3, 3, 16, 33), 1, 1),
+    ((2, 7, 7, 8), (1, 1, 8, 16), 1, 1),
+]
+
+
+@pytest.mark.parametrize("x, w, stride, dilation", CONVS)
+def test_convolution(x: tuple[int, ...], w: tuple[int, ...], stride: int, dilation: int) -> None:
+    image, filters = random(x), random(w, seed=1)
+    expected = np.einsum("bhwcij,ijco->bhwo", windows(image, w[0], w[1], stride, dilation), filters, optimize=True)
+    for target in ("host", "sse2"):
+        check(Kernel(conv_spec(x, w, stride, dilation), TARGETS[target]), image, filters, expected, w[0] * w[1] * w[2])
+    spec = conv_spec(x, w, stride, dilation, symbol("batch"))
+    check(Kernel(spec, symbols={"batch": x[0]}), image, filters, expected, w[0] * w[1] * w[2])
+
+
+@pytest.mark.parametrize("x, w, stride, dilation", CONVS)
+def test_filter_gradient(x: tuple[int, ...], w: tuple[int, ...], stride: int, dilation: int) -> None:
+    forward = conv_spec(x, w, stride, dilation)
+    oh, ow, o = forward.m[1].extent, forward.m[2].extent, w[3]
+    assert isinstance(oh, int)
+    assert isinstance(ow, int)
+    image, g = random(x), random((x[0], oh, ow, o), seed=1)
+    strides = (oh * ow * o, ow * o, o)
+    m = tuple(Axis(axis.extent, axis.a, 0) for axis in forward.k)
+    k = tuple(Axis(axis.extent, axis.a, b) for axis, b in zip(forward.m, strides, strict=True))
+    spec = Contraction("float32", (), m, Axis(o, 0, 1), k)
+    expected = np.einsum("bhwcij,bhwo->ijco", windows(image, w[0], w[1], stride, dilation), g, optimize=True)
+    check(Kernel(spec), image, g, expected, x[0] * oh * ow)
+    k = (Axis(symbol("batch", hint=500), k[0].a, k[0].b), *k[1:])
+    check(Kernel(replace(spec, k=k), symbols={"batch": x[0]}), image, g, expected, x[0] * oh * ow)
+
+
+def test_negative_strides() -> None:
+    """A flipped filter is read backwards from an offset."""
+    a, b = random((6, 11)), random((11, 20))
+    spec = Contraction("float32", (), (Axis(6, 11, 0),), Axis(20, 0, 1), (Axis(11, 1, -20),), b_offset=200)
+    check(Kernel(spec), a, b, a @ b[::-1], 11)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_input_gradient(target: str) -> None:
+    """The filter [kh, kw, c, o] is read flipped and with c as columns, from its last kh and kw."""
+    b, height, width, o, kh, kw, c = 2, 9, 8, 6, 3, 2, 21
+    g, filters = random((b, height, width, o)), random((kh, kw, c, o), seed=1)
+    m = conv_spec(g.shape, (kh, kw, o, c), 1, 1).m
+    k = (Axis(kh, width * o, -kw * c * o), Axis(kw, o, -c * o), Axis(o, 1, 1))
+    spec = Contraction("float32", (), m, Axis(c, 0, o), k, b_offset=(kh * kw - 1) * c * o)
+    expected = np.einsum("bhwoij,ijco->bhwc", windows(g, kh, kw, 1, 1), filters[::-1, ::-1], optimize=True)
+    check(Kernel(spec, TARGETS[target]), g, filters, expected, kh * kw * o)
+
+
+def test_volume_convolution() -> None:
+    """Three spatial axes: nothing knows how many there are."""
+    x, w = random((2, 5, 6, 7, 3)), random((2, 3, 2, 3, 4), seed=1)
+    steps, out = (6 * 7 * 3, 7 * 3, 3), (4, 4, 6)
+    m = (Axis(2, x[0].size, 0), *(Axis(n, a, 0) for n, a in zip(out, steps, strict=True)))
+    k = (*(Axis(n, a, b) for n, a, b in zip(w.shape[:3], steps, (72, 24, 12), strict=True)), Axis(3, 1, 4))
+    expected = np.einsum("bxyzcijk,ijkco->bxyzo", np.lib.stride_tricks.sliding_window_view(x, (2, 3, 2), (1, 2, 3)), w)
+    check(Kernel(Contraction("float32", (), m, Axis(4, 0, 1), k)), x, w, expected, 36)
+
+
+ORDERS = {
+    "single": lambda units: [(i, i + 1) for i in range(units)],
+    "backwards": lambda units: [(i, i + 1) for i in reversed(range(units))],
+    "halves": lambda units: [(units // 2, units), (0, units // 2)],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("m, n, k, ta", [(150, 140, 90, False), (20, 12, 5000, True), (45, 300, 280, False)])
+def test_units_in_any_order(m: int, n: int, k: int, ta: bool, order: str) -> None:
+    kernel = Kernel(matmul_spec(m, n, k, ta))
+    a, b = random((k, m) if ta else (m, k)), random((k, n))
+    assert kernel(a, b).tobytes() == kernel(a, b, ORDERS[order]).tobytes()
+
+
+def guarded(x: np.ndarray, at_end: bool) -> np.ndarray:
+    """A copy of x that ends (or starts) at a page that may not be touched."""
+    page = mmap.PAGESIZE
+    pages = -(-x.nbytes // page)
+    memory = mmap.mmap(-1, (pages + 2) * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+    for guard in (start, start + (pages + 1) * page):
+        assert mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+    offset = page + (pages * page - x.nbytes if at_end else 0)
+    copy = np.frombuffer(memory, x.dtype, x.size, offset).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("target", ["host", "avx2", "sse2"])
+def test_bounds(target: str, at_end: bool) -> None:
+    """Nothing outside A and B is read: it would end the process."""
+    for m, n, k, ta, tb in [
+        (13, 10, 20, 0, 0),
+        (3, 37, 5, 1, 1),
+        (50, 33, 9, 0, 1),
+        (15, 300, 280, 0, 0),
+        (20, 12, 5000, 1, 0),
+    ]:
+        a, b = random((k, m) if ta else (m, k)), random((n, k) if tb else (k, n))
+        expected = (a.T if ta else a) @ (b.T if tb else b)
+        kernel = Kernel(matmul_spec(m, n, k, bool(ta), bool(tb)), TARGETS[target])
+        check(kernel, guarded(a, at_end), guarded(b, at_end), expected, k)
+    x, w, stride, dilation = CONVS[2]
+    image, filters = random(x), random(w)
+    expected = np.einsum("bhwcij,ijco->bhwo", windows(image, w[0], w[1], stride, dilation), filters, optimize=True)
+    kernel = Kernel(conv_spec(x, w, stride, dilation), TARGETS[target])
+    check(kernel, guarded(image, at_end), guarded(filters, at_end), expected, w[0] * w[1] * w[2])
+
+
+@pytest.mark.parametrize("target", [AVX512, AVX2, SSE2, NEON])
+def test_tiles_fit_the_registers(target: Target) -> None:
+    for m, n in ((1000, 1000), (32, 10), (1, 500), (64, 20)):
+        plan = make_plan(matmul_spec(m, n, 100), target)
+        assert plan.rows * plan.vectors + plan.vectors < target.vector_registers
+
+
+@pytest.mark.parametrize("target, product", [(AVX512, "vfmadd"), (AVX2, "vfmadd"), (SSE2, "mulps"), (NEON, "fmla")])
+def test_inner_loop_keeps_sums_in_registers(target: Target, product: str) -> None:
+    """The loop over k holds all products of a tile and touches no stack."""
+    assembly = assembly_for(Kernel(matmul_spec(500, 512, 64), target).text, target)
+    tile = assembly.split("dot.tile:")[1].split(".Lfunc_end")[0]
+    blocks = [block for block in re.split(r"\n\.LBB\S+:", tile) if product in block]
+    plan = make_plan(matmul_spec(500, 512, 64), target)
+    assert len(blocks) == 1
+    assert blocks[0].count(product) == plan.rows * plan.vectors
+    assert not re.search(r"\(%[re]sp\)|\[sp", blocks[0])
+
+
+def test_plan_ignores_nothing_symbolic() -> None:
+    """Sizes of launches and workspace stay expressions of the symbols."""
+    batch = symbol("batch")
+    kernel = Kernel(matmul_spec(batch, 64, 32, tb=True), symbols={"batch": 1})
+    assert isinstance(kernel.code.launches[-1].units, Dim)

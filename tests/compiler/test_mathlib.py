@@ -1,0 +1,462 @@
+"""The transcendental functions against NumPy and mpmath: errors in ulps, special values, and what code they become."""
+
+import ctypes
+import functools
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llvmlite import binding as llvm
+from llvmlite import ir
+
+from graphflow.compiler.llvm import target as targets
+from graphflow.compiler.llvm.mathlib import ULP, Math
+from graphflow.compiler.llvm.philox import philox4x32, philox4x32_reference
+
+Array = npt.NDArray[Any]
+Range = tuple[float, float]
+
+FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+HOST = targets.host_target()
+SAMPLES = {"float32": 100_000, "float64": 800}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function, its reference for numbers of mpmath, for arrays if NumPy has it, and the ranges to draw from.
+
+    A range (a, b) is sampled linearly; with a, b > 0 and b / a > 1e3, by exponent. `mirrored` takes both signs.
+    """
+
+    exact: Callable[..., Any]
+    numpy: Callable[..., Any] | None
+    float32: tuple[Range, ...]
+    float64: tuple[Range, ...]
+    mirrored: bool = True
+    second: Range | None = None  # the range of the second argument
+
+    @property
+    def arity(self) -> int:
+        return 1 if self.second is None else 2
+
+
+def exact_softplus(x: Any) -> Any:
+    return mpmath.log1p(mpmath.exp(x))
+
+
+def exact_sigmoid(x: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def exact_lgamma(x: Any) -> Any:
+    return mpmath.re(mpmath.loggamma(x))
+
+
+UNIT = ((1e-30, 1.0), (0.0, 1.0))
+POSITIVE = ((1e-37, 3e38), (0.3, 3.0))
+POSITIVE64 = ((1e-307, 1e308), (0.3, 3.0))
+TINY = (1e-30, 1e-2)
+
+CASES = {
+    "exp": Case(mpmath.exp, np.exp, ((0.0, 87.3), TINY), ((0.0, 708.3), TINY)),
+    "exp2": Case(lambda x: mpmath.mpf(2) ** x, np.exp2, ((0.0, 126.0), TINY), ((0.0, 1022.0), TINY)),
+    "expm1": Case(mpmath.expm1, np.expm1, ((0.0, 88.0), (0.0, 2.0), TINY), ((0.0, 700.0), (0.0, 2.0), TINY)),
+    "log": Case(mpmath.log, np.log, POSITIVE, POSITIVE64, mirrored=False),
+    "log2": Case(lambda x: mpmath.log(x, 2), np.log2, POSITIVE, POSITIVE64, mirrored=False),
+    "log1p": Case(mpmath.log1p, np.log1p, (*POSITIVE, (-0.999, 1.0)), (*POSITIVE64, (-0.999, 1.0)), mirrored=False),
+    "tanh": Case(mpmath.tanh, np.tanh, ((0.0, 10.0), (0.0, 1.0), TINY), ((0.0, 20.0), (0.0, 1.0), TINY)),
+    "sinh": Case(mpmath.sinh, np.sinh, ((0.0, 89.4), (0.0, 1.0), TINY), ((0.0, 710.4), (0.0, 1.0), TINY)),
+    "cosh": Case(mpmath.cosh, np.cosh, ((0.0, 89.4), (0.0, 1.0)), ((0.0, 710.4), (0.0, 1.0))),
+    "asinh": Case(mpmath.asinh, np.arcsinh, ((1e-30, 1e38), (0.0, 10.0)), ((1e-30, 1e300), (0.0, 10.0))),
+    "acosh": Case(mpmath.acosh, np.arccosh, ((1.0, 1e38), (1.0, 3.0)), ((1.0, 1e300), (1.0, 3.0)), mirrored=False),
+    "atanh": Case(mpmath.atanh, np.arctanh, UNIT, UNIT),
+    "sigmoid": Case(
+        exact_sigmoid, lambda x: 1 / (1 + np.exp(-x)), ((0.0, 87.3), (0.0, 10.0)), ((0.0, 708.0), (0.0, 10.0))
+    ),
+    "softplus": Case(
+        exact_softplus, lambda x: np.logaddexp(x, 0), ((0.0, 87.3), (0.0, 3.0)), ((0.0, 708.0), (0.0, 3.0))
+    ),
+    "sin": Case(mpmath.sin, np.sin, ((0.0, 10.0), (0.0, 1e5), TINY), ((0.0, 10.0), (0.0, 1e9), TINY)),
+    "cos": Case(mpmath.cos, np.cos, ((0.0, 10.0), (0.0, 1e5), TINY), ((0.0, 10.0), (0.0, 1e9), TINY)),
+    "tan": Case(mpmath.tan, np.tan, ((0.0, 10.0), (0.0, 1e5), TINY), ((0.0, 10.0), (0.0, 1e9), TINY)),
+    "asin": Case(mpmath.asin, np.arcsin, UNIT, UNIT),
+    "acos": Case(mpmath.acos, np.arccos, UNIT, UNIT),
+    "atan": Case(mpmath.atan, np.arctan, ((1e-30, 1e30), (0.0, 4.0)), ((1e-30, 1e300), (0.0, 4.0))),
+    "atan2": Case(mpmath.atan2, np.arctan2, ((0.0, 4.0),), ((0.0, 4.0),), second=(-4.0, 4.0)),
+    "pow": Case(
+        lambda x, y: x**y, np.power, ((1e-3, 1e3), (0.5, 1.5)), ((1e-30, 1e30), (0.5, 1.5)), False, (-10.0, 10.0)
+    ),
+    "erf": Case(mpmath.erf, None, ((0.0, 5.0), TINY), ((0.0, 6.5), TINY)),
+    "erfc": Case(mpmath.erfc, None, ((0.0, 9.1), (0.0, 1.0)), ((0.0, 26.4), (0.0, 1.0))),
+    "erfinv": Case(mpmath.erfinv, None, ((1e-30, 1.0), (0.99, 1.0), (-1.0, 1.0)), ((1e-10, 1.0), (0.99, 1.0))),
+    "lgamma": Case(exact_lgamma, None, ((1e-30, 1e30), (0.0, 12.0)), ((1e-30, 1e30), (0.0, 12.0)), mirrored=False),
+    "digamma": Case(mpmath.digamma, None, ((1e-10, 1e30), (2.0, 12.0)), ((1e-10, 1e30), (2.0, 12.0)), mirrored=False),
+    "sqrt": Case(mpmath.sqrt, np.sqrt, POSITIVE, POSITIVE64, mirrored=False),
+    "rsqrt": Case(lambda x: 1 / mpmath.sqrt(x), lambda x: 1 / np.sqrt(x), POSITIVE, POSITIVE64, mirrored=False),
+}
+
+EXACT = {"floor": np.floor, "ceil": np.ceil, "rint": np.rint, "abs": np.abs, "copysign": np.copysign}
+ARITY = {name: case.arity for name, case in CASES.items()} | dict.fromkeys(EXACT, 1) | {"copysign": 2}
+
+
+# compiling
+
+
+def emit_loop(module: ir.Module, name: str, dtype: str, lanes: int, *, fma: bool) -> None:
+    """Add `void name_dtype_lanes(x, y, out, n)`: out[i] = name(x[i][, y[i]]) for i < n, lanes at a time."""
+    element, index = FLOATS[dtype], ir.IntType(64)
+    kind = ir.VectorType(element, lanes) if lanes > 1 else element
+    pointer = ir.PointerType()
+    signature = ir.FunctionType(ir.VoidType(), [pointer, pointer, pointer, index])
+    function = ir.Function(module, signature, f"{name}_{dtype}_{lanes}")
+    for argument in function.args[:3]:
+        argument.add_attribute("noalias")
+    entry, body, leave = (function.append_basic_block(block) for block in ("entry", "body", "leave"))
+    builder = ir.IRBuilder(entry)
+    builder.branch(body)
+    builder.position_at_end(body)
+    i = builder.phi(index)
+    align = np.dtype(dtype).itemsize
+    at = [builder.gep(argument, [i], source_etype=element) for argument in function.args[:3]]
+    operands = [builder.load(place, typ=kind, align=align) for place in at[: ARITY[name]]]
+    builder.store(getattr(Math(builder, fma=fma), name)(*operands), at[2], align=align)
+    following = builder.add(i, index(lanes))
+    i.add_incoming(index(0), entry)
+    i.add_incoming(following, body)
+    builder.cbranch(builder.icmp_unsigned("<", following, function.args[3]), body, leave)
+    builder.position_at_end(leave)
+    builder.ret_void()
+
+
+def target_machine(target: targets.Target) -> Any:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    found = llvm.Target.from_triple(target.triple)
+    return found.create_target_machine(cpu=target.cpu, features=",".join(target.features), opt=2, jit=True)
+
+
+def compiled(text: str, machine: Any) -> Any:
+    """The module after a light pass pipeline, without LLVM's vectorizers."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=1)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+@dataclass(frozen=True)
+class Library:
+    """Every function, for both types, as vectors of `lanes[dtype]` and as scalars; call it as `library(name, x, y)`."""
+
+    engine: Any
+    assembly: str
+
+    def __call__(self, name: str, *args: Array, lanes: int | None = None) -> Array:
+        """The function's values at arrays of one dtype; `lanes=1` for the scalar code."""
+        dtype = str(args[0].dtype)
+        lanes = lanes or HOST.lanes(dtype)
+        size = -(-args[0].size // lanes) * lanes
+        padded = [np.resize(x, size) for x in (*args, args[0])[:2]]
+        out = np.empty(size, dtype)
+        address = self.engine.get_function_address(f"{name}_{dtype}_{lanes}")
+        function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(address)
+        function(padded[0].ctypes.data, padded[1].ctypes.data, out.ctypes.data, size)
+        return out[: args[0].size]
+
+
+@functools.cache
+def library(fma: bool = HOST.has_fma) -> Library:
+    module = ir.Module()
+    for name, dtype in itertools.product(ARITY, FLOATS):
+        for lanes in {1, HOST.lanes(dtype)}:
+            emit_loop(module, name, dtype, lanes, fma=fma)
+    machine = target_machine(HOST)
+    optimized = compiled(str(module), machine)
+    assembly = machine.emit_assembly(optimized)
+    engine = llvm.create_mcjit_compiler(optimized, machine)
+    engine.finalize_object()
+    return Library(engine, assembly)
+
+
+# samples and errors
+
+
+def sample(rng: np.random.Generator, ranges: tuple[Range, ...], count: int, dtype: str, mirrored: bool) -> Array:
+    """`count` numbers, shared among the ranges; half of them negated if `mirrored`."""
+    parts = []
+    for low, high in ranges:
+        u = rng.random(count // len(ranges))
+        by_exponent = low > 0.0 and high > 1e3 * low
+        parts.append(np.exp(np.log(low) + (np.log(high) - np.log(low)) * u) if by_exponent else low + (high - low) * u)
+    x = np.concatenate(parts).astype(dtype)
+    return np.where(rng.random(x.size) < 0.5, -x, x) if mirrored else x
+
+
+def arguments(name: str, dtype: str, count: int, seed: int = 0) -> list[Array]:
+    case, rng = CASES[name], np.random.default_rng(seed)
+    x = sample(rng, getattr(case, dtype), count, dtype, case.mirrored)
+    if case.second is None:
+        return [x]
+    return [x, rng.uniform(*case.second, x.size).astype(dtype)]
+
+
+def ulps_against_doubles(got: Array, expected: Array) -> Array:
+    """Errors of floats in ulps of the exact result; results that are denormal may be 0."""
+    rounded = expected.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        error = np.abs(got - expected) / np.spacing(np.abs(rounded)).astype(np.float64)
+    return np.where((got == expected) | (np.abs(expected) < np.finfo(np.float32).tiny), 0.0, error)
+
+
+def ulps_against_mpmath(got: Array, args: list[Array], exact: Callable[..., Any]) -> Array:
+    """Errors of any type in ulps of the exact result, from 40 digits; as above for denormal results."""
+    tiny = np.finfo(got.dtype).tiny
+    errors = []
+    with mpmath.workdps(40):
+        for y, *xs in zip(got, *args, strict=True):
+            value = exact(*(mpmath.mpf(float(x)) for x in xs))
+            ulp = np.spacing(max(np.abs(got.dtype.type(value)), tiny))
+            errors.append(
+                0.0 if abs(value) < tiny else float(abs(mpmath.mpf(float(y)) - value) / mpmath.mpf(float(ulp)))
+            )
+    return np.array(errors)
+
+
+def measured(name: str, dtype: str, count: int, seed: int = 0, fma: bool = HOST.has_fma) -> Array:
+    """Errors in ulps at `count` samples; float32 beside NumPy's float64 or, without one, our own float64."""
+    case, args = CASES[name], arguments(name, dtype, count, seed)
+    got = library(fma)(name, *args)
+    if dtype == "float64":
+        return ulps_against_mpmath(got, args, case.exact)
+    wide = [x.astype(np.float64) for x in args]
+    return ulps_against_doubles(got, case.numpy(*wide) if case.numpy else library(fma)(name, *wide))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", CASES)
+def test_error_is_within_the_declared_bound(name: str, dtype: str) -> None:
+    errors = measured(name, dtype, SAMPLES[dtype])
+    assert np.max(errors) <= ULP[name][dtype]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", CASES)
+def test_error_without_fma(name: str, dtype: str) -> None:
+    """Products and sums rounded apart cost at most another ulp."""
+    errors = measured(name, dtype, SAMPLES[dtype] // 4, fma=False)
+    assert np.max(errors) <= ULP[name][dtype] + 1.0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", CASES)
+def test_error_of_many_floats_is_within_the_declared_bound(name: str) -> None:
+    for seed in range(10):
+        assert np.max(measured(name, "float32", 1_000_000, seed=seed + 1)) <= ULP[name]["float32"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", CASES)
+def test_error_of_many_doubles_is_within_the_declared_bound(name: str) -> None:
+    assert np.max(measured(name, "float64", 20_000, seed=1)) <= ULP[name]["float64"]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", CASES)
+def test_scalar_code_gives_the_same_bits(name: str, dtype: str) -> None:
+    args = arguments(name, dtype, 1000)
+    np.testing.assert_array_equal(library()(name, *args), library()(name, *args, lanes=1))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_functions(name: str, dtype: str) -> None:
+    big = 2.0 ** np.finfo(dtype).nmant
+    x = np.array([0.0, 0.3, 0.5, 1.5, 2.5, big - 0.5, big + 1.0, 3e38, np.inf, np.nan, 1e-40], dtype)
+    args = [np.concatenate([x, -x])] + [np.tile(np.array([1.0, -1.0, -0.0], dtype), 8)[:22]] * (ARITY[name] - 1)
+    got, expected = library()(name, *args), EXACT[name](*args)
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(expected[~np.isnan(got)]))
+
+
+# special values
+
+INF, NAN = np.inf, np.nan
+SPECIAL = {
+    "exp": [(0, 1), (-0.0, 1), (INF, INF), (-INF, 0), (1e4, INF), (-1e4, 0)],
+    "exp2": [(0, 1), (3, 8), (-2, 0.25), (INF, INF), (-INF, 0), (1e4, INF), (-1e4, 0)],
+    "expm1": [(0, 0), (-0.0, -0.0), (INF, INF), (-INF, -1), (1e4, INF), (-1e4, -1), (1e-40, 1e-40)],
+    "log": [(1, 0), (0, -INF), (-0.0, -INF), (INF, INF), (-1, NAN), (-INF, NAN)],
+    "log2": [(1, 0), (8, 3), (0.125, -3), (2.0**-140, -140), (0, -INF), (-0.0, -INF), (INF, INF), (-1, NAN)],
+    "log1p": [(0, 0), (-0.0, -0.0), (-1, -INF), (INF, INF), (-2, NAN), (-INF, NAN), (1e-40, 1e-40)],
+    "sinh": [(0, 0), (-0.0, -0.0), (INF, INF), (-INF, -INF), (1e4, INF)],
+    "cosh": [(0, 1), (-0.0, 1), (INF, INF), (-INF, INF), (1e4, INF)],
+    "tanh": [(0, 0), (-0.0, -0.0), (INF, 1), (-INF, -1), (1e4, 1), (1e-30, 1e-30)],
+    "asinh": [(0, 0), (-0.0, -0.0), (INF, INF), (-INF, -INF)],
+    "acosh": [(1, 0), (INF, INF), (0.5, NAN), (-5, NAN), (-INF, NAN)],
+    "atanh": [(0, 0), (-0.0, -0.0), (1, INF), (-1, -INF), (1.5, NAN), (-INF, NAN), (INF, NAN)],
+    "sigmoid": [(0, 0.5), (INF, 1), (-INF, 0), (1e4, 1), (-1e4, 0)],
+    "softplus": [(INF, INF), (-INF, 0), (1e30, 1e30), (-1e30, 0)],
+    "sin": [(0, 0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (1e-30, 1e-30)],
+    "cos": [(0, 1), (-0.0, 1), (INF, NAN), (-INF, NAN)],
+    "tan": [(0, 0), (-0.0, -0.0), (INF, NAN), (-INF, NAN)],
+    "asin": [(0, 0), (-0.0, -0.0), (1, np.pi / 2), (-1, -np.pi / 2), (1.5, NAN), (-INF, NAN)],
+    "acos": [(1, 0), (-1, np.pi), (0, np.pi / 2), (-1.5, NAN), (INF, NAN)],
+    "atan": [(0, 0), (-0.0, -0.0), (INF, np.pi / 2), (-INF, -np.pi / 2)],
+    "erf": [(0, 0), (-0.0, -0.0), (INF, 1), (-INF, -1), (100, 1)],
+    "erfc": [(0, 1), (INF, 0), (-INF, 2), (100, 0)],
+    "erfinv": [(0, 0), (-0.0, -0.0), (1, INF), (-1, -INF), (1.5, NAN), (-INF, NAN)],
+    "lgamma": [(1, 0), (2, 0), (0, INF), (-0.0, INF), (-3, INF), (INF, INF), (-INF, INF)],
+    "digamma": [(0, -INF), (-0.0, INF), (-3, NAN), (INF, INF), (-INF, NAN)],
+    "sqrt": [(0, 0), (-0.0, -0.0), (4, 2), (INF, INF), (-1, NAN)],
+    "rsqrt": [(0, INF), (-0.0, -INF), (4, 0.5), (INF, 0), (-1, NAN)],
+}
+
+
+@pytest.mark.parametrize("lanes", [None, 1])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_values(name: str, dtype: str, lanes: int | None) -> None:
+    # Two NaNs: one with payload bits, which integer tricks could turn into a number.
+    nans = np.array([NAN, NAN], dtype)
+    nans.view(f"u{nans.itemsize}")[1] |= 5
+    x, expected = np.array(SPECIAL[name], dtype).T.copy()
+    x, expected = np.concatenate([x, nans]), np.concatenate([expected, nans])
+    got = library()(name, x, lanes=lanes)
+    np.testing.assert_array_equal(got, expected)
+    zero = expected == 0
+    np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(expected[zero]))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["pow", "atan2"])
+def test_special_values_of_two_arguments(name: str, dtype: str) -> None:
+    values = [0.0, 0.5, 1.0, 2.0, 3.0, 1e30, INF]
+    signed = np.array([*values, *(-v for v in values), NAN], dtype)
+    x, y = (grid.ravel() for grid in np.meshgrid(signed, signed))
+    numpy = CASES[name].numpy
+    assert numpy is not None
+    with np.errstate(all="ignore"):
+        expected = numpy(x.astype(np.float64), y.astype(np.float64)).astype(dtype)
+    got = library()(name, x, y)
+    np.testing.assert_allclose(got, expected, rtol=4 * float(np.finfo(dtype).eps), atol=float(np.finfo(dtype).tiny))
+    known = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(expected[known]))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["lgamma", "digamma"])
+def test_reflection(name: str, dtype: str) -> None:
+    """Below zero the error is small beside the larger of 1 and the result: the functions have zeros there."""
+    x = -np.random.default_rng(0).uniform(0.0, 30.0, 500).astype(dtype)
+    expected = np.array([float(CASES[name].exact(mpmath.mpf(float(v)))) for v in x])
+    bound = 1e-12 if dtype == "float64" else 1e-7
+    assert np.max(np.abs(library()(name, x) - expected) / np.maximum(1.0, np.abs(expected))) <= bound
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_angles_beyond_the_range_stay_finite(name: str) -> None:
+    for dtype in FLOATS:
+        x = np.logspace(5, 38, 4096).astype(dtype)
+        got = library()(name, np.concatenate([x, -x]))
+        assert np.isfinite(got).all()
+        assert name == "tan" or np.max(np.abs(got)) <= 1.0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(width=32), st.sampled_from([name for name in CASES if ARITY[name] == 1]))
+def test_any_float_is_close_to_the_double_result(x: float, name: str) -> None:
+    """Whatever the argument: float and double code agree, within the bound and what denormals may lose."""
+    if name in ("sin", "cos", "tan") and abs(x) > 1e5:
+        return
+    single = library()(name, np.array([x], np.float32))
+    double = library()(name, np.array([x], np.float64))
+    with np.errstate(over="ignore", under="ignore"):
+        expected = double.astype(np.float32)
+    if np.isfinite(double[0]) and np.isfinite(expected[0]):
+        bound = (ULP[name]["float32"] + 0.5) * np.spacing(np.abs(expected)) + np.finfo(np.float32).tiny
+        assert abs(float(single[0]) - float(expected[0])) <= bound
+    else:
+        np.testing.assert_array_equal(single, expected)
+
+
+# the code itself
+
+
+@pytest.mark.parametrize("target", [targets.AVX512, targets.AVX2], ids=["avx512", "avx2"])
+def test_no_branch_and_no_call(target: targets.Target) -> None:
+    """A loop over vectors has one jump, its own, and calls nothing; on the host and for other machines."""
+    module = ir.Module()
+    for name, dtype in itertools.product(ARITY, FLOATS):
+        emit_loop(module, name, dtype, target.lanes(dtype), fma=target.has_fma)
+    machine = target_machine(target)
+    assembly = machine.emit_assembly(compiled(str(module), machine))
+    instructions = [line.split() for line in assembly.splitlines() if line.startswith("\t") and line[1] != "."]
+    assert [words for words in instructions if words[0].startswith("call")] == []
+    jumps = [words for words in instructions if words[0].startswith("j")]
+    assert len(jumps) == len(ARITY) * len(FLOATS)
+
+
+def test_other_types_are_refused() -> None:
+    builder = ir.IRBuilder(ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "f").append_basic_block())
+    with pytest.raises(TypeError, match="got i32"):
+        Math(builder).exp(ir.Constant(ir.IntType(32), 1))
+
+
+# Philox
+
+# counter, key, result: from the file kat_vectors of Random123, the authors' library.
+PHILOX_VECTORS = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@functools.cache
+def philox_library(lanes: int) -> tuple[Any, Any]:
+    """(engine, function): void(words): words[6][lanes] of counter and key become words[4][lanes] of result."""
+    word, module = ir.IntType(32), ir.Module()
+    kind = ir.VectorType(word, lanes) if lanes > 1 else word
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.PointerType()]), "philox")
+    builder = ir.IRBuilder(function.append_basic_block())
+    at = [builder.gep(function.args[0], [ir.IntType(64)(lanes * i)], source_etype=word) for i in range(6)]
+    c0, c1, c2, c3, k0, k1 = (builder.load(place, typ=kind, align=4) for place in at)
+    for value, place in zip(philox4x32(builder, (c0, c1, c2, c3), (k0, k1)), at, strict=False):
+        builder.store(value, place, align=4)
+    builder.ret_void()
+    machine = target_machine(HOST)
+    engine = llvm.create_mcjit_compiler(compiled(str(module), machine), machine)
+    engine.finalize_object()
+    return engine, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address("philox"))
+
+
+@pytest.mark.parametrize("counter, key, expected", PHILOX_VECTORS)
+def test_philox_gives_the_published_words(
+    counter: tuple[int, ...], key: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    assert tuple(int(word) for word in philox4x32_reference(counter, key)) == expected
+    for lanes in (1, 8):
+        words = np.repeat(np.array([*counter, *key], np.uint32), lanes)
+        philox_library(lanes)[1](words.ctypes.data)
+        np.testing.assert_array_equal(words[: 4 * lanes], np.repeat(np.array(expected, np.uint32), lanes))
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 8, 16])
+def test_philox_as_code_is_philox_in_numpy(lanes: int) -> None:
+    words = np.random.default_rng(0).integers(0, 1 << 32, (6, lanes), np.uint32)
+    expected = philox4x32_reference(list(words[:4]), list(words[4:]))
+    philox_library(lanes)[1](words.ctypes.data)
+    np.testing.assert_array_equal(words[:4], expected)
