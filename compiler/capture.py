@@ -195,6 +195,9 @@ class _Capture:
     def mark_cone(self, ys: Sequence[Tensor], tags: Mapping[Tensor, int], stops: set[Tensor]) -> dict[Tensor, Any]:
         """The values of what depends on xs and leads to ys, with xs marked."""
         local: dict[Tensor, Any] = {}
+        for tensor in tags:
+            if tensor in self.feeds:
+                local[tensor] = mark(self.feeds[tensor], tags[tensor])
         for operation in needed(ys, self.feeds):
             if operation.op.name == "ReadVariable" and operation.inputs[0] in tags:
                 out = operation.outputs[0]
@@ -203,9 +206,6 @@ class _Capture:
                 self.evaluate(operation, _Overlay(local, self.values))
             for out in operation.outputs:
                 self._mark_output(out, local, tags, stops)
-        for tensor in tags:
-            if tensor in self.feeds:
-                local[tensor] = mark(self.feeds[tensor], tags[tensor])
         return local
 
     def _mark_output(self, out: Tensor, local: dict[Tensor, Any], tags: Mapping[Tensor, int], stops: set[Tensor]) -> None:

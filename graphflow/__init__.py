@@ -17,8 +17,9 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
-from graphflow import array_ops, control_ops, initializers, math_ops, nn, random_ops, state_ops, train
+from graphflow import array_ops, constant_ops, control_ops, initializers, math_ops, nn, random_ops, state_ops, train
 from graphflow.array_ops import *  # noqa: F403
+from graphflow.constant_ops import *  # noqa: F403
 from graphflow.control_ops import *  # noqa: F403
 from graphflow.core import errors
 from graphflow.core.dtype import DType, as_dtype, float32, float64, int8, int16, int32, int64, uint8, uint32, uint64
@@ -74,17 +75,72 @@ _LAZY = {
 """What is imported when it is first used."""
 
 __all__ = [
-    "AUTO_REUSE", "AggregationMethod", "ConfigProto", "DType", "Dimension", "GPUOptions", "Graph", "GraphError",
-    "GraphKeys", "GraphOptions", "InteractiveSession", "OpError", "Operation", "OptimizerOptions", "RunMetadata",
-    "RunOptions", "Session", "Tensor", "TensorShape", "VERSION", "Variable", "VariableScope", "__version__", "as_dtype",
-    "bool", "constant_initializer", "dimension_value", "double", "errors", "float32", "float64",
-    "get_default_graph", "get_default_session", "get_local_variable", "get_variable", "get_variable_scope",
-    "glorot_normal_initializer", "glorot_uniform_initializer", "gradients", "initializers", "int16", "int32", "int64",
-    "int8", "math", "name_scope", "nn", "no_regularizer", "ones_initializer", "op_scope", "random_normal_initializer",
-    "random_uniform_initializer", "reset_default_graph", "show", "train", "truncated_normal_initializer", "uint32",
-    "uint64", "uint8", "variable_op_scope", "variable_scope", "variance_scaling_initializer", "zeros_initializer",
+    "AUTO_REUSE",
+    "VERSION",
+    "AggregationMethod",
+    "ConfigProto",
+    "DType",
+    "Dimension",
+    "GPUOptions",
+    "Graph",
+    "GraphError",
+    "GraphKeys",
+    "GraphOptions",
+    "InteractiveSession",
+    "OpError",
+    "Operation",
+    "OptimizerOptions",
+    "RunMetadata",
+    "RunOptions",
+    "Session",
+    "Tensor",
+    "TensorShape",
+    "Variable",
+    "VariableScope",
+    "__version__",
+    "as_dtype",
+    "bool",
+    "constant_initializer",
+    "dimension_value",
+    "double",
+    "errors",
+    "float32",
+    "float64",
+    "get_default_graph",
+    "get_default_session",
+    "get_local_variable",
+    "get_variable",
+    "get_variable_scope",
+    "glorot_normal_initializer",
+    "glorot_uniform_initializer",
+    "gradients",
+    "initializers",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "math",
+    "name_scope",
+    "nn",
+    "no_regularizer",
+    "ones_initializer",
+    "op_scope",
+    "random_normal_initializer",
+    "random_uniform_initializer",
+    "reset_default_graph",
+    "show",
+    "train",
+    "truncated_normal_initializer",
+    "uint8",
+    "uint32",
+    "uint64",
+    "variable_op_scope",
+    "variable_scope",
+    "variance_scaling_initializer",
+    "zeros_initializer",
 ]  # fmt: skip
 __all__ += array_ops.__all__
+__all__ += constant_ops.__all__
 __all__ += control_ops.__all__
 __all__ += math_ops.__all__
 __all__ += random_ops.__all__

@@ -1,192 +1,34 @@
-"""Constants, placeholders, and functions that rearrange tensors, under TensorFlow 1's names and parameter names.
+"""Functions that rearrange tensors, cut and join them, under TensorFlow 1's names and parameter names.
 
 Shapes may hold what is known while declaring: ints, `x.shape[0]`, and anything computed from `tf.shape`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from graphflow.core.dim import Dim, Size, Symbol, atoms_of
-from graphflow.core.dtype import DType, as_dtype, bool_, float32, int32
+from graphflow.core.dim import Size
+from graphflow.core.dtype import as_dtype, bool_, float32, int32
 from graphflow.core.errors import GraphError
 from graphflow.core.op import OPS
-from graphflow.core.type import TensorType
-from graphflow.framework.convert import as_array, as_tensor, constant_operation, is_tensor
-from graphflow.framework.create import infer_types
+from graphflow.core.type import broadcast_shapes
+from graphflow.framework.convert import as_array, as_tensor, is_tensor
 from graphflow.framework.default import get_default_graph
 from graphflow.framework.scopes import name_scope
 from graphflow.framework.shape import TensorShape, as_shape
+from graphflow.framework.shaped import shaped
 from graphflow.framework.sizes import int_of, ints_of, sizes_of, symbolic_value
 from graphflow.framework.tensor import Tensor
 
-__all__ = ["broadcast_dynamic_shape", "broadcast_static_shape", "broadcast_to", "concat", "constant", "convert_to_tensor", "expand_dims", "fill", "identity", "is_tensor", "newaxis", "one_hot", "ones", "ones_like", "pad", "placeholder", "placeholder_with_default", "range", "rank", "reshape", "reverse", "reverse_v2", "shape", "size", "slice", "split", "squeeze", "stack", "stop_gradient", "strided_slice", "tile", "transpose", "unstack", "where", "zeros", "zeros_like"]  # fmt: skip
+__all__ = [
+    "broadcast_dynamic_shape", "broadcast_static_shape", "broadcast_to", "concat", "expand_dims", "identity", "newaxis",
+    "one_hot", "pad", "rank", "reshape", "reverse", "reverse_v2", "shape", "size", "slice", "split", "squeeze", "stack",
+    "stop_gradient", "strided_slice", "tile", "transpose", "unstack", "where",
+]  # fmt: skip
 newaxis = None
-_range, _slice = range, slice
-
-# from outside of the graph
-
-
-def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False) -> Tensor:
-    """A constant.  With `shape`, the last element fills what the value leaves open, unless verify_shape is set."""
-    array = as_array(value, None if dtype is None else as_dtype(dtype))
-    if shape is not None:
-        array = _filled(array, tuple(ints_of(shape, "the shape")), verify_shape)
-    return constant_operation(array, name)
-
-
-def _filled(array: np.ndarray[Any, Any], shape: tuple[int, ...], verify_shape: bool) -> np.ndarray[Any, Any]:
-    if array.shape == shape:
-        return array
-    count = int(np.prod(shape))
-    if verify_shape or array.size > count or (array.size == 0 and count):
-        raise GraphError(f"a constant of shape {array.shape} with {array.size} elements does not fit the shape {shape} with {count}")  # fmt: skip
-    flat = array.reshape(-1)
-    return np.concatenate([flat, np.repeat(flat[-1:], count - flat.size)]).reshape(shape)
-
-
-def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tensor:
-    """A value that each run is fed.  None in the shape: any size; no shape: any rank."""
-    graph, wanted = get_default_graph(), as_shape(shape)
-    full = graph.unique_name(name or "Placeholder")
-    sizes = None if wanted.sizes is None else graph.fresh_sizes(full, wanted.sizes)
-    return OPS["Placeholder"](type=TensorType(as_dtype(dtype), sizes), name=f"{full}/")  # type: ignore[no-any-return]
-
-
-def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
-    """`input`, unless a run is fed something else of the given shape."""
-    graph, wanted = get_default_graph(), as_shape(shape)
-    value = as_tensor(input)
-    full = graph.unique_name(name or "PlaceholderWithDefault")
-    if not wanted.is_compatible_with(value.shape):
-        raise GraphError(f"placeholder_with_default '{full}': the default has shape {value.shape}, which is not {wanted}")
-    sizes = None if wanted.sizes is None else graph.fresh_sizes(full, wanted.sizes)
-    return OPS["PlaceholderWithDefault"](value, type=TensorType(value.dtype, sizes), name=f"{full}/")  # type: ignore[no-any-return]
-
-
-def convert_to_tensor(
-    value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None, dtype_hint: Any = None
-) -> Tensor:
-    """`value` as a tensor: a tensor or variable, numbers, a list of them, a NumPy array, a known shape."""
-    hint = preferred_dtype if preferred_dtype is not None else dtype_hint
-    if dtype is None and hint is not None and not is_tensor(value):
-        try:
-            return as_tensor(value, hint, name)
-        except (TypeError, ValueError):
-            return as_tensor(value, None, name)
-    return as_tensor(value, dtype, name)
-
-
-# filled with one value
-
-
-def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
-    """A tensor of the shape `dims` whose elements are all `value`, a scalar."""
-    with name_scope(name, "Fill") as scope:
-        scalar = as_tensor(value, name="value")
-        if scalar.shape.ndims not in (0, None):
-            raise GraphError(f"fill: the value must be a scalar, not {scalar.type_}")
-        return _shaped("BroadcastTo", "DynamicBroadcastTo", scalar, dims, scope)
-
-
-def zeros(shape: Any, dtype: Any = float32, name: str | None = None) -> Tensor:
-    """Zeros (False for bool)."""
-    return _splat(shape, 0, as_dtype(dtype), name or "zeros")
-
-
-def ones(shape: Any, dtype: Any = float32, name: str | None = None) -> Tensor:
-    """Ones (True for bool)."""
-    return _splat(shape, 1, as_dtype(dtype), name or "ones")
-
-
-def _splat(shape: Any, value: int, dtype: DType, name: str) -> Tensor:
-    array = np.array(value, dtype.numpy)
-    if not is_tensor(shape) and np.iterable(shape) and not len(shape):
-        return constant_operation(array, name)
-    with name_scope(name) as scope:
-        return _shaped("BroadcastTo", "DynamicBroadcastTo", constant_operation(array, "Const"), shape, scope)
-
-
-def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
-    """Zeros of the shape and dtype of a tensor."""
-    tensor = as_tensor(tensor)
-    return _splat(_shape_of(tensor), 0, tensor.dtype if dtype is None else as_dtype(dtype), name or "zeros_like")
-
-
-def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
-    """Ones of the shape and dtype of a tensor."""
-    tensor = as_tensor(tensor)
-    return _splat(_shape_of(tensor), 1, tensor.dtype if dtype is None else as_dtype(dtype), name or "ones_like")
-
-
-def _shape_of(tensor: Tensor) -> Any:
-    """The shape as ints where all are known, else as a tensor."""
-    return tensor.shape if tensor.shape.is_fully_defined() else OPS["Shape"](tensor, dtype=int32)
-
-
-def _shaped(op: str, dynamic: str, x: Tensor, wanted: Any, name: str) -> Tensor:
-    """`op` with the shape as an attribute, or `dynamic` with the shape as an input where only a run can tell it."""
-    sizes = _sizes_if_known(wanted)
-    if sizes is not None and not (_holds_tensor(wanted) and any(map(_only_in_a_run, sizes))):
-        return OPS[op](x, shape=sizes, name=name)  # type: ignore[no-any-return]
-    result: Tensor = OPS[dynamic](x, as_tensor(wanted, name="shape"), name=name)
-    if sizes is not None:
-        typed = infer_types(OPS[op], (x,), {"shape": sizes}, result.op.name, result.op.source)
-        result.type_ = typed if isinstance(typed, TensorType) else result.type_
-    return result
-
-
-def _sizes_if_known(wanted: Any) -> tuple[Size, ...] | None:
-    parts = wanted if isinstance(wanted, list | tuple) else [wanted]
-    if any(is_tensor(p) and symbolic_value(as_tensor(p)) is None for p in parts):
-        return None
-    return sizes_of(wanted)
-
-
-def _holds_tensor(wanted: Any) -> bool:
-    return is_tensor(wanted) or (isinstance(wanted, list | tuple) and any(map(is_tensor, wanted)))
-
-
-def _only_in_a_run(size: Size) -> bool:
-    """Whether a size has symbols that are not the size of a placeholder."""
-    return isinstance(size, Dim) and any(a.key.startswith("?") for a in atoms_of(size) if isinstance(a, Symbol))
-
-
-def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:  # noqa: A001
-    """start, start + delta, ... while below limit (above, for a negative delta).  One argument is the limit."""
-    if limit is None:
-        start, limit = 0, start
-    known = [_number(v) for v in (start, limit, delta)]
-    floats = any(isinstance(v, float) for v in known)
-    wanted = as_dtype(dtype) if dtype is not None else _range_dtype((start, limit, delta), floats)
-    if any(isinstance(v, Dim) for v in known):
-        return _symbolic_range(known, wanted, name)
-    return constant_operation(np.arange(*known).astype(wanted.numpy), name)
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return float(value)
-    (size,) = sizes_of(value, "a bound of tf.range")
-    return size
-
-
-def _range_dtype(bounds: tuple[Any, ...], floats: bool) -> DType:
-    found = [as_dtype(b.dtype) for b in bounds if hasattr(b, "dtype")]
-    return found[0] if found else float32 if floats else int32
-
-
-def _symbolic_range(bounds: list[Any], dtype: DType, name: str) -> Tensor:
-    start, limit, delta = bounds
-    with name_scope(name) as scope:
-        count = (limit - start + (delta - 1)) // delta
-        position = OPS["Iota"](shape=(count,), axis=0, dtype=dtype)
-        if isinstance(start, Dim):
-            start = OPS["Size"](OPS["Iota"](shape=(start,), axis=0, dtype=dtype), dtype=dtype)
-        return OPS["Add"](OPS["Mul"](position, delta), start, name=scope)  # type: ignore[no-any-return]
-
+_slice = slice
 
 # about shapes
 
@@ -208,8 +50,6 @@ def rank(input: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorF
 
 def broadcast_static_shape(shape_x: TensorShape, shape_y: TensorShape) -> TensorShape:
     """The shape to which both broadcast."""
-    from graphflow.core.type import broadcast_shapes
-
     graph = get_default_graph()
     x, y = (graph.fresh_sizes("?", as_shape(s).sizes or ()) for s in (shape_x, shape_y))
     return TensorShape(broadcast_shapes(x, y))
@@ -223,12 +63,12 @@ def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Tensor:
 
 def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
     """The same elements in row-major order under another shape; one size may be -1: what is left."""
-    return _shaped("Reshape", "DynamicReshape", as_tensor(tensor), shape, name or "Reshape")
+    return shaped("Reshape", as_tensor(tensor), shape, name or "Reshape")
 
 
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
     """A tensor repeated along new leading axes and along axes of size 1."""
-    return _shaped("BroadcastTo", "DynamicBroadcastTo", as_tensor(input), shape, name or "BroadcastTo")
+    return shaped("BroadcastTo", as_tensor(input), shape, name or "BroadcastTo")
 
 
 def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor:  # noqa: A002
@@ -248,11 +88,11 @@ def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool
     """Axis k of the result is axis perm[k] of a; the axes in reverse without perm."""
     a = as_tensor(a)
     if perm is None:
-        perm = _range(a.shape.ndims)[::-1] if a.shape.ndims is not None else _rank_needed(a, "transpose")
+        perm = range(a.shape.ndims)[::-1] if a.shape.ndims is not None else _rank_needed(a, "transpose")
     return OPS["Transpose"](a, perm=tuple(ints_of(list(perm) if not is_tensor(perm) else perm, "perm")), name=name)  # type: ignore[no-any-return]
 
 
-def _rank_needed(x: Tensor, what: str) -> Any:
+def _rank_needed(x: Tensor, what: str) -> NoReturn:
     raise GraphError(f"{what}: the rank of '{x.name}' (declared at {x.op.source}) must be known; x.set_shape says it")
 
 
@@ -292,9 +132,10 @@ def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unst
     if found is None and num is not None:
         at = int_of(axis, "the axis") % len(value.shape)
         value = identity(value)
-        value.set_shape([num if k == at else None for k in _range(len(value.shape))])
+        value.set_shape([num if k == at else None for k in range(len(value.shape))])
     elif found is None or (num is not None and num != found):
-        raise GraphError(f"Cannot infer num from shape {value.shape}" if found is None else f"unstack: num is {num}, the axis has size {found}")  # fmt: skip
+        reason = "give num" if found is None else f"num is {num}, the axis has size {found}"
+        raise GraphError(f"Cannot infer num from shape {value.shape} of '{value.name}': {reason}")
     return OPS["Unpack"](value, axis=axis, name=name)  # type: ignore[no-any-return]
 
 
@@ -305,7 +146,7 @@ def split(
     num: int | None = None,
     name: str = "split",
 ) -> list[Tensor]:
-    """A tensor cut along an axis of known size: into so many equal pieces, or into pieces of the given sizes (-1: the rest)."""
+    """A tensor cut along an axis of known size, into so many equal pieces or into the given sizes (-1: the rest)."""
     value, at = as_tensor(value), int_of(axis, "the axis")
     if not value.shape:
         _rank_needed(value, "split")
@@ -323,7 +164,9 @@ def _equal_pieces(value: Tensor, total: int | None, count: int, axis: int) -> li
     if total is None:
         raise GraphError(f"split: the size of axis {axis} of '{value.name}' {value.shape} must be known")
     if count < 1 or total % count:
-        raise GraphError(f"split: axis {axis} of '{value.name}' has size {total}, which does not split into {count} equal pieces")  # fmt: skip
+        raise GraphError(
+            f"split: axis {axis} of '{value.name}' has size {total}, which does not split into {count} equal pieces"
+        )
     return [total // count] * count
 
 
@@ -430,7 +273,9 @@ def one_hot(
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
     """x where the condition holds, else y.  A vector as condition chooses among the rows of x and y."""
     if x is None or y is None:
-        raise NotImplementedError("tf.where(condition) without x and y (the coordinates of what is true) is not there yet")
+        raise NotImplementedError(
+            "tf.where(condition) without x and y (the coordinates of what is true) is not there yet"
+        )
     chosen = as_tensor(condition, None if is_tensor(condition) else bool_)
     ranks = [as_array(v).ndim if not is_tensor(v) else v.shape.ndims for v in (x, y)]
     rank_ = max((r for r in ranks if r is not None), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +14,6 @@ from graphflow.framework.scopes import name_scope
 from graphflow.framework.tensor import Operation, Tensor
 
 __all__ = ["colocate_with", "control_dependencies", "device", "group", "no_op", "tuple"]
-_tuple = tuple
 
 
 def control_dependencies(control_inputs: Any) -> AbstractContextManager[Any]:
@@ -38,7 +38,7 @@ def no_op(name: str | None = None) -> Operation:
 
 def _flat(inputs: Iterable[Any]) -> Iterator[Any]:
     for value in inputs:
-        if isinstance(value, list | _tuple):
+        if isinstance(value, list | builtins.tuple):
             yield from _flat(value)
         elif isinstance(value, dict):
             yield from _flat(value.values())

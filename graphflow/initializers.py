@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from graphflow import array_ops, random_ops
+from graphflow import constant_ops, random_ops
 from graphflow.core.dtype import DType, as_dtype, float32
 from graphflow.framework.convert import as_array
 from graphflow.framework.tensor import Tensor
 
-__all__ = ["Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Initializer", "LecunNormal", "LecunUniform", "Ones", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros", "constant", "default_initializer", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "ones", "random_normal", "random_uniform", "truncated_normal", "variance_scaling", "zeros"]  # fmt: skip
+__all__ = [
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Initializer", "LecunNormal", "LecunUniform",
+    "Ones", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros", "constant",
+    "default_initializer", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal",
+    "lecun_uniform", "ones", "random_normal", "random_uniform", "truncated_normal", "variance_scaling", "zeros",
+]  # fmt: skip
 
 
 class Initializer:
@@ -46,7 +51,7 @@ class Zeros(Initializer):
         self.dtype = as_dtype(dtype)
 
     def make(self, shape: list[int], dtype: DType) -> Tensor:
-        return array_ops.zeros(shape, dtype)
+        return constant_ops.zeros(shape, dtype)
 
 
 class Ones(Initializer):
@@ -56,7 +61,7 @@ class Ones(Initializer):
         self.dtype = as_dtype(dtype)
 
     def make(self, shape: list[int], dtype: DType) -> Tensor:
-        return array_ops.ones(shape, dtype)
+        return constant_ops.ones(shape, dtype)
 
 
 class Constant(Initializer):
@@ -69,7 +74,7 @@ class Constant(Initializer):
 
     def make(self, shape: list[int], dtype: DType) -> Tensor:
         array = as_array(np.asarray(self.value), dtype)
-        return array_ops.constant(array, dtype, shape, verify_shape=self.verify_shape)
+        return constant_ops.constant(array, dtype, shape, verify_shape=self.verify_shape)
 
 
 class RandomNormal(Initializer):

@@ -16,7 +16,17 @@ from graphflow.framework.scopes import name_scope
 from graphflow.framework.sizes import ints_of
 from graphflow.framework.tensor import Tensor
 
-__all__ = ["abs", "accumulate_n", "acos", "add", "add_n", "argmax", "argmin", "asin", "atan", "cast", "ceil", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "cos", "cosh", "div", "divide", "equal", "erf", "erfc", "exp", "expm1", "floor", "floordiv", "floormod", "global_norm", "greater", "greater_equal", "is_finite", "is_inf", "is_nan", "less", "less_equal", "log", "log1p", "log_sigmoid", "logical_and", "logical_not", "logical_or", "logical_xor", "matmul", "maximum", "minimum", "mod", "mul", "multiply", "neg", "negative", "not_equal", "pow", "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "rint", "round", "rsqrt", "scalar_mul", "sigmoid", "sign", "sin", "sinh", "sqrt", "square", "squared_difference", "sub", "subtract", "tan", "tanh", "tensordot", "to_double", "to_float", "to_int32", "to_int64", "truediv"]  # fmt: skip
+__all__ = [
+    "abs", "accumulate_n", "acos", "add", "add_n", "argmax", "argmin", "asin", "atan", "cast", "ceil",
+    "clip_by_global_norm", "clip_by_norm", "clip_by_value", "cos", "cosh", "div", "divide", "equal", "erf", "erfc",
+    "exp", "expm1", "floor", "floordiv", "floormod", "global_norm", "greater", "greater_equal", "is_finite", "is_inf",
+    "is_nan", "less", "less_equal", "log", "log1p", "log_sigmoid", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "matmul", "maximum", "minimum", "mod", "mul", "multiply", "neg", "negative", "not_equal", "pow",
+    "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min",
+    "reduce_prod", "reduce_sum", "rint", "round", "rsqrt", "scalar_mul", "sigmoid", "sign", "sin", "sinh", "sqrt",
+    "square", "squared_difference", "sub", "subtract", "tan", "tanh", "tensordot", "to_double", "to_float", "to_int32",
+    "to_int64", "truediv",
+]  # fmt: skip
 
 
 def _unary(op: str, name: str = "") -> Callable[..., Tensor]:
@@ -115,8 +125,8 @@ def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Tensor:
 
 def round(x: Any, name: str | None = None) -> Tensor:  # noqa: A001  (TensorFlow's name)
     """The nearest integer, halves to even; integers stay."""
-    x = as_tensor(x)
-    return x if x.dtype.is_integer else OPS["Rint"](x, name=name or "Round")
+    tensor = as_tensor(x)
+    return tensor if tensor.dtype.is_integer else rint(tensor, name=name or "Round")
 
 
 def log_sigmoid(x: Any, name: str | None = None) -> Tensor:
@@ -145,7 +155,7 @@ def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | 
 
 
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
-    """t scaled down so that its Euclidean norm over axes is at most clip_norm; t / norm * clip_norm where it is more."""
+    """t scaled down so that its Euclidean norm over axes is at most clip_norm: t * clip_norm / max(norm, clip_norm)."""
     with name_scope(name, "clip_by_norm", [t]) as scope:
         t = as_tensor(t)
         squares = reduce_sum(square(t), axes, keepdims=True)
@@ -177,8 +187,10 @@ def clip_by_global_norm(
 
 def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     """x as another dtype; floats are truncated toward zero.  x itself where it has that dtype."""
-    x, wanted = as_tensor(x), as_dtype(dtype)
-    return x if x.dtype is wanted else OPS["Cast"](x, dtype=wanted, name=name or "Cast")
+    tensor, wanted = as_tensor(x), as_dtype(dtype)
+    if tensor.dtype is wanted:
+        return tensor
+    return OPS["Cast"](tensor, dtype=wanted, name=name or "Cast")  # type: ignore[no-any-return]
 
 
 def to_float(x: Any, name: str = "ToFloat") -> Tensor:

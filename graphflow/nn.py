@@ -27,7 +27,13 @@ from graphflow.math_ops import (
 )
 from graphflow.random_ops import random_uniform
 
-__all__ = ["avg_pool", "batch_normalization", "bias_add", "conv2d", "dropout", "elu", "l2_loss", "l2_normalize", "leaky_relu", "log_sigmoid", "log_softmax", "max_pool", "moments", "relu", "relu6", "relu_layer", "selu", "sigmoid", "sigmoid_cross_entropy_with_logits", "softmax", "softmax_cross_entropy_with_logits", "softmax_cross_entropy_with_logits_v2", "softplus", "softsign", "sparse_softmax_cross_entropy_with_logits", "tanh", "xw_plus_b", "zero_fraction"]  # fmt: skip
+__all__ = [
+    "avg_pool", "batch_normalization", "bias_add", "conv2d", "dropout", "elu", "l2_loss", "l2_normalize", "leaky_relu",
+    "log_sigmoid", "log_softmax", "max_pool", "moments", "relu", "relu6", "relu_layer", "selu", "sigmoid",
+    "sigmoid_cross_entropy_with_logits", "softmax", "softmax_cross_entropy_with_logits",
+    "softmax_cross_entropy_with_logits_v2", "softplus", "softsign", "sparse_softmax_cross_entropy_with_logits", "tanh",
+    "xw_plus_b", "zero_fraction",
+]  # fmt: skip
 
 
 # activations
@@ -201,19 +207,21 @@ def dropout(
     noise_shape: a shape that broadcasts to x's; what is 1 in it is kept or dropped together.
     """
     keep = _keep_share(keep_prob, rate)
-    x = as_tensor(x)
-    if not x.dtype.is_floating:
-        raise GraphError(f"dropout: x has to be a floating point tensor since it will be scaled; '{x.name}' is {x.dtype}")
+    tensor = as_tensor(x)
+    if not tensor.dtype.is_floating:
+        raise GraphError(
+            f"dropout: x has to be a floating point tensor since it will be scaled; '{tensor.name}' is {tensor.dtype}"
+        )
     if not is_tensor(keep) and keep == 1:
-        return x
-    with name_scope(name, "dropout", [x]) as scope:
-        share = as_tensor(keep, x.dtype, name="keep_prob")
-        sizes = x.type_.dims if noise_shape is None else sizes_of(noise_shape)
-        noise = random_uniform(sizes, seed=seed, dtype=x.dtype)
+        return tensor
+    with name_scope(name, "dropout", [tensor]) as scope:
+        share = as_tensor(keep, tensor.dtype, name="keep_prob")
+        sizes = tensor.type_.dims if noise_shape is None else sizes_of(noise_shape)
+        noise = random_uniform(sizes, seed=seed, dtype=tensor.dtype)
         if noise_shape is None:
-            return OPS["DropoutMask"](x, noise, share, name=f"{scope}mul/")  # type: ignore[no-any-return]
+            return OPS["DropoutMask"](tensor, noise, share, name=f"{scope}mul/")  # type: ignore[no-any-return]
         mask = OPS["Floor"](OPS["Add"](noise, share))
-        return OPS["Mul"](OPS["RealDiv"](x, share), mask, name=f"{scope}mul/")  # type: ignore[no-any-return]
+        return OPS["Mul"](OPS["RealDiv"](tensor, share), mask, name=f"{scope}mul/")  # type: ignore[no-any-return]
 
 
 def _keep_share(keep_prob: Any, rate: Any) -> Any:
@@ -295,7 +303,9 @@ def softmax_cross_entropy_with_logits(
     _named_only(_sentinel, "softmax_cross_entropy_with_logits", labels, logits)
     with name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
         logits = as_tensor(logits)
-        fixed = stop_gradient(as_tensor(labels, None if is_tensor(labels) else logits.dtype), name="labels_stop_gradient")
+        fixed = stop_gradient(
+            as_tensor(labels, None if is_tensor(labels) else logits.dtype), name="labels_stop_gradient"
+        )
         return OPS["SoftmaxCrossEntropyWithLogits"](logits, fixed, axis=_axis(axis, dim), name=scope)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""From what a user feeds to the array that a program takes: conversion without loss, and the errors where there is some.
+"""From what a user feeds to the array that a program takes: conversion without loss, and errors where there is some.
 
 An array of the declared dtype and a fitting shape passes as it is, without a copy.
 """
@@ -24,7 +24,9 @@ def feed_tensor(graph: Graph, key: Any) -> Tensor:
     Raises TypeError for what is neither tensor nor name, NotFoundError, GraphError for a tensor of another graph.
     """
     if isinstance(key, Operation):
-        raise TypeError(f"Cannot interpret feed_dict key as Tensor: '{key.name}' is an Operation; one of its .outputs can be fed")  # fmt: skip
+        raise TypeError(
+            f"Cannot interpret feed_dict key as Tensor: '{key.name}' is an Operation; one of its .outputs can be fed"
+        )
     try:
         tensor: Tensor = graph.as_graph_element(key, allow_tensor=True, allow_operation=False)
     except TypeError as error:
@@ -68,11 +70,19 @@ class Feed:
 
     def _complaint(self, reason: str) -> InvalidArgumentError:
         t = self.tensor
-        return InvalidArgumentError(f"{reason} for Tensor '{t.name}', which has shape {t.shape} and dtype {t.dtype} (declared at {t.op.source})", op=t.op)  # fmt: skip
+        return InvalidArgumentError(
+            f"{reason} for Tensor '{t.name}', which has shape {t.shape} and dtype {t.dtype} (declared at "
+            f"{t.op.source})",
+            op=t.op,
+        )
 
     def _converted(self, value: Any) -> Value:
         if isinstance(value, TensorLike | Operation):
-            raise TypeError(f"The value of a feed cannot be a tf.Tensor object. Acceptable feed values include Python scalars, lists and numpy ndarrays. For reference, the tensor object was {value!r} which was passed to the feed with key '{self.tensor.name}'.")  # fmt: skip
+            raise TypeError(
+                "The value of a feed cannot be a tf.Tensor object. Acceptable feed values include Python "
+                f"scalars, lists and numpy ndarrays. For reference, the tensor object was {value!r} which "
+                f"was passed to the feed with key '{self.tensor.name}'."
+            )
         array = self._array(value)
         if array.dtype == self._dtype:
             return np.asarray(array, self._dtype)

@@ -1,8 +1,8 @@
 """Fetches of any nesting: what to compute, and how the answer is put together.
 
-    fetches = Fetches(graph, {"loss": loss, "all": [train_op, (w, loss)]})
-    fetches.elements            (loss, train_op, w): each once
-    fetches.assemble(values)    {"loss": ..., "all": [None, (..., ...)]}
+fetches = Fetches(graph, {"loss": loss, "all": [train_op, (w, loss)]})
+fetches.elements            (loss, train_op, w): each once
+fetches.assemble(values)    {"loss": ..., "all": [None, (..., ...)]}
 """
 
 from __future__ import annotations
@@ -45,13 +45,18 @@ class Fetches:
 
     def _element(self, fetch: Any) -> Tensor | Operation:
         if fetch is None:
-            raise TypeError("Fetch argument None has invalid type <class 'NoneType'>: there is nothing to compute (tf.gradients answers None where no path leads from ys to xs)")  # fmt: skip
+            raise TypeError(
+                "Fetch argument None has invalid type <class 'NoneType'>: there is nothing to compute "
+                "(tf.gradients answers None where no path leads from ys to xs)"
+            )
         try:
             return self._graph.as_graph_element(fetch, allow_tensor=True, allow_operation=True)  # type: ignore[no-any-return]
         except TypeError as error:
             if isinstance(error, ValueError):
                 raise
-            raise TypeError(f"Fetch argument {fetch!r} has invalid type {type(fetch)}, must be a string or Tensor. ({error})") from None  # fmt: skip
+            raise TypeError(
+                f"Fetch argument {fetch!r} has invalid type {type(fetch)}, must be a string or Tensor. ({error})"
+            ) from None
 
 
 def _of_sequence(like: Any, parts: list[Assemble]) -> Assemble:

@@ -17,7 +17,7 @@ __all__ = ["Requirements"]
 
 
 class Requirements:
-    """The variables that must have a value; raises InvalidArgumentError for a placeholder that is needed and not fed."""
+    """The variables that must have a value; raises InvalidArgumentError for a placeholder that nobody feeds."""
 
     def __init__(self, fetches: Sequence[Tensor | Operation], feeds: Sequence[Tensor]) -> None:
         fed = set(feeds)
@@ -40,8 +40,8 @@ class Requirements:
         for name, (variable, reader) in self.variables.items():
             if not state.is_initialized(name):
                 raise FailedPreconditionError(
-                    f"Attempting to use uninitialized value {name}: variable '{name}' (declared at {variable.source}) is "
-                    f"read by '{reader.name}' ({reader.type} at {reader.source}) and has no value in this session; "
+                    f"Attempting to use uninitialized value {name}: variable '{name}' (declared at {variable.source}) "
+                    f"is read by '{reader.name}' ({reader.type} at {reader.source}) and has no value in this session; "
                     "run tf.global_variables_initializer() first",
                     op=variable,
                 )

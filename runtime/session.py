@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from graphflow.framework.config import ConfigProto
 from graphflow.framework.default import default_session_is, get_default_graph, pop_session, push_session
@@ -22,13 +22,16 @@ from graphflow.runtime.fetching import Fetches, structure_key
 from graphflow.runtime.requirements import Requirements
 from graphflow.runtime.store import VariableStore
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 __all__ = ["InteractiveSession", "Session"]
 
 
 class _Plan:
     """What is known of a pair (fetches, feeds): how to convert, what was compiled, how to put the answer together."""
 
-    def __init__(self, session: Session, fetches: Any, feed_keys: Sequence[Any]) -> None:
+    def __init__(self, session: BaseSession, fetches: Any, feed_keys: Sequence[Any]) -> None:
         graph = session.graph
         self.session = session
         self.fetches = Fetches(graph, fetches)
@@ -44,26 +47,33 @@ class _Plan:
             return self.fetches.assemble(())
         session = self.session
         values = tuple([feed(v) for feed, v in zip(self.feeds, fed, strict=True)])
-        with session._lock:
-            if self._requirements is not None:
-                self._requirements.check(session._state)
-                self._requirements = None  # what has a value keeps it
-            results = self._executable(values).run(values, session._state)
+        if self._requirements is not None:
+            self._requirements.check(session._state)
+            self._requirements = None  # what has a value keeps it
+        executable = self._executable(values)
+        if executable is None:
+            with session._lock:
+                executable = self._executable(values) or self._build(values)
+        results = executable.run(values, session._state)
         return self.fetches.assemble([v if v is None or v.ndim else v[()] for v in results])
 
     def _executable(self, values: tuple[Any, ...]) -> Any:
-        """The last used executable where it accepts the shapes, else another that does, else a new one."""
-        for position, executable in enumerate(self._executables):
-            if executable.accepts(values):
-                if position:
-                    self._executables.insert(0, self._executables.pop(position))
+        """The last used executable where it accepts the shapes, else another that does, else None."""
+        executables, state = self._executables, self.session._state
+        for position, executable in enumerate(executables):
+            if executable.accepts(values, state):
+                if position:  # a new list: other threads may be walking the old one
+                    self._executables = [executable, *executables[:position], *executables[position + 1 :]]
                 return executable
+        return None
+
+    def _build(self, values: tuple[Any, ...]) -> Any:
         from graphflow.runtime.executable import build  # imports LLVM: only when something is compiled
 
         session = self.session
         executable = build(session.graph, self.fetches.elements, self.tensors, values, session._state)
         session.compile_seconds += executable.compile_seconds
-        self._executables.insert(0, executable)
+        self._executables = [executable, *self._executables]
         return executable
 
 
@@ -89,8 +99,10 @@ class BaseSession:
     def sess_str(self) -> str:
         return ""
 
-    def run(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None, options: Any = None, run_metadata: Any = None) -> Any:  # fmt: skip
-        """The values of fetches: tensors, operations (None), variables, names, in any nesting of lists, tuples and dicts.
+    def run(
+        self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None, options: Any = None, run_metadata: Any = None
+    ) -> Any:
+        """The values of fetches: tensors, operations (None), variables and names, in lists, tuples and dicts at will.
 
         feed_dict: values for placeholders, or in place of any other tensor, by tensor or by name.  Raises
         InvalidArgumentError for a feed that is missing or does not fit, FailedPreconditionError for a variable without
@@ -111,7 +123,7 @@ class BaseSession:
             if self._closed:
                 raise RuntimeError("Attempted to use a closed Session.")
             if len(values) != count:
-                raise TypeError(f"this callable takes {count} values, one for each entry of feed_list, and got {len(values)}")
+                raise TypeError(f"this callable takes {count} values, one an entry of feed_list, and got {len(values)}")
             return plan.run(values)
 
         return call
@@ -148,16 +160,21 @@ def _use_threads(config: ConfigProto | None) -> None:
 
 
 class Session(BaseSession):
-    """Runs a graph, the default one where none is given; `with` makes session and graph the defaults and closes at the end."""
+    """Runs a graph, the default one where none is given.
 
-    def __enter__(self) -> Session:
+    In a `with` block session and graph are the defaults; the session is closed at its end.
+    """
+
+    def __enter__(self) -> Self:
         self._stack = ExitStack()
         self._stack.enter_context(self.graph.as_default())
         self._stack.enter_context(self.as_default())
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, exception, traceback)
         self.close()
 
 

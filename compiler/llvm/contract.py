@@ -4,7 +4,7 @@
     for launch in code.launches: ...        # in this order; each finishes before the next starts
 
 All of them are one affine contraction (`Contraction`).  Results are computed in register tiles (contract_tile), B is
-packed and A staged where that pays (contract_pack), and what pays is decided beforehand (contract_plan).  After the
+packed and A staged where that pays (contract_pack), and what pays is decided beforehand (contract_choose).  After the
 last product each vector of results goes to the caller's epilogue, which adds a bias, applies an activation and stores.
 A long k with few results is split: partial sums go to the workspace and a last launch adds them in a fixed order.
 

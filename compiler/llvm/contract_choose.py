@@ -5,7 +5,7 @@
     plan.rows, plan.vectors, plan.packed, plan.splits
 
 Everything follows from sizes (their hints, where symbolic) and the target, never from the number of threads.  The rules
-were measured on AVX-512 machines of Intel and AMD; what they know of others is widths, registers and cache sizes.
+were measured on one AVX-512 machine; what they know of others is widths, registers and cache sizes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ TARGET_UNITS = 32
 UNIT_FLOPS = 500_000
 # A part of a split k must be worth its partial result.
 SPLIT_LEAST = 256
+# Packing a B whose columns lie side by side pays if this many rows use it and its rows are this many bytes apart; at
+# both limits it takes twice the product.
+PACK_ROWS = 96
+PACK_STRIDE = 1024
 # Staging pays if this many column panels read a staged row panel, and if rows a multiple of this many bytes apart
 # crowd into few cache sets.
 STAGE_READERS = 4
@@ -41,7 +45,7 @@ def make_plan(spec: Contraction, target: Target) -> Plan:
     gathered = len(groups) > 1 and isinstance(groups[-1].extent, int) and groups[-1].extent < SMALL_ROWS * 2
     staged = "rows" if gathered and stageable(k, size, target) else ""
     rows, vectors = tile_shape(spec, groups, lanes, staged, target)
-    packed, masked = column_access(spec, groups, rows, lanes * vectors, target)
+    packed, masked = column_access(spec, groups, lanes * vectors, target)
     staged = staged or staging(spec, groups, k, rows, lanes * vectors, target)
     draft = Plan(
         spec, lanes, size, batch, groups, k, rows, vectors, staged, packed, masked,
@@ -111,9 +115,7 @@ def tile_candidates(run: int, columns: int, target: Target) -> Iterator[tuple[in
         yield from ((rows, vectors) for rows in range(1, min(most, run, 24) + 1))
 
 
-def column_access(
-    spec: Contraction, groups: tuple[Group, ...], rows: int, width: int, target: Target
-) -> tuple[bool, str]:
+def column_access(spec: Contraction, groups: tuple[Group, ...], width: int, target: Target) -> tuple[bool, str]:
     """(whether B is packed, how its reads are masked)."""
     n = spec.n.extent
     whole = isinstance(n, int) and n % width == 0
@@ -122,9 +124,8 @@ def column_access(
     maskable = whole or target.vector_bits >= (256 if single else 512)
     if spec.n.b != 1 or not maskable:
         return True, ""
-    reused = estimate(product(tuple(g.extent for g in groups))) >= 8 * rows
-    spread = estimate(n) * ELEMENT_BYTES[spec.dtype] >= 1024
-    packed = reused and spread and not single
+    m, stride = estimate(product(tuple(g.extent for g in groups))), estimate(n) * ELEMENT_BYTES[spec.dtype]
+    packed = not single and m >= PACK_ROWS and stride >= PACK_STRIDE and m * stride >= 2 * PACK_ROWS * PACK_STRIDE
     return packed, "" if packed else masked
 
 

@@ -14,9 +14,9 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
 from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const, divmod_
-from graphflow.compiler.llvm.emit import store
+from graphflow.compiler.llvm.emit import store, value
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, first_lanes, open_loop
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, walk
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, walk
 from graphflow.core.dim import Size, Symbol, ceildiv, coefficient, estimate, product
 
 if TYPE_CHECKING:
@@ -230,29 +230,40 @@ def _decode(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:
 
 
 def _emit_points(scope: Scope, kernel: Kernel, lane: Loop | None, vectors: int, start: Any, stop: Any) -> None:
-    """The stores of one row: those above the lanes, then the lanes in blocks of vectors, then a masked tail."""
+    """The stores of one row: its elements, then what stands above them (whose values are computed first)."""
     depth = len(kernel.loops)
     inner = [s for s in kernel.stores if s.depth == depth and lane is not None]
-    for s in kernel.stores:
-        if s not in inner:
-            store(scope, s.buffer, s.index, s.value)
-    if lane is None or not inner:
-        return
+    outer = [s for s in kernel.stores if s not in inner]
+    for s in outer:
+        value(s.value, scope)
+    if lane is not None and inner:
+        _emit_lanes(scope, inner, lane, vectors, start, stop)
+    _store_all(scope, outer)
+
+
+def _store_all(scope: Scope, stores: list[Store]) -> None:
+    """Store values that were all computed before: a result may lie where another's operand did."""
+    for s in stores:
+        value(s.value, scope)
+    for s in stores:
+        store(scope, s.buffer, s.index, s.value)
+
+
+def _emit_lanes(scope: Scope, inner: list[Store], lane: Loop, vectors: int, start: Any, stop: Any) -> None:
+    """The elements of one row: blocks of vectors, then single ones under a mask."""
     width = scope.function.width
     stop = scope.size(lane.extent) if stop is None else stop
     block = width * vectors
     whole = _whole(scope, start, stop, block)
     if not (isinstance(whole, ir.Constant) and whole.constant == 0):
         with open_loop(scope, start, whole, block, lane.symbol, (), Lanes(lane.symbol, width, vectors)) as main:
-            for s in inner:
-                store(main.scope, s.buffer, s.index, s.value)
+            _store_all(main.scope, inner)
     if isinstance(whole, ir.Constant) and isinstance(stop, ir.Constant) and whole.constant == stop.constant:
         return
     with open_loop(scope, whole, stop, width, lane.symbol) as tail:
         mask = first_lanes(tail.scope.builder, tail.scope.builder.sub(stop, tail.index), width)
         tail.scope.lanes = Lanes(lane.symbol, width, 1, [mask])
-        for s in inner:
-            store(tail.scope, s.buffer, s.index, s.value)
+        _store_all(tail.scope, inner)
 
 
 def _whole(scope: Scope, start: Any, stop: Any, block: int) -> Any:
@@ -294,7 +305,7 @@ def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target,
         return Scope(None, b, {}, None, Function(b.function, dims, [], symbols)).size(s)
 
     def epilogue(b: Any, point: EpiloguePoint) -> None:
-        root = _root_at(b, kernel, target, point, symbols)
+        root = _root_at(kernel, target, point, symbols)
         variables = {loop.symbol: i for loop, i in zip((*batch, *m), point.index, strict=True)}
         variables[last.symbol] = point.lane
         width = point.value.type.count
@@ -303,8 +314,7 @@ def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target,
         for e in walk([s.value for s in kernel.stores]):
             if e.kind == "sum":
                 scope.values[e] = [point.value]
-        for s in kernel.stores:
-            store(scope, s.buffer, s.index, s.value)
+        _store_all(scope, list(kernel.stores))
 
     code = emit_contraction(module, name, spec, target, size, epilogue)
     launches = tuple(Launch(one.name, one.units, max(one.unit_flops // FLOPS_PER_NS, 1)) for one in code.launches)
@@ -312,15 +322,11 @@ def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target,
     return KernelCode(launches, arguments, code.workspace_bytes, code.scratch_bytes)
 
 
-def _root_at(b: Any, kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:
-    """The scope of an epilogue; `nothing` is the first result buffer, which is never read through it unguarded."""
-    used = {s.buffer for s in kernel.stores}
-    used |= {e.data[0] for e in walk([s.value for s in kernel.stores]) if e.kind == "load"}
-    pointers = [b.load(at(b, point.args, const(n + 3), PTR), typ=PTR) if n in used else None for n in range(len(kernel.buffers))]  # fmt: skip
-    function = Function(b.function, point.dims, pointers, symbols)
-    function.fma, function.width = target.has_fma, point.value.type.count
-    function.nothing = pointers[kernel.stores[0].buffer]
-    return Scope(None, b, {}, None, function)
+def _root_at(kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:
+    """The scope of the function around an epilogue: pointers, and what no element changes, are computed at its entry."""
+    root = _root(point.entry, kernel, target, point.args, point.dims, symbols, 3)
+    root.function.width = point.value.type.count
+    return root
 
 
 def _without(index: Size, free: dict[Symbol, int]) -> Size:

@@ -205,7 +205,7 @@ def _floordiv(x: int | Dim, y: int | Dim) -> int | Dim:
     remaining = _make(rest)
     if not isinstance(remaining, Dim) and not isinstance(y, Dim):
         return _make(exact) + remaining // y
-    if _below(remaining, y):
+    if (not isinstance(remaining, Dim) and remaining == 0) or _below(remaining, y):
         return _make(exact)
     return _make(exact) + _quotient_atom(remaining, y)
 

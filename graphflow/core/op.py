@@ -227,9 +227,10 @@ class Composite(Op):
         self._eval = eval
         super().__init__()
 
-    def infer(self, *types: TensorType, **attrs: Any) -> TensorType:
+    def infer(self, *types: TensorType, **attrs: Any) -> Any:
         holes = [make_node(OPS["Hole"], (), {"number": n, "type": t}) for n, t in enumerate(types)]
-        return self.expand(*holes, **attrs).type
+        made: Any = self.expand(*holes, **attrs)
+        return tuple(node.type for node in made) if isinstance(made, tuple) else made.type
 
     def infer_unknown(self, *types: TensorType, **attrs: Any) -> TensorType:
         return TensorType(types[0].dtype, None)

@@ -3,5 +3,5 @@
 Importing it declares all ops and tells them how to add to a graph.
 """
 
-import graphflow.ops
-import graphflow.framework.create  # noqa: F401  (ops call it)
+import graphflow.framework.create
+import graphflow.ops  # noqa: F401  (declares them)

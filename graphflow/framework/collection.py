@@ -10,7 +10,12 @@ from graphflow.framework.keys import GraphKeys
 from graphflow.framework.tensor import Operation, Tensor
 from graphflow.framework.variables import Variable, ref_of
 
-__all__ = ["add_to_collection", "add_to_collections", "all_variables", "get_collection", "get_collection_ref", "global_variables", "global_variables_initializer", "initialize_all_variables", "initialize_local_variables", "initialize_variables", "is_variable_initialized", "local_variables", "local_variables_initializer", "model_variables", "moving_average_variables", "trainable_variables", "variables_initializer"]  # fmt: skip
+__all__ = [
+    "add_to_collection", "add_to_collections", "all_variables", "get_collection", "get_collection_ref",
+    "global_variables", "global_variables_initializer", "initialize_all_variables", "initialize_local_variables",
+    "initialize_variables", "is_variable_initialized", "local_variables", "local_variables_initializer",
+    "model_variables", "moving_average_variables", "trainable_variables", "variables_initializer",
+]  # fmt: skip
 
 
 def add_to_collection(name: Any, value: Any) -> None:

@@ -61,7 +61,12 @@ class OptimizerOptions(Options):
 class GraphOptions(Options):
     """How TensorFlow treats graphs."""
 
-    _defaults = {"optimizer_options": OptimizerOptions, "enable_recv_scheduling": False, "infer_shapes": False, "rewrite_options": None}  # fmt: skip
+    _defaults = {
+        "optimizer_options": OptimizerOptions,
+        "enable_recv_scheduling": False,
+        "infer_shapes": False,
+        "rewrite_options": None,
+    }
 
 
 class ConfigProto(Options):
@@ -83,7 +88,13 @@ class ConfigProto(Options):
 class RunOptions(Options):
     """Options of a run."""
 
-    _defaults = {"trace_level": 0, "timeout_in_ms": 0, "inter_op_thread_pool": 0, "output_partition_graphs": False, "report_tensor_allocations_upon_oom": False}  # fmt: skip
+    _defaults = {
+        "trace_level": 0,
+        "timeout_in_ms": 0,
+        "inter_op_thread_pool": 0,
+        "output_partition_graphs": False,
+        "report_tensor_allocations_upon_oom": False,
+    }
     NO_TRACE, SOFTWARE_TRACE, HARDWARE_TRACE, FULL_TRACE = 0, 1, 2, 3
 
 

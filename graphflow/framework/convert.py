@@ -39,10 +39,17 @@ def as_tensor(value: Any, dtype: Any = None, name: str | None = None, graph: Gra
     if is_tensor(value):
         tensor: Tensor = value if isinstance(value, Tensor) else value._as_tensor()
         if wanted is not None and tensor.dtype is not wanted:
-            raise GraphError(f"Tensor conversion requested dtype {wanted} for '{tensor.name}', which is {tensor.dtype} (declared at {tensor.op.source}); tf.cast converts", op=tensor.op)  # fmt: skip
+            raise GraphError(
+                f"Tensor conversion requested dtype {wanted} for '{tensor.name}', which is {tensor.dtype} "
+                f"(declared at {tensor.op.source}); tf.cast converts",
+                op=tensor.op,
+            )
         return tensor
     if isinstance(value, Operation):
-        raise TypeError(f"Can't convert Operation '{value.name}' to Tensor: it has {len(value.outputs)} outputs; use one of its .outputs")  # fmt: skip
+        raise TypeError(
+            f"Can't convert Operation '{value.name}' to Tensor: it has {len(value.outputs)} outputs; use "
+            "one of its .outputs"
+        )
     if isinstance(value, list | tuple) and _holds_tensor(value):
         return _pack(value, wanted, name)
     if isinstance(value, TensorShape | Dimension) or _holds_dimension(value):
@@ -63,7 +70,10 @@ def _known_sizes(value: Any) -> Any:
         return int(value)
     sizes = [v.size if isinstance(v, Dimension) else v for v in value]
     if any(s is None or isinstance(s, Dim) for s in sizes):
-        raise ValueError(f"Cannot convert a partially known TensorShape to a Tensor: {TensorShape(value)}; tf.shape(x) is its value in a run")  # fmt: skip
+        raise ValueError(
+            f"Cannot convert a partially known TensorShape to a Tensor: {TensorShape(value)}; tf.shape(x) "
+            "is its value in a run"
+        )
     return sizes
 
 
@@ -106,7 +116,10 @@ def as_array(value: Any, dtype: DType | None = None) -> np.ndarray[Any, Any]:
         raise ValueError("None values not supported.")
     array = _array(value)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{_short(value)} of type {type(value).__name__} can't become a tensor: {array.dtype} is not an element type of graphflow")  # fmt: skip
+        raise TypeError(
+            f"{_short(value)} of type {type(value).__name__} can't become a tensor: {array.dtype} is not "
+            "an element type of graphflow"
+        )
     from_numpy = isinstance(value, np.ndarray | np.generic)
     if dtype is None:
         if from_numpy:

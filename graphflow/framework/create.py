@@ -112,7 +112,9 @@ def _converted(op: Op, value: Any, dtypes: list[DType], name: str, graph: Graph,
     dtype = next((d for d in dtypes if _takes(d, kind)), None)
     if dtype is None and kind == "f" and any(d.is_integer for d in dtypes):
         integer = next(d for d in dtypes if d.is_integer)
-        raise GraphError(f"{op.name} '{op_name}': {value!r} is a float and the other input is {integer}: tf.cast one of them")  # fmt: skip
+        raise GraphError(
+            f"{op.name} '{op_name}': {value!r} is a float and the other input is {integer}: tf.cast one of them"
+        )
     return constant_operation(as_array(value, dtype), name, graph)
 
 
@@ -155,13 +157,15 @@ def infer_types(
 def _infer_by_rank(
     op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any], name: str, source: Source
 ) -> TensorType | tuple[TensorType, ...]:
-    """The type of a composite of an input of unknown rank: its dtype, and its shape where no rank makes a difference."""
+    """The type of a composite of an input of unknown rank: its dtype, and its shape where any rank gives the same."""
     found: list[tuple[TensorType, ...]] = []
     single, reason = True, ""
     for rank in TRIED_RANKS:
         unknown = tuple(symbol(f"?{axis}") for axis in range(rank))
         try:
-            result = op.infer(*(TensorType(x.dtype, unknown) if x.type_.shape is None else x.type_ for x in inputs), **attrs)
+            result = op.infer(
+                *(TensorType(x.dtype, unknown) if x.type_.shape is None else x.type_ for x in inputs), **attrs
+            )
         except (ShapeError, NeedsStatic) as error:
             reason = str(error)
             continue
@@ -169,7 +173,9 @@ def _infer_by_rank(
         found.append(_tuple(result))
     if not found:
         raise GraphError(describe(op, name, source, inputs, reason))
-    agreed = tuple(types[0] if len(set(types)) == 1 else TensorType(types[0].dtype, None) for types in zip(*found, strict=True))
+    agreed = tuple(
+        types[0] if len(set(types)) == 1 else TensorType(types[0].dtype, None) for types in zip(*found, strict=True)
+    )
     return agreed[0] if single else agreed
 
 
@@ -210,8 +216,6 @@ def describe(op: Op, name: str, source: Source, inputs: tuple[Tensor, ...], reas
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     lines = [f"{a:{widths[0]}}  {b:{widths[1]}} {c:{widths[2]}} {d}" for a, b, c, d in rows]
     return "\n".join([f"{op.name} '{name}' at {source}: {reason}", *lines])
-
-
 
 
 set_frontend(create)

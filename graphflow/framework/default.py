@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphflow.framework.graph import Graph
 
-__all__ = ["default_graph_is", "default_session_is", "get_default_graph", "get_default_session", "require_session", "reset_default_graph"]  # fmt: skip
+__all__ = [
+    "default_graph_is", "default_session_is", "get_default_graph", "get_default_session", "require_session",
+    "reset_default_graph",
+]  # fmt: skip
 
 
 class _Stacks(threading.local):
@@ -92,7 +95,7 @@ def require_session(session: Any, graph: Graph, what: str) -> Any:
     session = session if session is not None else get_default_session()
     if session is None:
         raise ValueError(
-            f"Cannot {what}: no default session is registered. Use `with sess.as_default()` or pass an explicit session."
+            f"Cannot {what}: no default session is registered. Use `with sess.as_default()` or pass a session."
         )
     if session.graph is not graph:
         raise ValueError(f"Cannot {what}: the session runs {session.graph}, and it belongs to {graph}.")

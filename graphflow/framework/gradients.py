@@ -47,7 +47,9 @@ def gradients(
         return []
     for y in y_tensors:
         if not y.dtype.is_floating:
-            raise GraphError(f"gradients: '{y.name}' (declared at {y.op.source}) is {y.dtype}; only floats have derivatives", op=y.op)  # fmt: skip
+            raise GraphError(
+                f"gradients: '{y.name}' (declared at {y.op.source}) is {y.dtype}; only floats have derivatives", op=y.op
+            )
     with graph.as_default(), graph.name_scope(name or "gradients") as scope:
         g_tensors = _initial(y_tensors, grad_ys)
         reached = connected(y_tensors, stops)
@@ -67,7 +69,7 @@ def _differentiated(x: Any) -> Tensor:
 
 def _initial(ys: Sequence[Tensor], grad_ys: Any) -> list[Tensor]:
     """A gradient for each y: what was given, or ones."""
-    from graphflow.array_ops import ones_like
+    from graphflow.constant_ops import ones_like
 
     given = _listed(grad_ys) if grad_ys is not None else [None] * len(ys)
     if len(given) != len(ys):
@@ -81,7 +83,9 @@ def _initial(ys: Sequence[Tensor], grad_ys: Any) -> list[Tensor]:
     return result
 
 
-def _promise(ys: list[Tensor], gs: list[Tensor], xs: list[Tensor], stops: list[Tensor], name: str) -> dict[Tensor, Tensor]:
+def _promise(
+    ys: list[Tensor], gs: list[Tensor], xs: list[Tensor], stops: list[Tensor], name: str
+) -> dict[Tensor, Tensor]:
     if not xs:
         return {}
     outputs = OPS["Gradient"](*ys, *gs, *xs, *stops, ys=len(ys), xs=len(xs), name=name)
@@ -89,7 +93,7 @@ def _promise(ys: list[Tensor], gs: list[Tensor], xs: list[Tensor], stops: list[T
 
 
 def _unconnected(x: Tensor, kind: Any) -> Tensor | None:
-    from graphflow.array_ops import zeros_like
+    from graphflow.constant_ops import zeros_like
 
     return zeros_like(x) if getattr(kind, "value", kind) == "zero" else None
 

@@ -14,7 +14,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from graphflow.core.dim import Size, symbol
 from graphflow.core.errors import GraphError
@@ -25,6 +25,8 @@ from graphflow.framework.lookup import Lookup
 from graphflow.framework.tensor import Operation, Tensor
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from graphflow.core.op import Op
     from graphflow.core.source import Source
     from graphflow.core.type import TensorType
@@ -227,12 +229,15 @@ class Graph(Lookup):
                 drawn.add_edge(x.op.name, op.name, tensor=(*tensors, x.name), control=False)
         return drawn
 
-    def __enter__(self) -> Graph:
+    def __enter__(self) -> Self:
         self._open.append(self.as_default())
-        return self._open[-1].__enter__()
+        self._open[-1].__enter__()
+        return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._open.pop().__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.pop().__exit__(kind, exception, traceback)
 
     def __repr__(self) -> str:
         return f"<tf.Graph {self.number}, made at {self.source}, {len(self._operations)} operations>"

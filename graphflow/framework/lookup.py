@@ -75,7 +75,10 @@ class Lookup:
             raise ValueError(f"Name '{name}' appears to refer to a Tensor, not a Operation.")
         if not allow_operation:
             known = f"; '{name}:0' would be its first output" if name in self._by_name else ""
-            raise ValueError(f"The name '{name}' refers to an Operation, not a Tensor{known}. Tensor names must be of the form \"<op_name>:<output_index>\".")  # fmt: skip
+            raise ValueError(
+                f"The name '{name}' refers to an Operation, not a Tensor{known}. Tensor names must be of "
+                'the form "<op_name>:<output_index>".'
+            )
         if name not in self._by_name:
             hint = nearest(name, self._by_name)
             raise NotFoundError(f"The name '{name}' refers to an Operation not in the graph.{hint}")
@@ -83,13 +86,22 @@ class Lookup:
 
     def _tensor_named(self, name: str, op_name: str, index: str) -> Tensor:
         if not index.isdecimal():
-            raise ValueError(f"The name '{name}' looks a lot like a Tensor name, but is not a valid one. Tensor names must be of the form \"<op_name>:<output_index>\".")  # fmt: skip
+            raise ValueError(
+                f"The name '{name}' looks a lot like a Tensor name, but is not a valid one. Tensor names "
+                'must be of the form "<op_name>:<output_index>".'
+            )
         if op_name not in self._by_name:
             hint = nearest(op_name, self._by_name)
-            raise NotFoundError(f"The name '{name}' refers to a Tensor which does not exist. The operation, '{op_name}', does not exist in the graph.{hint}")  # fmt: skip
+            raise NotFoundError(
+                f"The name '{name}' refers to a Tensor which does not exist. The operation, '{op_name}', "
+                f"does not exist in the graph.{hint}"
+            )
         outputs = self._by_name[op_name].outputs
         if int(index) >= len(outputs):
-            raise NotFoundError(f"The name '{name}' refers to a Tensor which does not exist. The operation, '{op_name}', exists but only has {len(outputs)} outputs.")  # fmt: skip
+            raise NotFoundError(
+                f"The name '{name}' refers to a Tensor which does not exist. The operation, '{op_name}', "
+                f"exists but only has {len(outputs)} outputs."
+            )
         return outputs[int(index)]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphflow.framework.convert import is_tensor
 from graphflow.framework.default import get_default_graph
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["name_scope", "op_scope"]
 
@@ -30,10 +33,13 @@ class name_scope:  # noqa: N801  (TensorFlow's name)
         tensors = [v for v in self._values or () if is_tensor(v)]
         graph = tensors[0].graph if tensors else get_default_graph()
         self._stack.enter_context(graph.as_default())
-        return self._stack.enter_context(graph.name_scope(self.name))
+        scope: str = self._stack.enter_context(graph.name_scope(self.name))
+        return scope
 
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, exception, traceback)
 
 
 def op_scope(values: Any, name: str | None, default_name: str | None = None) -> name_scope:

@@ -51,7 +51,10 @@ class SharedVariables:
         if found is not None:
             return self._share(found, name, reuse, shape, dtype)
         if reuse and reuse is not AUTO_REUSE:
-            raise GraphError(f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean to set reuse=tf.AUTO_REUSE in VarScope?")  # fmt: skip
+            raise GraphError(
+                f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean "
+                "to set reuse=tf.AUTO_REUSE in VarScope?"
+            )
         variable = _new(name, shape, as_dtype(dtype), initializer, options)
         self.by_name[name] = variable
         return variable
@@ -59,12 +62,24 @@ class SharedVariables:
     @staticmethod
     def _share(found: Variable, name: str, reuse: Any, shape: Any, dtype: Any) -> Variable:
         if not reuse:
-            raise GraphError(f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope? Originally defined at {found.op.source}", op=found.op)  # fmt: skip
+            raise GraphError(
+                f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
+                f"reuse=tf.AUTO_REUSE in VarScope? Originally defined at {found.op.source}",
+                op=found.op,
+            )
         wanted = as_shape(shape)
         if not wanted.is_compatible_with(found.shape):
-            raise GraphError(f"Trying to share variable {name}, but specified shape {wanted} and found shape {found.shape} (defined at {found.op.source}).", op=found.op)  # fmt: skip
+            raise GraphError(
+                f"Trying to share variable {name}, but specified shape {wanted} and found shape "
+                f"{found.shape} (defined at {found.op.source}).",
+                op=found.op,
+            )
         if found.dtype is not as_dtype(dtype):
-            raise GraphError(f"Trying to share variable {name}, but specified dtype {as_dtype(dtype)} and found dtype {found.dtype} (defined at {found.op.source}).", op=found.op)  # fmt: skip
+            raise GraphError(
+                f"Trying to share variable {name}, but specified dtype {as_dtype(dtype)} and found dtype "
+                f"{found.dtype} (defined at {found.op.source}).",
+                op=found.op,
+            )
         return found
 
 

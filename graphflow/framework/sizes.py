@@ -60,7 +60,7 @@ def _size(value: Any, what: str) -> Size:
     if is_tensor(value):
         return _size(_required(_tensor_of(value), what).item(), what)
     if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
+        return _size(value.item(), what)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer | float):
         raise TypeError(f"{what} must be made of integers, not of {value!r}")
     if value != int(value):
@@ -86,7 +86,7 @@ def int_of(value: Any, what: str) -> int:
 
 
 def _tensor_of(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else value._as_tensor()  # type: ignore[no-any-return]
+    return value if isinstance(value, Tensor) else value._as_tensor()
 
 
 def _required(tensor: Tensor, what: str) -> np.ndarray[Any, Any]:

@@ -1,8 +1,8 @@
 """`Tensor`, a value that a run will compute, and `Operation`, what computes it.
 
-    >>> y = tf.matmul(x, w, name="layer/y")
-    >>> y.name, y.op.type, y.shape.as_list(), y.op.source
-    ('layer/y:0', 'MatMul', [None, 128], train.py:7)
+>>> y = tf.matmul(x, w, name="layer/y")
+>>> y.name, y.op.type, y.shape.as_list(), y.op.source
+('layer/y:0', 'MatMul', [None, 128], train.py:7)
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class TensorLike(Operators):
         raise TypeError(f"{self!r} has no len(); t.shape[0] is the declared size and tf.shape(t)[0] the size in a run")
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(f"Cannot convert a symbolic Tensor ({self!r}) to a numpy array: Session.run computes it")
+        raise NotImplementedError(
+            f"Cannot convert a symbolic Tensor ({self!r}) to a numpy array: Session.run computes it"
+        )
 
 
 class Tensor(TensorLike):
@@ -137,7 +139,9 @@ class NodeDef:
 class Operation:
     """A step of the graph.  Made by `graph.create_operation` only; `id` is its place in creation order."""
 
-    __slots__ = ("__weakref__", "attrs", "control_inputs", "graph", "id", "inputs", "name", "op", "outputs", "source", "type")  # fmt: skip
+    __slots__ = (
+        "__weakref__", "attrs", "control_inputs", "graph", "id", "inputs", "name", "op", "outputs", "source", "type",
+    )  # fmt: skip
 
     def __init__(
         self,

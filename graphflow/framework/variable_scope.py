@@ -1,15 +1,15 @@
 """`tf.get_variable` and `tf.variable_scope`: variables shared by name, by TensorFlow 1's rules.
 
-    def layer(x):
-        with tf.variable_scope("layer", reuse=tf.AUTO_REUSE):
-            return tf.matmul(x, tf.get_variable("w", [784, 10]))    # 'layer/w', one for all calls
+def layer(x):
+    with tf.variable_scope("layer", reuse=tf.AUTO_REUSE):
+        return tf.matmul(x, tf.get_variable("w", [784, 10]))    # 'layer/w', one for all calls
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphflow.core.dtype import DType, as_dtype, float32
 from graphflow.framework.default import get_default_graph
@@ -18,7 +18,13 @@ from graphflow.framework.keys import GraphKeys
 from graphflow.framework.shared_variables import AUTO_REUSE, SharedVariables, add_regularization
 from graphflow.framework.variables import Variable
 
-__all__ = ["AUTO_REUSE", "VariableScope", "get_local_variable", "get_variable", "get_variable_scope", "no_regularizer", "variable_op_scope", "variable_scope"]  # fmt: skip
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = [
+    "AUTO_REUSE", "VariableScope", "get_local_variable", "get_variable", "get_variable_scope", "no_regularizer",
+    "variable_op_scope", "variable_scope",
+]  # fmt: skip
 
 
 def no_regularizer(_: Any) -> None:
@@ -98,7 +104,9 @@ class VariableScope:
     def get_variable(self, name: str, **options: Any) -> Any:
         """`tf.get_variable` in this scope."""
         getter: Callable[..., Any] = self._get
-        return self.custom_getter(getter, self._full(name), **options) if self.custom_getter else getter(self._full(name), **options)  # fmt: skip
+        if self.custom_getter is None:
+            return getter(self._full(name), **options)
+        return self.custom_getter(getter, self._full(name), **options)
 
     def _full(self, name: str) -> str:
         return f"{self.name}/{name}" if self.name else name
@@ -253,12 +261,16 @@ class variable_scope:  # noqa: N801  (TensorFlow's name)
             opened = stack.enter_context(graph.name_scope(last)) if last else ""
             if not isinstance(self._name_or_scope, VariableScope):
                 inner.original_name_scope = opened
-        stack.callback(_restore, store, outer, self._counts(store, inner, not isinstance(self._name_or_scope, VariableScope)))
+        stack.callback(
+            _restore, store, outer, self._counts(store, inner, not isinstance(self._name_or_scope, VariableScope))
+        )
         store.scope = inner
         return inner
 
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, exception, traceback)
 
     def _last_name(self, inner: VariableScope) -> str:
         """The name scope that goes with the variable scope."""
@@ -314,7 +326,9 @@ def _nested(inner: Callable[..., Any], outer: Callable[..., Any] | None) -> Call
     return lambda getter, *args, **kwargs: inner(lambda *a, **k: outer(getter, *a, **k), *args, **kwargs)
 
 
-def variable_op_scope(values: Any, name_or_scope: Any, default_name: str | None = None, **options: Any) -> variable_scope:
+def variable_op_scope(
+    values: Any, name_or_scope: Any, default_name: str | None = None, **options: Any
+) -> variable_scope:
     """`variable_scope` with its arguments in the order of TensorFlow 0."""
     return variable_scope(name_or_scope, default_name, values, **options)
 

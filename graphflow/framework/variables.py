@@ -80,7 +80,9 @@ class Variable(TensorLike):
             value = as_tensor(initial_value, dtype, name="initial_value")
         merged = value.shape if shape is None else _merged(value.shape, shape, scope)
         if not merged.is_fully_defined():
-            raise GraphError(f"Variable '{scope[:-1]}': the shape {merged} of its initial value '{value.name}' must be fully known")  # fmt: skip
+            raise GraphError(
+                f"Variable '{scope[:-1]}': the shape {merged} of its initial value '{value.name}' must be fully known"
+            )
         self._initial_value = value
         self._ref: Tensor = OPS["VariableV2"](type=TensorType(value.dtype, _static(merged)), name=scope)
         self.initializer: Operation = OPS["Assign"](self._ref, value, name="Assign").op
@@ -161,11 +163,15 @@ class Variable(TensorLike):
         """Set the value; the result is the new value (the Operation without `read_value`)."""
         return self._update("Assign", value, name, read_value)
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         """Add to the value; the result is the new value (the Operation without `read_value`)."""
         return self._update("AssignAdd", delta, name, read_value)
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         """Subtract from the value; the result is the new value (the Operation without `read_value`)."""
         return self._update("AssignSub", delta, name, read_value)
 
@@ -187,7 +193,7 @@ class Variable(TensorLike):
 
 
 def _graph_of(initial_value: Any) -> Graph:
-    return initial_value.graph if isinstance(initial_value, TensorLike) else get_default_graph()  # type: ignore[attr-defined,no-any-return]
+    return initial_value.graph if isinstance(initial_value, TensorLike) else get_default_graph()  # type: ignore[attr-defined]
 
 
 def _static(shape: TensorShape) -> tuple[int, ...]:
@@ -198,7 +204,9 @@ def _merged(found: TensorShape, wanted: Any, scope: str) -> TensorShape:
     try:
         return found.merge_with(wanted)
     except ValueError as error:
-        raise GraphError(f"Variable '{scope[:-1]}': its initial value does not have the shape asked for: {error}") from None
+        raise GraphError(
+            f"Variable '{scope[:-1]}': its initial value does not have the shape asked for: {error}"
+        ) from None
 
 
 def ref_of(variable: Any) -> Tensor:

@@ -54,7 +54,26 @@ class Hole(Leaf):
     """A typed hole in a rewrite rule, or a parameter of a sub-graph.  attrs type, number."""
 
 
-const_op, feed_op, variable_op, hole_op = Const(), Feed(), Variable(), Hole()
+class Copy(Op):
+    """x in a buffer of its own.  attr number: tells copies of one node apart."""
+
+    fold = False
+    cases = (case(np.float64([1, 2]), number=0),)
+
+    def infer(self, x: TensorType, *, number: int) -> TensorType:  # type: ignore[override]
+        return x
+
+    def eval(self, x: Any, *, number: int) -> Any:  # type: ignore[override]
+        return x
+
+    def grad(self, g: Node, y: Node, x: Node, *, number: int) -> Any:  # type: ignore[override]
+        return g
+
+    def index(self, k: Any, i: tuple[Any, ...], x: Any, *, number: int) -> Any:  # type: ignore[override]
+        return x[i]
+
+
+const_op, feed_op, variable_op, hole_op, copy_op = Const(), Feed(), Variable(), Hole(), Copy()
 
 
 def constant(value: Any, dtype: Any = None) -> Node:

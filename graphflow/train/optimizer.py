@@ -32,7 +32,7 @@ __all__ = ["Optimizer"]
 
 
 class Optimizer:
-    """Base of the optimizers.  Learning rates and the like are numbers, scalar tensors, or functions that return them."""
+    """Base of the optimizers.  Learning rates and the like are numbers, scalar tensors, or functions that give one."""
 
     GATE_NONE, GATE_OP, GATE_GRAPH = 0, 1, 2
 
@@ -60,7 +60,7 @@ class Optimizer:
         grad_loss: Any = None,
     ) -> Operation:
         """An operation that makes one step; with `global_step`, it adds one to it."""
-        pairs = self.compute_gradients(loss, var_list, gate_gradients, aggregation_method, colocate_gradients_with_ops, grad_loss)  # fmt: skip
+        pairs = self.compute_gradients(loss, var_list, gate_gradients, aggregation_method, grad_loss=grad_loss)
         if not any(g is not None for g, _ in pairs):
             _refuse([v for _, v in pairs], loss)
         return self.apply_gradients(pairs, global_step, name)
@@ -76,7 +76,9 @@ class Optimizer:
     ) -> list[tuple[Tensor | None, Variable]]:
         """(gradient, variable) for each variable of var_list, the trainable ones where not given."""
         if gate_gradients not in (self.GATE_NONE, self.GATE_OP, self.GATE_GRAPH):
-            raise ValueError(f"gate_gradients must be one of: Optimizer.GATE_NONE, GATE_OP, GATE_GRAPH. Not {gate_gradients}")
+            raise ValueError(
+                f"gate_gradients must be one of: Optimizer.GATE_NONE, GATE_OP, GATE_GRAPH. Not {gate_gradients}"
+            )
         if callable(loss) and not is_tensor(loss):
             loss = loss()
         loss = as_tensor(loss)
@@ -190,11 +192,16 @@ class Optimizer:
 
 
 def _listed(var_list: Any) -> list[Any]:
-    return [v for part in var_list for v in (_listed(part) if isinstance(part, list | tuple) else [part])] if not isinstance(var_list, Variable) else [var_list]  # fmt: skip
+    """Variables in lists of any nesting, or one alone."""
+    if not isinstance(var_list, list | tuple):
+        return [var_list] if isinstance(var_list, Variable) else list(var_list)
+    return [v for part in var_list for v in ([part] if isinstance(part, Variable) else _listed(part))]
 
 
 def _refuse(variables: Sequence[Any], loss: Any) -> None:
     names = ", ".join(f"'{v.name}' (declared at {v.op.source})" for v in variables)
     about = "" if loss is None else f" and loss '{as_tensor(loss).name}'"
-    raise GraphError(f"No gradients provided for any variable, check your graph for ops that do not support gradients, between variables [{names}]{about}.")  # fmt: skip
-
+    raise GraphError(
+        "No gradients provided for any variable, check your graph for ops that do not support gradients, "
+        f"between variables [{names}]{about}."
+    )

@@ -1,0 +1,281 @@
+"""Where everything lives and when it runs: kernels in order, buffers, lifetimes, updates in place.
+
+Assumes: groups in an order that can run.  Guarantees: `Plan` is all that the runtime needs besides machine code.  A
+variable's new value goes to the variable's own memory where every other reader of the old value can run before, and
+the kernel itself reads it only at the element that it writes; else it is computed aside and copied at the end.
+Offsets are assigned when sizes are known (`place`): first the largest buffer, at the lowest place that is free
+throughout its lifetime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphflow.compiler.fuse import Fused, base_of, is_buffer
+from graphflow.compiler.loops.ir import Kernel
+from graphflow.compiler.loops.lower import Group, Lowered, lower
+from graphflow.compiler.program import Origin, TensorProgram
+from graphflow.core.dim import Dim, Size, Symbol, atoms_of
+from graphflow.core.dtype import DType
+from graphflow.core.node import Node, make_node
+from graphflow.core.op import OPS
+from graphflow.core.type import Shape, TensorType
+
+__all__ = ["BufferSpec", "Plan", "Step", "place", "plan"]
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class BufferSpec:
+    """Memory of a node.  kind: feed (key: its number), variable (name), constant (array), output (number), arena."""
+
+    kind: str
+    key: Any
+    type: TensorType
+    first: int = 0
+    last: int = 0
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.dims
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel and the buffers that are its arguments."""
+
+    kernel: Kernel
+    arguments: tuple[int, ...]
+    origins: tuple[Origin, ...] = ()
+    ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order; buffers; which variables must be initialized (`reads`) and which get new values (`writes`)."""
+
+    program: TensorProgram
+    steps: tuple[Step, ...]
+    buffers: tuple[BufferSpec, ...]
+    symbols: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"buffer {n}: {b.kind} {_key(b)}{b.type}" for n, b in enumerate(self.buffers)]
+        for n, step in enumerate(self.steps):
+            lines.append(f"step {n}: {', '.join(map(str, step.arguments))}  # {' '.join(step.ops)}")
+            lines.append(str(step.kernel))
+        return "\n".join(lines)
+
+
+def _key(buffer: BufferSpec) -> str:
+    return "" if buffer.kind in ("arena", "constant") else f"{buffer.key} "
+
+
+def plan(fused: Fused) -> Plan:
+    """The plan of a fused program."""
+    return _Planner(fused).run()
+
+
+class _Planner:
+    def __init__(self, fused: Fused) -> None:
+        self.program = fused.program
+        outputs = {n for g in fused.groups for n in g.outputs}
+        self.base = base_of(outputs.__contains__)
+        self.lowered = {g: lower(g, self.base, f"k{n}") for n, g in enumerate(fused.groups)}
+        self.groups = list(fused.groups)
+        self.maker = {node: g for g in fused.groups for node in g.outputs}
+        self.in_place: dict[Node, str] = {}
+
+    def run(self) -> Plan:
+        before: dict[Group, set[Group]] = {g: self._needs(g) for g in self.groups}
+        for name, node in self.program.updates:
+            self._try_in_place(name, node, before)
+        order = _ordered(self.groups, before)
+        copies = self._copies()
+        return self._finish(order, copies)
+
+    def _needs(self, group: Group) -> set[Group]:
+        return {self.maker[n] for n in self.lowered[group].buffers if n in self.maker and self.maker[n] is not group}
+
+    def _try_in_place(self, name: str, node: Node, before: dict[Group, set[Group]]) -> None:
+        """Let the kernel write the variable itself, if what reads the old value can run before."""
+        maker = self.maker[node]
+        old = _variable_node(self.program, name)
+        if old is None:
+            self.in_place[node] = name
+            return
+        own = tuple(f"i{n}" for n in range(len(node.shape)))
+        reads = self.lowered[maker].reads.get(old, frozenset())
+        aligned = all(tuple(map(str, at)) == own for at in reads)
+        readers = [g for g in self.groups if g is not maker and old in self.lowered[g].buffers]
+        if old.type != node.type or not aligned or any(_depends(r, maker, before) for r in readers):
+            return
+        before[maker] |= set(readers)
+        self.in_place[node] = name
+
+    def _copies(self) -> list[tuple[Group, Lowered, str]]:
+        """Kernels that run last: new values that were computed aside."""
+        result = []
+        for number, (name, node) in enumerate(self.program.updates):
+            if node in self.in_place:
+                continue
+            copy = make_node(OPS["Copy"], (node,), {"number": -1 - number})
+            group = Group((copy,), copy.shape, frozenset((copy,)))
+            stored = set(self.maker) | {copy}
+            result.append((group, lower(group, base_of(stored.__contains__), f"copy{number}"), name))
+        return result
+
+    def _finish(self, order: list[Group], copies: list[tuple[Group, Lowered, str]]) -> Plan:
+        numbers: dict[Any, int] = {}
+        specs: list[BufferSpec] = []
+        steps = [(g, self.lowered[g]) for g in order] + [(g, low) for g, low, _ in copies]
+        target = {g.outputs[0]: name for g, _, name in copies}
+        life = _lifetimes([low for _, low in steps])
+        outputs = {node: n for n, node in enumerate(self.program.outputs)}
+        for _, low in steps:
+            for node in low.buffers:
+                spec = self._spec(node, outputs, target, life)
+                key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else node
+                if key not in numbers:
+                    numbers[key] = len(specs)
+                    specs.append(spec)
+                numbers[node] = numbers[key]
+        made = tuple(
+            Step(low.kernel, tuple(numbers[n] for n in low.buffers), self._origins(g), _ops(g, low)) for g, low in steps
+        )
+        reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self._variables_read()))
+        writes = tuple(name for name, _ in self.program.updates)
+        return Plan(self.program, made, tuple(specs), _symbols(self.program), reads, writes)
+
+    def _spec(self, node: Node, outputs: Mapping[Node, int], target: Mapping[Node, str], life: Mapping[Node, tuple[int, int]]) -> BufferSpec:  # fmt: skip
+        if node.op.name == "Feed":
+            return BufferSpec("feed", node.attrs["feed"], node.type)
+        if node.op.name == "Variable":
+            return BufferSpec("variable", node.attrs["variable"], node.type)
+        if node.op.name == "Const":
+            return BufferSpec("constant", node.attrs["value"], node.type)
+        name = self.in_place.get(node) or target.get(node)
+        if name is not None:
+            return BufferSpec("variable", name, node.type)
+        if node in outputs:
+            return BufferSpec("output", outputs[node], node.type)
+        return BufferSpec("arena", None, node.type, *life[node])
+
+    def _variables_read(self) -> set[str]:
+        return {n.attrs["variable"] for n in self.program.nodes() if n.op.name == "Variable"}
+
+    def _origins(self, group: Group) -> tuple[Origin, ...]:
+        found: dict[Origin, None] = {}
+        for node in sorted(_computed(group, self.lowered.get(group)), key=lambda n: n.serial):
+            found.update(dict.fromkeys(self.program.origins.get(node, ())))
+        return tuple(found)
+
+
+def _computed(group: Group, lowered: Lowered | None) -> set[Node]:
+    """The nodes that a group computes, inlined ones too."""
+    loaded = set(lowered.buffers) - group.inside if lowered is not None else set()
+    seen: set[Node] = set()
+    stack = list(group.inside)
+    while stack:
+        node = stack.pop()
+        if node in seen or node in loaded or is_buffer(node):
+            continue
+        seen.add(node)
+        stack.extend(node.inputs)
+    return seen
+
+
+def _ops(group: Group, lowered: Lowered) -> tuple[str, ...]:
+    """The op names a kernel computes, without repetition."""
+    names = (n.op.name for n in sorted(_computed(group, lowered), key=lambda n: n.serial))
+    return tuple(dict.fromkeys(name for name in names if name not in ("Const", "BroadcastTo", "Reshape")))
+
+
+def _variable_node(program: TensorProgram, name: str) -> Node | None:
+    return next((n for n in program.nodes() if n.op.name == "Variable" and n.attrs["variable"] == name), None)
+
+
+def _depends(group: Group, on: Group, before: Mapping[Group, set[Group]]) -> bool:
+    """Whether `group` must run after `on`."""
+    seen, stack = {group}, [group]
+    while stack:
+        g = stack.pop()
+        if g is on:
+            return True
+        new = before[g] - seen
+        seen |= new
+        stack.extend(new)
+    return False
+
+
+def _ordered(groups: Sequence[Group], before: Mapping[Group, set[Group]]) -> list[Group]:
+    """Each after what must run before it; otherwise as they stand."""
+    place_of = {g: n for n, g in enumerate(groups)}
+    done: dict[Group, None] = {}
+    for group in groups:
+        stack = [group]
+        while stack:
+            g = stack[-1]
+            waiting = [x for x in sorted(before[g], key=place_of.__getitem__) if x not in done]
+            if g in done or not waiting:
+                stack.pop()
+                done.setdefault(g)
+            else:
+                stack.append(waiting[0])
+    return list(done)
+
+
+def _lifetimes(steps: Sequence[Lowered]) -> dict[Node, tuple[int, int]]:
+    """First and last step that touch each node's buffer."""
+    life: dict[Node, tuple[int, int]] = {}
+    for n, low in enumerate(steps):
+        for node in low.buffers:
+            life[node] = (life.get(node, (n, n))[0], n)
+    return life
+
+
+def _symbols(program: TensorProgram) -> tuple[str, ...]:
+    """The symbols of the feeds' shapes, in the order of their first appearance."""
+    found: dict[str, None] = {}
+    for type_ in program.feeds:
+        for dim in type_.dims:
+            if isinstance(dim, Dim):
+                found.update({a.key: None for a in atoms_of(dim) if isinstance(a, Symbol)})
+    return tuple(found)
+
+
+def place(sizes: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Offsets for buffers given as (bytes, first step, last step), and the bytes of the arena."""
+    offsets = [0] * len(sizes)
+    placed: list[int] = []
+    total = 0
+    for n in sorted(range(len(sizes)), key=lambda n: (-sizes[n][0], n)):
+        size, first, last = sizes[n]
+        busy = sorted((offsets[m], offsets[m] + _padded(sizes[m][0])) for m in placed if sizes[m][1] <= last and first <= sizes[m][2])  # fmt: skip
+        offset = 0
+        for start, end in busy:
+            if offset + _padded(size) <= start:
+                break
+            offset = max(offset, end)
+        offsets[n] = offset
+        placed.append(n)
+        total = max(total, offset + _padded(size))
+    return offsets, total
+
+
+def _padded(size: int) -> int:
+    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+
+
+def byte_size(spec: BufferSpec) -> Size:
+    """Bytes of a buffer."""
+    return spec.type.size * spec.dtype.size

@@ -1,0 +1,1 @@
+"""Run programs: sessions, variables, threads.  Start at `session.py`."""

@@ -1,0 +1,246 @@
+"""A compiled (fetches, feeds) pair: `build` compiles it, `Executable.run` runs it as one native call.
+
+The machine code knows sizes as run-time values.  For each set of sizes that is fed, `_Bound` holds what depends on
+them: the arena with every intermediate at its place, and a native caller that checks the feeds and jumps into the step.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphflow.compiler import interpret as interpreter
+from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
+from graphflow.compiler.debug import Report
+from graphflow.compiler.pipeline import Compiled, Stage, compile_graph
+from graphflow.compiler.plan import Plan, place
+from graphflow.core.dim import Dim, evaluate
+from graphflow.core.errors import FailedPreconditionError, InternalError, ResourceExhaustedError
+from graphflow.core.type import NeedsStatic, TensorType
+from graphflow.framework.tensor import Operation, Tensor
+from graphflow.runtime.store import VariableStore, aligned_empty
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.step import StepCode
+    from graphflow.framework.graph import Graph
+
+__all__ = ["Executable", "build"]
+
+Array = np.ndarray[Any, Any]
+
+
+def build(graph: Graph, fetches: Sequence[Tensor | Operation], feeds: Sequence[Tensor], values: Sequence[Array], state: VariableStore) -> Executable:  # fmt: skip
+    """Compile for feeds like `values`: sizes that the user left open stay open unless the program needs a number."""
+    shapes = [v.shape for v in values]
+    static: frozenset[str] = frozenset()
+    start = time.perf_counter()
+    while True:
+        types = feed_types(feeds, shapes, static)
+        try:
+            compiled = compile_graph(fetches, feeds, types, state.is_initialized)
+            break
+        except NeedsStatic as e:
+            if not set(e.symbols) - static:
+                raise InternalError(f"internal error: {e}, and it is {sorted(static)}") from e
+            static |= set(e.symbols)
+    return Executable(graph, tuple(fetches), compiled, start)
+
+
+class Executable:
+    """Machine code for one program, and its memory."""
+
+    def __init__(self, graph: Graph, fetches: tuple[Tensor | Operation, ...], compiled: Compiled, start: float) -> None:
+        self.graph, self.compiled, self.plan = graph, compiled, compiled.plan
+        self.stages = list(compiled.stages)
+        self.places = _places(fetches)
+        self.interpreted = os.environ.get("GRAPHFLOW_INTERPRET", "") not in ("", "0")
+        self.types = self.plan.program.feeds
+        self.symbols = [_symbol_places(key, self.types) for key in self.plan.symbols]
+        self.free: dict[tuple[int, ...], list[_Bound]] = {}
+        if not self.interpreted:
+            self.code, self.module = self._generate()
+        self.compile_seconds = time.perf_counter() - start
+
+    def _generate(self) -> tuple[StepCode, Any]:
+        from graphflow.compiler.llvm.jit import compile_module
+        from graphflow.compiler.llvm.step import emit_step
+        from graphflow.compiler.llvm.target import host_target
+        from graphflow.runtime.threads import pool
+
+        pool()  # so that the symbol gf_parallel_for is known
+        report = Report()
+        start = time.perf_counter()
+        code = emit_step(self.plan.steps, len(self.plan.buffers), self.plan.symbols, host_target())
+        self.stages.append(Stage("emit", code, time.perf_counter() - start, True))
+        start = time.perf_counter()
+        module = compile_module(code.module, host_target())
+        self.stages.append(Stage("llvm", module, time.perf_counter() - start, True))
+        for stage in self.stages[-2:]:
+            report.note(f"{stage.name:<14} {stage.seconds * 1e3:8.2f} ms")
+        if report.level >= 4:
+            report.text("llvm", module.ir())
+        if report.level >= 5:
+            report.text("assembly", module.assembly())
+        return code, module
+
+    def accepts(self, values: Sequence[Array], state: VariableStore | None = None) -> bool:
+        """Whether this program is right for feeds of these shapes."""
+        sizes: dict[str, int] = {}
+        for type_, value in zip(self.types, values, strict=True):
+            if len(type_.dims) != value.ndim:
+                return False
+            for dim, size in zip(type_.dims, value.shape, strict=True):
+                known = dim if isinstance(dim, int) else sizes.setdefault(str(dim), size)
+                if known != size:
+                    return False
+        assumed = self.compiled.assumed_initialized
+        return state is None or all(state.is_initialized(n) == known for n, known in assumed.items())
+
+    def run(self, values: Sequence[Array], state: VariableStore) -> list[Any]:
+        """The fetches' values, one for each (None for operations); variables are updated all or not at all."""
+        touches = self.plan.reads or self.plan.writes
+        with state.lock if touches else nullcontext():
+            for name in self.plan.reads:
+                if name not in state.values:
+                    self._start(name, state)
+            outputs = self._interpret(values, state) if self.interpreted else self._call(values, state)
+        return [None if p is None else outputs[p] for p in self.places]
+
+    def _start(self, name: str, state: VariableStore) -> None:
+        if name.startswith(RANDOM_DRAWS):
+            state.start_stream(name)
+            return
+        operation = self.graph.get_operation_by_name(name)
+        raise FailedPreconditionError(
+            f"Attempting to use uninitialized value: variable '{name}' (declared at {operation.source}) has none in this "
+            "session; run tf.global_variables_initializer() first, or restore it",
+            op=operation,
+        )
+
+    def _interpret(self, values: Sequence[Array], state: VariableStore) -> list[Any]:
+        outputs, updates = interpreter.interpret(self.plan.program, values, state.values)
+        for name, value in updates.items():
+            state.load(name, value, dict(self.plan.program.updates)[name].type)
+        return [np.array(v) for v in outputs]
+
+    def _call(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
+        key = tuple(values[f].shape[a] for f, a in self.symbols)
+        idle = self.free.setdefault(key, [])
+        bound = idle.pop() if idle else _Bound(self, key)
+        try:
+            return bound.run(values, state)
+        finally:
+            idle.append(bound)
+
+
+def _places(fetches: Sequence[Tensor | Operation]) -> list[int | None]:
+    """For each fetch its number among the program's outputs; None for operations."""
+    count = iter(range(len(fetches)))
+    return [next(count) if isinstance(f, Tensor) else None for f in fetches]
+
+
+def _symbol_places(key: str, types: Sequence[TensorType]) -> tuple[int, int]:
+    """A feed and an axis whose size a symbol is."""
+    return next((f, a) for f, t in enumerate(types) for a, d in enumerate(t.dims) if isinstance(d, Dim) and str(d) == key)
+
+
+class _Bound:
+    """A program for one set of sizes: arena, tables, and the native caller."""
+
+    def __init__(self, executable: Executable, key: tuple[int, ...]) -> None:
+        self.plan: Plan = executable.plan
+        self.module, self.code = executable.module, executable.code
+        self.sizes = dict(zip(self.plan.symbols, key, strict=True))
+        self.key = key
+        self.table = [0] * (len(self.plan.buffers) + len(self.code.workspaces))
+        self.keep: list[Array] = []
+        self.outputs = [s for s in self.plan.buffers if s.kind == "output"]
+        self.outputs.sort(key=lambda s: s.key)
+        self.output_types = [(self._shape(s.type), s.dtype.numpy) for s in self.outputs]
+        self.variables = [(n, s) for n, s in enumerate(self.plan.buffers) if s.kind == "variable"]
+        self.version: tuple[int, int] | None = None
+        self._lay_out()
+
+    def _shape(self, type_: TensorType) -> tuple[int, ...]:
+        return tuple(evaluate(d, self.sizes) for d in type_.dims)
+
+    def _lay_out(self) -> None:
+        """Put every intermediate and workspace into one arena, and scratch beside it."""
+        from graphflow.runtime.threads import pool
+
+        wanted = [(n, evaluate(s.type.size, self.sizes) * s.dtype.size, s.first, s.last) for n, s in enumerate(self.plan.buffers) if s.kind == "arena"]  # fmt: skip
+        first = len(self.plan.buffers)
+        wanted += [(first + n, evaluate(size, self.sizes), step, step) for n, (size, step) in enumerate(self.code.workspaces)]  # fmt: skip
+        offsets, total = place([(size, begin, end) for _, size, begin, end in wanted])
+        self.arena = self._memory(total)
+        for (n, *_), offset in zip(wanted, offsets, strict=True):
+            self.table[n] = self.arena.ctypes.data + offset
+        for n, spec in enumerate(self.plan.buffers):
+            if spec.kind == "constant":
+                self.table[n] = spec.key.value.ctypes.data
+        self.threads = pool().threads
+        self.scratch = self._memory(self.threads * self.code.scratch_bytes)
+
+    def _memory(self, size: int) -> Array:
+        try:
+            return aligned_empty((size + 64,), np.dtype(np.uint8))
+        except MemoryError as e:
+            raise ResourceExhaustedError(f"a run needs {size:,} bytes for its intermediate values") from e
+
+    def run(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
+        """One native call."""
+        fresh = self._bind(state)
+        outputs = [np.empty(shape, dtype) for shape, dtype in self.output_types]
+        status = self.caller(*values, *outputs, self.scratch)
+        if status < 0:
+            from graphflow.runtime.native_call import explain
+
+            raise InternalError(f"internal error: the step refuses its arguments: {explain(status)}")
+        if fresh:
+            state.commit(fresh)
+            self.version = (id(state), state.version)
+        return outputs
+
+    def _bind(self, state: VariableStore) -> dict[str, Array]:
+        """The caller for the memory that the variables have now; new values get memory of their own."""
+        if self.version == (id(state), state.version) and not any(w not in state.values for w in self.plan.writes):
+            return {}
+        fresh: dict[str, Array] = {}
+        for n, spec in self.variables:
+            array = state.begin(spec.key, TensorType(spec.dtype, self._shape(spec.type)))
+            if spec.key in fresh:
+                array = fresh[spec.key]
+            elif spec.key in self.plan.writes:
+                fresh[spec.key] = array
+            self.table[n] = array.ctypes.data
+        self.keep = list(fresh.values()) + [state.values[s.key] for _, s in self.variables if s.key in state.values]
+        self._make_caller()
+        self.version = (id(state), state.version)
+        return fresh
+
+    def _make_caller(self) -> None:
+        from graphflow.runtime import native_call as native
+
+        arguments = []
+        for feed, type_ in enumerate(self.plan.program.feeds):
+            slot = next((n for n, s in enumerate(self.plan.buffers) if s.kind == "feed" and s.key == feed), None)
+            shape = self._shape(type_)
+            arguments.append(native.Argument(type_.dtype.name, shape, self._slot(slot)))
+        for spec in self.outputs:
+            slot = self.plan.buffers.index(spec)
+            arguments.append(native.Argument(spec.dtype.name, self._shape(spec.type), slot, written=True))
+        arguments.append(native.Argument("uint8", (native.FREE,), native.SCRATCH, written=True))
+        dims = [self.sizes[key] for key in self.plan.symbols]
+        owner = (self.module, self.arena, self.keep, self.plan)
+        self.caller = native.make_step_caller(
+            self.module.address("step"), arguments, buffers=[*self.table, 0], dims=dims, owner=owner
+        )
+
+    def _slot(self, slot: int | None) -> int:
+        """A feed that no kernel reads goes to a slot that nobody looks at."""
+        return len(self.table) if slot is None else slot

@@ -1,0 +1,69 @@
+"""Where a session keeps its variables: `VariableStore`, NumPy arrays by the name of the variable's operation."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from graphflow.compiler.capture import RANDOM_DRAWS
+from graphflow.core.type import TensorType, static
+
+__all__ = ["VariableStore", "aligned_empty"]
+
+Array = np.ndarray[Any, Any]
+ALIGNMENT = 64
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialized array at a multiple of 64 bytes."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+class VariableStore:
+    """The values of a session's variables.  `version` changes whenever an array is replaced by another.
+
+    `lock` is held by runs that touch variables: a step's updates are seen all or not at all.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Array] = {}
+        self.version = 0
+        self.lock = threading.RLock()
+
+    def is_initialized(self, name: str) -> bool:
+        """Whether the variable has a value."""
+        return name in self.values
+
+    def begin(self, name: str, type_: TensorType) -> Array:
+        """An array for a new value: the variable's own if it fits, else a fresh one (`commit` makes it the variable)."""
+        shape = tuple(static(d) for d in type_.dims)
+        found = self.values.get(name)
+        if found is not None and found.shape == shape and found.dtype == type_.dtype.numpy:
+            return found
+        return aligned_empty(shape, type_.dtype.numpy)
+
+    def commit(self, arrays: dict[str, Array]) -> None:
+        """Make arrays the values of their variables."""
+        changed = {name: a for name, a in arrays.items() if self.values.get(name) is not a}
+        if changed:
+            self.values.update(changed)
+            self.version += 1
+
+    def load(self, name: str, value: Any, type_: TensorType) -> None:
+        """Set a variable from outside of a run."""
+        with self.lock:
+            array = self.begin(name, type_)
+            array[...] = value
+            self.commit({name: array})
+
+    def start_stream(self, name: str) -> None:
+        """Give the hidden counter of a random stream its start."""
+        if name.startswith(RANDOM_DRAWS) and name not in self.values:
+            array = aligned_empty((), np.dtype(np.int64))
+            array[...] = 0
+            self.commit({name: array})
