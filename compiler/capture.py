@@ -77,11 +77,12 @@ class _Capture:
         self.state: dict[str, Node] = {}
         self.variables: dict[str, TensorType] = {}
         self.written: set[str] = set()
-        self.origins: Origins = {}
+        self.origins: Origins = {n: (Origin(t.op.name, t.op.type, t.op.source),) for t, n in self.feeds.items()}
         self.sizes = _user_sizes(feeds, types)
         self._initialized = initialized
         self.assumed: dict[str, bool] = {}
         self.tags = 0
+        self.frame: Mapping[Tensor, Any] = self.values  # what operations see now: inside of a promise, marked values
         self.now: Operation | None = None
 
     def run(self, fetches: Sequence[Tensor | Operation]) -> Captured:
@@ -100,10 +101,13 @@ class _Capture:
 
     def evaluate(self, operation: Operation, values: dict[Tensor, Any]) -> None:
         """Put the nodes of an operation's outputs into `values`."""
+        outer, self.frame = self.frame, values
         try:
             result = self.nodes_of(operation, [values[t] for t in operation.inputs])
         except ShapeError as e:
             raise InvalidArgumentError(self.complaint(operation, e), op=operation) from e
+        finally:
+            self.frame = outer
         results = result if isinstance(result, tuple) else (result,)
         origin = (Origin(operation.name, operation.type, operation.source),)
         inherit(self.origins, [n for n in results if n is not None], origin)
@@ -184,8 +188,8 @@ class _Capture:
             if x not in tags:
                 tags[x] = self.tags
                 self.tags += 1
-        marked = self.mark_cone(operation.inputs[:ys], tags, set(stops))
-        y_nodes = [marked.get(y, self.values[y]) for y in operation.inputs[:ys]]
+        marked = _Overlay(self.mark_cone(operation.inputs[:ys], tags, set(stops)), self.frame)
+        y_nodes = [marked[y] for y in operation.inputs[:ys]]
         results = []
         for x, node in zip(tensors, inputs[2 * ys : 2 * ys + xs], strict=True):
             type_ = node.type if node is not None else self.read(x.op.name, x.type_).type
@@ -195,27 +199,28 @@ class _Capture:
     def mark_cone(self, ys: Sequence[Tensor], tags: Mapping[Tensor, int], stops: set[Tensor]) -> dict[Tensor, Any]:
         """The values of what depends on xs and leads to ys, with xs marked."""
         local: dict[Tensor, Any] = {}
+        base = self.frame
         for tensor in tags:
             if tensor in self.feeds:
-                local[tensor] = mark(self.feeds[tensor], tags[tensor])
+                local[tensor] = mark(base[tensor], tags[tensor])
         for operation in needed(ys, self.feeds):
             if operation.op.name == "ReadVariable" and operation.inputs[0] in tags:
                 out = operation.outputs[0]
-                local[out] = mark(self.values[out], tags[operation.inputs[0]])
+                local[out] = mark(base[out], tags[operation.inputs[0]])
             elif any(t in local for t in operation.inputs) and not isinstance(operation.op, Update):
-                self.evaluate(operation, _Overlay(local, self.values))
+                self.evaluate(operation, _Overlay(local, base))
             for out in operation.outputs:
                 self._mark_output(out, local, tags, stops)
         return local
 
     def _mark_output(self, out: Tensor, local: dict[Tensor, Any], tags: Mapping[Tensor, int], stops: set[Tensor]) -> None:
-        node = local.get(out, self.values.get(out))
+        node = local[out] if out in local and out not in stops else self.frame[out]
         if node is None:
             return
+        if out in stops:
+            local[out] = node
         if out in tags:
             local[out] = mark(node, tags[out])
-        if out in stops:
-            local[out] = self.values[out]
 
 
 class _Overlay(dict[Any, Any]):

@@ -3,8 +3,8 @@
 Assumes: gradients are expanded.  Guarantees: no node is left whose inputs are all constants, but for those that would
 take more room than computing them is worth, and those that may not be folded (`op.fold`: random numbers, state).
 
-A splat is one element seen as a whole tensor, `BroadcastTo(scalar)`.  It stays one: a constant of equal elements becomes
-a splat, an elementwise op on constant splats is computed on their scalars, and no broadcast is ever written out.
+A splat is one element seen as a whole tensor, `BroadcastTo(scalar)`.  It stays one: a constant of equal elements
+becomes a splat, an elementwise op on constant splats is computed on their scalars, no broadcast is ever written out.
 
 The value is `op.eval`'s, in the node's dtype: exact wherever IEEE 754 says what the result is.  A transcendental
 function, or a sum, may differ from the compiled code's in the last place, as the two may from each other.
@@ -21,7 +21,7 @@ from graphflow.compiler.rewrite import Rule, rewrite
 from graphflow.core.dim import Dim
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import OPS, Elementwise
-from graphflow.core.type import Shape, TensorType, is_static
+from graphflow.core.type import Shape, TensorType, is_static, static
 from graphflow.ops.leaf import constant
 
 __all__ = ["FOLDING", "constant_splat", "fold", "fold_node", "number", "splat", "splat_scalar"]
@@ -104,7 +104,7 @@ def _value(node: Node) -> Value | None:
     if node.op.name == "Const":
         return node.attrs["value"].value  # type: ignore[no-any-return]  # attributes are of any type
     if node.op.name == "BroadcastTo" and node.inputs[0].op.name == "Const" and is_static(node.shape):
-        return np.broadcast_to(node.inputs[0].attrs["value"].value, node.shape)
+        return np.broadcast_to(node.inputs[0].attrs["value"].value, tuple(map(static, node.shape)))
     return None
 
 

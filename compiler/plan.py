@@ -27,6 +27,9 @@ __all__ = ["BufferSpec", "Plan", "Step", "place", "plan"]
 
 ALIGNMENT = 64
 
+PLUMBING = ("Const", "BroadcastTo", "Reshape")
+"""Ops that cost nothing where they are inlined."""
+
 
 @dataclass(frozen=True)
 class BufferSpec:
@@ -49,12 +52,17 @@ class BufferSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """A kernel and the buffers that are its arguments."""
+    """A kernel, the buffers that are its arguments, and the nodes that it computes (inlined ones too), inputs first."""
 
     kernel: Kernel
     arguments: tuple[int, ...]
     origins: tuple[Origin, ...] = ()
-    ops: tuple[str, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The names of the ops, without repetition and without those that only say how data lies."""
+        return tuple(dict.fromkeys(n.op.name for n in self.nodes if n.op.name not in PLUMBING))
 
 
 @dataclass(frozen=True)
@@ -149,9 +157,7 @@ class _Planner:
                     numbers[key] = len(specs)
                     specs.append(spec)
                 numbers[node] = numbers[key]
-        made = tuple(
-            Step(low.kernel, tuple(numbers[n] for n in low.buffers), self._origins(g), _ops(g, low)) for g, low in steps
-        )
+        made = tuple(self._step(low, tuple(numbers[n] for n in low.buffers), _computed(g, low)) for g, low in steps)
         reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self._variables_read()))
         writes = tuple(name for name, _ in self.program.updates)
         return Plan(self.program, made, tuple(specs), _symbols(self.program), reads, writes)
@@ -173,16 +179,16 @@ class _Planner:
     def _variables_read(self) -> set[str]:
         return {n.attrs["variable"] for n in self.program.nodes() if n.op.name == "Variable"}
 
-    def _origins(self, group: Group) -> tuple[Origin, ...]:
+    def _step(self, lowered: Lowered, arguments: tuple[int, ...], nodes: tuple[Node, ...]) -> Step:
         found: dict[Origin, None] = {}
-        for node in sorted(_computed(group, self.lowered.get(group)), key=lambda n: n.serial):
+        for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
-        return tuple(found)
+        return Step(lowered.kernel, arguments, tuple(found), nodes)
 
 
-def _computed(group: Group, lowered: Lowered | None) -> set[Node]:
-    """The nodes that a group computes, inlined ones too."""
-    loaded = set(lowered.buffers) - group.inside if lowered is not None else set()
+def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:
+    """The nodes that a group computes, inlined ones too, inputs first."""
+    loaded = set(lowered.buffers) - group.inside
     seen: set[Node] = set()
     stack = list(group.inside)
     while stack:
@@ -191,13 +197,7 @@ def _computed(group: Group, lowered: Lowered | None) -> set[Node]:
             continue
         seen.add(node)
         stack.extend(node.inputs)
-    return seen
-
-
-def _ops(group: Group, lowered: Lowered) -> tuple[str, ...]:
-    """The op names a kernel computes, without repetition."""
-    names = (n.op.name for n in sorted(_computed(group, lowered), key=lambda n: n.serial))
-    return tuple(dict.fromkeys(name for name in names if name not in ("Const", "BroadcastTo", "Reshape")))
+    return tuple(sorted(seen, key=lambda n: n.serial))
 
 
 def _variable_node(program: TensorProgram, name: str) -> Node | None:

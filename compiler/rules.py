@@ -1,8 +1,8 @@
 """The algebra of elementwise ops as a table: a graph with holes, and what it is equal to.
 
-    algebra("multiply by one", NUMBER, lambda x: x * 1, lambda x: x)
+    _row("x * 1", NUMBER, lambda x: x * 1, lambda x: x)
 
-reads: where the graph x * 1 is found, for any x of a number type and any shape, x stands for it.  In a pattern
+reads: where the graph x * 1 is found, for any x of a number type and of any shape, x replaces it.  In a pattern
 
     x, y, z   match any node, the same name the same node
     c, d      match any node of bool
@@ -22,7 +22,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from graphflow.compiler.fold import constant_splat, number
@@ -44,6 +44,7 @@ from graphflow.ops.elementwise import (
     maximum,
     minimum,
     mod,
+    neg,
     not_equal,
     power,
     relu,
@@ -88,10 +89,15 @@ class Algebra:
     left: Callable[..., Any]
     right: Callable[..., Any]
 
-    @property
+    @cached_property
     def holes(self) -> tuple[str, ...]:
         """The names of the holes in the pattern."""
         return tuple(inspect.signature(self.left).parameters)
+
+    @cached_property
+    def used(self) -> tuple[str, ...]:
+        """The names of the holes that the result uses."""
+        return tuple(inspect.signature(self.right).parameters)
 
     def rule(self) -> Rule:
         """The row as a rule for the driver."""
@@ -104,7 +110,7 @@ class Algebra:
             return None
         if not all(self.kind.holds(x.dtype) for name, x in found.items() if name not in CONDITIONS):
             return None
-        result = self.right(**{name: found[name] for name in inspect.signature(self.right).parameters})
+        result = self.right(**{name: found[name] for name in self.used})
         return result if isinstance(result, Node) else number(result, node.type)
 
 
@@ -158,86 +164,90 @@ def false(c: Node) -> Node:
     return constant_like(False, c)
 
 
+def _row(name: str, kind: Kind, left: Callable[..., Any], right: Callable[..., Any]) -> Algebra:
+    return Algebra(name, kind, left, right)
+
+
 # fmt: off
 ALGEBRA = (
     # addition, multiplication
-    Algebra("x - 0",          NUMBER, lambda x: x - 0,                       lambda x: x),
-    Algebra("x + 0",          INT,    lambda x: x + 0,                       lambda x: x),
-    Algebra("x + -0.0",       FLOAT,  lambda x: x + -0.0,                    lambda x: x),
-    Algebra("x - x",          INT,    lambda x: x - x,                       lambda x: 0),
-    Algebra("x + -y",         NUMBER, lambda x, y: x + -y,                   lambda x, y: x - y),
-    Algebra("x - -y",         NUMBER, lambda x, y: x - -y,                   lambda x, y: x + y),
-    Algebra("(x + a) + b",    INT,    lambda x, a, b: (x + a) + b,           lambda x, a, b: x + (a + b)),
-    Algebra("(x + a) - b",    INT,    lambda x, a, b: (x + a) - b,           lambda x, a, b: x + (a - b)),
-    Algebra("(x - a) + b",    INT,    lambda x, a, b: (x - a) + b,           lambda x, a, b: x + (b - a)),
-    Algebra("(x - a) - b",    INT,    lambda x, a, b: (x - a) - b,           lambda x, a, b: x - (a + b)),
-    Algebra("x * 1",          NUMBER, lambda x: x * 1,                       lambda x: x),
-    Algebra("x * 0",          INT,    lambda x: x * 0,                       lambda x: 0),
-    Algebra("x * -1",         SIGNED, lambda x: x * -1,                      lambda x: -x),
-    Algebra("-x * -y",        NUMBER, lambda x, y: -x * -y,                  lambda x, y: x * y),
-    Algebra("(x * a) * b",    INT,    lambda x, a, b: (x * a) * b,           lambda x, a, b: x * (a * b)),
-    Algebra("-(-x)",          NUMBER, lambda x: -(-x),                       lambda x: x),
-    Algebra("-x * a",         FLOAT,  lambda x, a: -x * a,                   lambda x, a: x * -a),
+    _row("x - 0",          NUMBER, lambda x: x - 0,                        lambda x: x),
+    _row("x + 0",          INT,    lambda x: x + 0,                        lambda x: x),
+    _row("x + -0.0",       FLOAT,  lambda x: x + -0.0,                     lambda x: x),
+    _row("x - x",          INT,    lambda x: x - x,                        lambda x: 0),
+    _row("x + -y",         NUMBER, lambda x, y: x + (-y),                  lambda x, y: x - y),
+    _row("x - -y",         NUMBER, lambda x, y: x - (-y),                  lambda x, y: x + y),
+    _row("(x + a) + b",    INT,    lambda x, a, b: (x + a) + b,            lambda x, a, b: x + (a + b)),
+    _row("(x + a) - b",    INT,    lambda x, a, b: (x + a) - b,            lambda x, a, b: x + (a - b)),
+    _row("(x - a) + b",    INT,    lambda x, a, b: (x - a) + b,            lambda x, a, b: x + (b - a)),
+    _row("(x - a) - b",    INT,    lambda x, a, b: (x - a) - b,            lambda x, a, b: x - (a + b)),
+    _row("x * 1",          NUMBER, lambda x: x * 1,                        lambda x: x),
+    _row("x * 0",          INT,    lambda x: x * 0,                        lambda x: 0),
+    _row("x * -1",         SIGNED, lambda x: x * -1,                       lambda x: -x),
+    _row("-x * -y",        NUMBER, lambda x, y: -x * -y,                   lambda x, y: x * y),
+    _row("(x * a) * b",    INT,    lambda x, a, b: (x * a) * b,            lambda x, a, b: x * (a * b)),
+    _row("-(-x)",          NUMBER, lambda x: neg(-x),                      lambda x: x),
+    _row("-x * a",         FLOAT,  lambda x, a: -x * a,                    lambda x, a: x * -a),
     # division
-    Algebra("x / 1",          FLOAT,  lambda x: truediv(x, 1),               lambda x: x),
-    Algebra("x / -1",         FLOAT,  lambda x: truediv(x, -1),              lambda x: -x),
-    Algebra("-x / -y",        FLOAT,  lambda x, y: truediv(-x, -y),          lambda x, y: truediv(x, y)),
-    Algebra("-x / a",         FLOAT,  lambda x, a: truediv(-x, a),           lambda x, a: truediv(x, -a)),
-    Algebra("x // 1",         INT,    lambda x: floordiv(x, 1),              lambda x: x),
-    Algebra("x % 1",          INT,    lambda x: mod(x, 1),                   lambda x: 0),
+    _row("x / 1",          FLOAT,  lambda x: truediv(x, 1),                lambda x: x),
+    _row("x / -1",         FLOAT,  lambda x: truediv(x, -1),               lambda x: -x),
+    _row("-x / -y",        FLOAT,  lambda x, y: truediv(-x, -y),           lambda x, y: truediv(x, y)),
+    _row("-x / a",         FLOAT,  lambda x, a: truediv(-x, a),            lambda x, a: truediv(x, -a)),
+    _row("x // 1",         INT,    lambda x: floordiv(x, 1),               lambda x: x),
+    _row("x % 1",          INT,    lambda x: mod(x, 1),                    lambda x: 0),
     # powers
-    Algebra("x ** 0",         NUMBER, lambda x: power(x, 0),                 lambda x: 1),
-    Algebra("x ** 1",         NUMBER, lambda x: power(x, 1),                 lambda x: x),
-    Algebra("x ** 2",         NUMBER, lambda x: power(x, 2),                 lambda x: square(x)),
-    Algebra("(-x)²",          NUMBER, lambda x: square(-x),                  lambda x: square(x)),
-    Algebra("|x|²",           NUMBER, lambda x: square(absolute(x)),         lambda x: square(x)),
-    Algebra("(x - 0)²",       NUMBER, lambda x: squared_difference(x, 0),    lambda x: square(x)),
-    Algebra("(0 - x)²",       NUMBER, lambda x: squared_difference(0, x),    lambda x: square(x)),
+    _row("x ** 0",         NUMBER, lambda x: power(x, 0),                  lambda x: 1),
+    _row("x ** 1",         NUMBER, lambda x: power(x, 1),                  lambda x: x),
+    _row("x ** 2",         NUMBER, lambda x: power(x, 2),                  lambda x: square(x)),
+    _row("(-x)²",          NUMBER, lambda x: square(-x),                   lambda x: square(x)),
+    _row("|x|²",           NUMBER, lambda x: square(absolute(x)),          lambda x: square(x)),
+    _row("(x - 0)²",       NUMBER, lambda x: squared_difference(x, 0),     lambda x: square(x)),
+    _row("(0 - x)²",       NUMBER, lambda x: squared_difference(0, x),     lambda x: square(x)),
     # magnitude and rounding
-    Algebra("|-x|",           SIGNED, lambda x: absolute(-x),                lambda x: absolute(x)),
-    Algebra("||x||",          NUMBER, lambda x: absolute(absolute(x)),       lambda x: absolute(x)),
-    Algebra("|x²|",           FLOAT,  lambda x: absolute(square(x)),         lambda x: square(x)),
-    Algebra("sign of sign",   NUMBER, lambda x: sign(sign(x)),               lambda x: sign(x)),
-    Algebra("relu of relu",   NUMBER, lambda x: relu(relu(x)),               lambda x: relu(x)),
-    Algebra("floor of floor", FLOAT,  lambda x: floor(floor(x)),             lambda x: floor(x)),
-    Algebra("ceil of ceil",   FLOAT,  lambda x: ceil(ceil(x)),               lambda x: ceil(x)),
-    Algebra("rint of rint",   FLOAT,  lambda x: rint(rint(x)),               lambda x: rint(x)),
-    Algebra("max(x, x)",      NUMBER, lambda x: maximum(x, x),               lambda x: x),
-    Algebra("min(x, x)",      NUMBER, lambda x: minimum(x, x),               lambda x: x),
+    _row("|-x|",           SIGNED, lambda x: absolute(-x),                 lambda x: absolute(x)),
+    _row("||x||",          NUMBER, lambda x: absolute(absolute(x)),        lambda x: absolute(x)),
+    _row("|x²|",           FLOAT,  lambda x: absolute(square(x)),          lambda x: square(x)),
+    _row("sign of sign",   NUMBER, lambda x: sign(sign(x)),                lambda x: sign(x)),
+    _row("relu of relu",   NUMBER, lambda x: relu(relu(x)),                lambda x: relu(x)),
+    _row("floor of floor", FLOAT,  lambda x: floor(floor(x)),              lambda x: floor(x)),
+    _row("ceil of ceil",   FLOAT,  lambda x: ceil(ceil(x)),                lambda x: ceil(x)),
+    _row("rint of rint",   FLOAT,  lambda x: rint(rint(x)),                lambda x: rint(x)),
+    _row("max(x, x)",      NUMBER, lambda x: maximum(x, x),                lambda x: x),
+    _row("min(x, x)",      NUMBER, lambda x: minimum(x, x),                lambda x: x),
     # comparison: what NaN answers is what it answered
-    Algebra("x == x",         INT,    lambda x: equal(x, x),                 lambda x: True),
-    Algebra("x <= x",         INT,    lambda x: less_equal(x, x),            lambda x: True),
-    Algebra("x >= x",         INT,    lambda x: greater_equal(x, x),         lambda x: True),
-    Algebra("x != x",         INT,    lambda x: not_equal(x, x),             lambda x: False),
-    Algebra("x < x",          NUMBER, lambda x: less(x, x),                  lambda x: False),
-    Algebra("x > x",          NUMBER, lambda x: greater(x, x),               lambda x: False),
-    Algebra("not x == y",     ANY,    lambda x, y: ~equal(x, y),             lambda x, y: not_equal(x, y)),
-    Algebra("not x != y",     ANY,    lambda x, y: ~not_equal(x, y),         lambda x, y: equal(x, y)),
-    Algebra("not x < y",      INT,    lambda x, y: ~less(x, y),              lambda x, y: greater_equal(x, y)),
-    Algebra("not x <= y",     INT,    lambda x, y: ~less_equal(x, y),        lambda x, y: greater(x, y)),
-    Algebra("not x > y",      INT,    lambda x, y: ~greater(x, y),           lambda x, y: less_equal(x, y)),
-    Algebra("not x >= y",     INT,    lambda x, y: ~greater_equal(x, y),     lambda x, y: less(x, y)),
+    _row("x == x",         INT,    lambda x: equal(x, x),                  lambda x: True),
+    _row("x <= x",         INT,    lambda x: less_equal(x, x),             lambda x: True),
+    _row("x >= x",         INT,    lambda x: greater_equal(x, x),          lambda x: True),
+    _row("x != x",         INT,    lambda x: not_equal(x, x),              lambda x: False),
+    _row("x < x",          NUMBER, lambda x: less(x, x),                   lambda x: False),
+    _row("x > x",          NUMBER, lambda x: greater(x, x),                lambda x: False),
+    _row("not x == y",     ANY,    lambda x, y: ~equal(x, y),              lambda x, y: not_equal(x, y)),
+    _row("not x != y",     ANY,    lambda x, y: ~not_equal(x, y),          lambda x, y: equal(x, y)),
+    _row("not x < y",      INT,    lambda x, y: ~less(x, y),               lambda x, y: greater_equal(x, y)),
+    _row("not x <= y",     INT,    lambda x, y: ~less_equal(x, y),         lambda x, y: greater(x, y)),
+    _row("not x > y",      INT,    lambda x, y: ~greater(x, y),            lambda x, y: less_equal(x, y)),
+    _row("not x >= y",     INT,    lambda x, y: ~greater_equal(x, y),      lambda x, y: less(x, y)),
     # logic
-    Algebra("not not c",      BOOL,   lambda c: ~(~c),                       lambda c: c),
-    Algebra("c and True",     BOOL,   lambda c: c & true(c),                 lambda c: c),
-    Algebra("c and False",    BOOL,   lambda c: c & false(c),                lambda c: False),
-    Algebra("c or False",     BOOL,   lambda c: c | false(c),                lambda c: c),
-    Algebra("c or True",      BOOL,   lambda c: c | true(c),                 lambda c: True),
-    Algebra("c xor False",    BOOL,   lambda c: c ^ false(c),                lambda c: c),
-    Algebra("c xor True",     BOOL,   lambda c: c ^ true(c),                 lambda c: ~c),
-    Algebra("c and c",        BOOL,   lambda c: c & c,                       lambda c: c),
-    Algebra("c or c",         BOOL,   lambda c: c | c,                       lambda c: c),
-    Algebra("c xor c",        BOOL,   lambda c: c ^ c,                       lambda c: False),
-    Algebra("c and not c",    BOOL,   lambda c: c & ~c,                      lambda c: False),
-    Algebra("c or not c",     BOOL,   lambda c: c | ~c,                      lambda c: True),
+    _row("not not c",      BOOL,   lambda c: ~(~c),                        lambda c: c),
+    _row("c and True",     BOOL,   lambda c: c & true(c),                  lambda c: c),
+    _row("c and False",    BOOL,   lambda c: c & false(c),                 lambda c: False),
+    _row("c or False",     BOOL,   lambda c: c | false(c),                 lambda c: c),
+    _row("c or True",      BOOL,   lambda c: c | true(c),                  lambda c: True),
+    _row("c xor False",    BOOL,   lambda c: c ^ false(c),                 lambda c: c),
+    _row("c xor True",     BOOL,   lambda c: c ^ true(c),                  lambda c: ~c),
+    _row("c and c",        BOOL,   lambda c: c & c,                        lambda c: c),
+    _row("c or c",         BOOL,   lambda c: c | c,                        lambda c: c),
+    _row("c xor c",        BOOL,   lambda c: c ^ c,                        lambda c: False),
+    _row("c and not c",    BOOL,   lambda c: c & ~c,                       lambda c: False),
+    _row("c or not c",     BOOL,   lambda c: c | ~c,                       lambda c: True),
     # choice
-    Algebra("x if True",      ANY,    lambda x, y: select(true(x), x, y),    lambda x: x),
-    Algebra("x if False",     ANY,    lambda x, y: select(false(x), x, y),   lambda y: y),
-    Algebra("x either way",   ANY,    lambda c, x: select(c, x, x),          lambda x: x),
-    Algebra("x if not c",     ANY,    lambda c, x, y: select(~c, x, y),      lambda c, x, y: select(c, y, x)),
-    Algebra("c if c again",   ANY,    lambda c, x, y, z: select(c, select(c, x, y), z), lambda c, x, z: select(c, x, z)),
-    Algebra("else c again",   ANY,    lambda c, x, y, z: select(c, x, select(c, y, z)), lambda c, x, z: select(c, x, z)),
-    Algebra("True if c",      BOOL,   lambda c: select(c, true(c), false(c)), lambda c: c),
-    Algebra("False if c",     BOOL,   lambda c: select(c, false(c), true(c)), lambda c: ~c),
+    _row("x if True",      ANY,    lambda x, y: select(true(x), x, y),     lambda x: x),
+    _row("x if False",     ANY,    lambda x, y: select(false(x), x, y),    lambda y: y),
+    _row("x either way",   ANY,    lambda c, x: select(c, x, x),           lambda x: x),
+    _row("x if not c",     ANY,    lambda c, x, y: select(~c, x, y),       lambda c, x, y: select(c, y, x)),
+    _row("c if c again",   ANY,    lambda c, x, y, z: select(c, select(c, x, y), z), lambda c, x, z: select(c, x, z)),
+    _row("else c again",   ANY,    lambda c, x, y, z: select(c, x, select(c, y, z)), lambda c, x, z: select(c, x, z)),
+    _row("True if c",      BOOL,   lambda c: select(c, true(c), false(c)), lambda c: c),
+    _row("False if c",     BOOL,   lambda c: select(c, false(c), true(c)), lambda c: ~c),
 )
 # fmt: on

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from graphflow.framework.config import ConfigProto
 from graphflow.framework.default import default_session_is, get_default_graph, pop_session, push_session
-from graphflow.framework.graph import Graph, Tensor
+from graphflow.framework.graph import Graph, Operation, Tensor
 from graphflow.runtime.feeding import Feed, feed_tensor
 from graphflow.runtime.fetching import Fetches, structure_key
 from graphflow.runtime.requirements import Requirements
@@ -24,6 +24,8 @@ from graphflow.runtime.store import VariableStore
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from graphflow.runtime.executable import Executable
 
 __all__ = ["InteractiveSession", "Session"]
 
@@ -139,6 +141,12 @@ class BaseSession:
         if found is None:
             found = self._plans[key] = _Plan(self, fetches, feed_keys)
         return found
+
+    def compiled(self) -> list[tuple[tuple[Tensor | Operation, ...], Executable]]:
+        """What was compiled so far, for drawing and inspection: the fetches of a run and the program for its feeds."""
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        return [(plan.fetches.elements, one) for plan in list(self._plans.values()) for one in plan._executables]
 
     def as_default(self) -> AbstractContextManager[Any]:
         """Make this the session of `Tensor.eval` and `Operation.run` within a `with` block, and leave it open."""

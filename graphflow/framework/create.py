@@ -201,6 +201,8 @@ def _infer_by_trial(
 
 
 def _agreed(types: tuple[TensorType, ...], prefix: str) -> TensorType:
+    if len({t.ndim for t in types}) > 1:
+        return TensorType(types[0].dtype, None)
     sizes: list[Size] = []
     for axis, tried in enumerate(zip(*(t.dims for t in types), strict=True)):
         sizes.append(tried[0] if len(set(tried)) == 1 else symbol(f"{prefix}_{axis}"))

@@ -26,7 +26,10 @@ def shaped(op: str, x: Tensor, wanted: Any, name: str) -> Tensor:
     sizes = _sizes_if_known(wanted)
     if sizes is not None and not (_holds_tensor(wanted) and any(map(_only_in_a_run, sizes))):
         return OPS[op](x, shape=sizes, name=name)  # type: ignore[no-any-return]
-    result: Tensor = OPS[DYNAMIC[op]](x, as_tensor(wanted, name="shape"), name=name)
+    vector = as_tensor(wanted, name="shape")
+    result: Tensor = OPS[DYNAMIC[op]](x, vector, name=name)
+    if sizes is None and vector.type_.shape and isinstance(vector.type_.dims[0], int):
+        result.set_shape([None] * vector.type_.dims[0])
     if sizes is not None:
         typed = infer_types(OPS[op], (x,), {"shape": sizes}, result.op.name, result.op.source)
         result.type_ = typed if isinstance(typed, TensorType) else result.type_

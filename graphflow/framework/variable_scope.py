@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from graphflow.core.dtype import DType, as_dtype, float32
+from graphflow.framework.convert import as_array, is_tensor
 from graphflow.framework.default import get_default_graph
 from graphflow.framework.graph import Graph
 from graphflow.framework.keys import GraphKeys
@@ -152,8 +153,9 @@ def _dtype(dtype: Any, initializer: Any, scope_dtype: DType) -> DType:
     """What was asked for, else the dtype of an initial value, else the scope's."""
     if dtype is not None:
         return as_dtype(dtype)
-    found = None if callable(initializer) else getattr(initializer, "dtype", None)
-    return scope_dtype if found is None else as_dtype(found)
+    if initializer is None or callable(initializer):
+        return scope_dtype
+    return initializer.dtype if is_tensor(initializer) else as_dtype(as_array(initializer).dtype)
 
 
 def get_variable_scope() -> VariableScope:

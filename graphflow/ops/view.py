@@ -333,8 +333,8 @@ def expand_dims_node(x: Node, *, axis: int) -> Node:
 
 
 def squeeze_node(x: Node, *, axes: tuple[int, ...] = ()) -> Node:
-    """x without the given axes of size 1, or without all of them."""
-    drop = {normalize_axis(a, x.ndim) for a in axes} or {a for a, s in enumerate(x.shape) if s == 1}
+    """x without the given axes of size 1, or without all of them (so that every size must be known)."""
+    drop = {normalize_axis(a, x.ndim) for a in axes} or {a for a, s in enumerate(x.shape) if static(s) == 1}
     for a in drop:
         require(same_size(x.shape[a], 1) is not None, f"axis {a} of {x.type} has size {x.shape[a]}, not 1")
     return reshape(x, shape=tuple(s for a, s in enumerate(x.shape) if a not in drop))  # type: ignore[no-any-return]

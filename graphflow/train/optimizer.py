@@ -195,7 +195,7 @@ def _listed(var_list: Any) -> list[Any]:
     """Variables in lists of any nesting, or one alone."""
     if not isinstance(var_list, list | tuple):
         return [var_list] if isinstance(var_list, Variable) else list(var_list)
-    return [v for part in var_list for v in ([part] if isinstance(part, Variable) else _listed(part))]
+    return [v for part in var_list for v in (_listed(part) if isinstance(part, list | tuple) else [part])]
 
 
 def _refuse(variables: Sequence[Any], loss: Any) -> None:
