@@ -19,7 +19,7 @@ from graphflow.core.dim import Dim, Symbol, atoms_of, substitute, symbol
 from graphflow.core.dtype import int64
 from graphflow.core.errors import InvalidArgumentError
 from graphflow.core.node import Node, make_node
-from graphflow.core.type import Shape, ShapeError, TensorType
+from graphflow.core.type import ShapeError, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 from graphflow.ops.gradient import mark, promise
 from graphflow.ops.leaf import variable_op
@@ -113,6 +113,8 @@ class _Capture:
         inherit(self.origins, [n for n in results if n is not None], origin)
         for tensor, node in zip(operation.outputs, results, strict=False):
             values.setdefault(tensor, node)
+            if node is not None:
+                _learn_sizes(self.sizes, tensor.type_, node.type)
 
     def nodes_of(self, operation: Operation, inputs: list[Any]) -> Any:
         op = operation.op
@@ -263,10 +265,14 @@ def _user_sizes(feeds: Sequence[Tensor], types: Sequence[TensorType]) -> dict[st
     """The size of this program for each symbol of the user's graph."""
     sizes: dict[str, int | Dim] = {}
     for tensor, type_ in zip(feeds, types, strict=True):
-        declared: Shape = tensor.type_.shape or ()
-        for dim, actual in zip(declared, type_.dims, strict=False):
-            if isinstance(dim, Dim) and len(dim.terms) == 1 and len(dim.terms[0][0]) == 1:
-                sizes[dim.terms[0][0][0].key] = actual
+        _learn_sizes(sizes, tensor.type_, type_)
     return sizes
+
+
+def _learn_sizes(sizes: dict[str, int | Dim], declared: TensorType, actual: TensorType) -> None:
+    """Note what the symbols of a declared type are in this program."""
+    for dim, size in zip(declared.shape or (), actual.dims, strict=False):
+        if isinstance(dim, Dim) and len(dim.terms) == 1 and len(dim.terms[0][0]) == 1 and dim.terms[0][1] == 1:
+            sizes.setdefault(dim.terms[0][0][0].key, size)
 
 

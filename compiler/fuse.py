@@ -104,7 +104,7 @@ def _stored(program: TensorProgram) -> set[Node]:
             stored.add(node)
             stored.update(_memory(x) for x in node.inputs)
         if node.op.name == "Reshape" and not keeps_order(node):
-            stored.add(_memory(node.inputs[0]))
+            stored.add(_same_elements(node.inputs[0]))
         if node not in stored and _worth_storing(node, users):
             stored.add(node)
     for node in nodes:
@@ -120,6 +120,13 @@ def _memory(node: Node) -> Node:
     while node.op.name in AFFINE or node.op.name == "Reshape":
         if is_buffer(node):
             return node
+        node = node.inputs[0]
+    return node
+
+
+def _same_elements(node: Node) -> Node:
+    """The node under reshapes: what must be in memory for them to be free."""
+    while node.op.name == "Reshape":
         node = node.inputs[0]
     return node
 
@@ -190,6 +197,11 @@ class _Group:
     reads: dict[Node, set[tuple[Size, ...]]] = field(default_factory=dict)
     has_rows: bool = False
 
+    @property
+    def first(self) -> int:
+        """The serial number of the earliest node: nothing earlier can need the group."""
+        return min(n.serial for n in self.outputs)
+
 
 class _Groups:
     """All groups of a program, and how they merge."""
@@ -237,16 +249,18 @@ class _Groups:
 
     def _join(self, a: _Group, b: _Group) -> _Group | None:
         """a and b as one group, if that is right and worth it; a runs before b or beside it."""
-        if a is b or b not in self.of.values() or a not in set(self.of.values()):
+        if a is b or not (a.outputs and b.outputs):
             return None
         if a.contraction is not None and b.contraction is not None:
             return None
-        if b.contraction is not None or reaches(b, a):
+        if b.contraction is not None:
             return None
         space = self._space(a, b)
-        if space is None or any(reaches(x, b) for x in a.users if x is not b):
+        if space is None:
             return None
         if not all(self._aligned(a, node, at, space) for node, at in b.reads.items() if self.of[node] is a):
+            return None
+        if reaches([b], a) or reaches([x for x in a.users if x is not b], b):
             return None
         return self._merged(a, b, space)
 
@@ -294,9 +308,10 @@ class _Groups:
 
     def _merged(self, a: _Group, b: _Group, space: Shape) -> _Group:
         a.space = space
-        a.outputs = sorted(a.outputs + b.outputs, key=lambda n: (-len(n.shape), n.serial))
+        moved, b.outputs = b.outputs, []
+        a.outputs = sorted(a.outputs + moved, key=lambda n: (-len(n.shape), n.serial))
         a.has_rows = a.has_rows or b.has_rows
-        for node in b.outputs:
+        for node in moved:
             self.of[node] = a
         for node, at in b.reads.items():
             a.reads.setdefault(node, set()).update(at)
@@ -346,15 +361,17 @@ def _is_reduced(index: Size) -> bool:
     return len(atoms) == 1 and len(atoms[0][0]) == 1 and isinstance(atoms[0][0][0], Symbol) and atoms[0][0][0].key[0] == "r"  # fmt: skip
 
 
-def reaches(start: _Group, goal: _Group) -> bool:
-    """Whether goal needs start, directly or not."""
-    seen, stack = {start}, [start]
+def reaches(start: Iterable[_Group], goal: _Group) -> bool:
+    """Whether goal needs one of the groups, directly or not."""
+    last = max(n.serial for n in goal.outputs)
+    stack = [g for g in start if g is goal or g.first < last]
+    seen = set(stack)
     while stack:
         group = stack.pop()
         if group is goal:
             return True
         for user in group.users:
-            if user not in seen:
+            if user not in seen and user.first <= last:
                 seen.add(user)
                 stack.append(user)
     return False

@@ -16,6 +16,7 @@ from typing import Any
 from graphflow.compiler.fuse import Fused, base_of, is_buffer
 from graphflow.compiler.loops.ir import Kernel
 from graphflow.compiler.loops.lower import Group, Lowered, lower
+from graphflow.compiler.loops.rebase import rebase
 from graphflow.compiler.program import Origin, TensorProgram
 from graphflow.core.dim import Dim, Size, Symbol, atoms_of
 from graphflow.core.dtype import DType
@@ -52,10 +53,12 @@ class BufferSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """A kernel, the buffers that are its arguments, and the nodes that it computes (inlined ones too), inputs first."""
+    """A kernel, the buffers that are its arguments, the bytes by which each argument starts later, and the nodes that
+    it computes (inlined ones too), inputs first."""
 
     kernel: Kernel
     arguments: tuple[int, ...]
+    offsets: tuple[int, ...]
     origins: tuple[Origin, ...] = ()
     nodes: tuple[Node, ...] = ()
 
@@ -79,7 +82,8 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"buffer {n}: {b.kind} {_key(b)}{b.type}" for n, b in enumerate(self.buffers)]
         for n, step in enumerate(self.steps):
-            lines.append(f"step {n}: {', '.join(map(str, step.arguments))}  # {' '.join(step.ops)}")
+            arguments = (f"{a}+{o}" if o else str(a) for a, o in zip(step.arguments, step.offsets, strict=True))
+            lines.append(f"step {n}: {', '.join(arguments)}  # {' '.join(step.ops)}")
             lines.append(str(step.kernel))
         return "\n".join(lines)
 
@@ -183,7 +187,9 @@ class _Planner:
         found: dict[Origin, None] = {}
         for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
-        return Step(lowered.kernel, arguments, tuple(found), nodes)
+        kernel, offsets = rebase(lowered.kernel)
+        shifts = tuple(o * n.dtype.size for o, n in zip(offsets, lowered.buffers, strict=True))
+        return Step(kernel, arguments, shifts, tuple(found), nodes)
 
 
 def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:

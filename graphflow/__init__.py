@@ -34,16 +34,6 @@ from graphflow.framework.graph import Graph, Operation, Tensor
 from graphflow.framework.keys import GraphKeys
 from graphflow.framework.scopes import name_scope, op_scope
 from graphflow.framework.shape import Dimension, TensorShape, dimension_value
-from graphflow.framework.variable_scope import (
-    AUTO_REUSE,
-    VariableScope,
-    get_local_variable,
-    get_variable,
-    get_variable_scope,
-    no_regularizer,
-    variable_op_scope,
-    variable_scope,
-)
 from graphflow.framework.variables import Variable
 from graphflow.initializers import Constant as constant_initializer  # noqa: N813  (TensorFlow's names)
 from graphflow.initializers import GlorotNormal as glorot_normal_initializer  # noqa: N813
@@ -57,6 +47,16 @@ from graphflow.initializers import Zeros as zeros_initializer  # noqa: N813
 from graphflow.math_ops import *  # noqa: F403
 from graphflow.random_ops import *  # noqa: F403
 from graphflow.state_ops import *  # noqa: F403
+from graphflow.variable_scope import (
+    AUTO_REUSE,
+    VariableScope,
+    get_local_variable,
+    get_variable,
+    get_variable_scope,
+    no_regularizer,
+    variable_op_scope,
+    variable_scope,
+)
 
 if TYPE_CHECKING:
     from graphflow.runtime.session import InteractiveSession, Session

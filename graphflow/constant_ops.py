@@ -17,8 +17,8 @@ from graphflow.core.type import TensorType
 from graphflow.framework.convert import as_array, as_tensor, constant_operation, is_tensor
 from graphflow.framework.default import get_default_graph
 from graphflow.framework.scopes import name_scope
-from graphflow.framework.shape import TensorShape, as_shape
-from graphflow.framework.shaped import shaped
+from graphflow.framework.shape import as_shape
+from graphflow.framework.shaped import shaped, splat, splat_like
 from graphflow.framework.sizes import ints_of, sizes_of
 from graphflow.framework.tensor import Tensor
 
@@ -100,37 +100,22 @@ def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
 
 def zeros(shape: Any, dtype: Any = float32, name: str | None = None) -> Tensor:
     """Zeros (False for bool)."""
-    return _splat(shape, 0, as_dtype(dtype), name or "zeros")
+    return splat(shape, 0, as_dtype(dtype), name or "zeros")
 
 
 def ones(shape: Any, dtype: Any = float32, name: str | None = None) -> Tensor:
     """Ones (True for bool)."""
-    return _splat(shape, 1, as_dtype(dtype), name or "ones")
-
-
-def _splat(shape: Any, value: int, dtype: DType, name: str) -> Tensor:
-    array = np.array(value, dtype.numpy)
-    if isinstance(shape, list | tuple | TensorShape) and not len(shape):
-        return constant_operation(array, name)
-    with name_scope(name) as scope:
-        return shaped("BroadcastTo", constant_operation(array, "Const"), shape, scope)
+    return splat(shape, 1, as_dtype(dtype), name or "ones")
 
 
 def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
     """Zeros of the shape and dtype of a tensor."""
-    tensor = as_tensor(tensor)
-    return _splat(_shape_of(tensor), 0, tensor.dtype if dtype is None else as_dtype(dtype), name or "zeros_like")
+    return splat_like(as_tensor(tensor), 0, dtype, name or "zeros_like")
 
 
 def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
     """Ones of the shape and dtype of a tensor."""
-    tensor = as_tensor(tensor)
-    return _splat(_shape_of(tensor), 1, tensor.dtype if dtype is None else as_dtype(dtype), name or "ones_like")
-
-
-def _shape_of(tensor: Tensor) -> Any:
-    """The shape as ints where all are known, else as a tensor."""
-    return tensor.shape if tensor.shape.is_fully_defined() else OPS["Shape"](tensor, dtype=int32)
+    return splat_like(as_tensor(tensor), 1, dtype, name or "ones_like")
 
 
 def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:  # noqa: A001

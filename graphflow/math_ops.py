@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from graphflow.array_ops import reshape, transpose
 from graphflow.core.dtype import DType, as_dtype, float32, float64, int8, int16, int32, int64, uint8
 from graphflow.core.op import OPS
 from graphflow.framework.convert import as_tensor
@@ -288,8 +289,6 @@ def matmul(
 
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     """The sum over pairs of axes: `axes` is how many (the last of a, the first of b), or a list for each."""
-    from graphflow.array_ops import reshape, transpose
-
     with name_scope(name, "Tensordot", [a, b]) as scope:
         a, b = _pair(a, b)
         rank_a, rank_b = len(a.type_.dims), len(b.type_.dims)

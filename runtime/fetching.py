@@ -19,6 +19,8 @@ Assemble = Callable[[Sequence[Any]], Any]
 
 def structure_key(fetches: Any) -> Hashable:
     """A key that is equal for the same structure of the same objects."""
+    if type(fetches) is Tensor or type(fetches) is Operation:
+        return fetches
     if isinstance(fetches, list | tuple):
         return type(fetches), *map(structure_key, fetches)
     if isinstance(fetches, Mapping):

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 from graphflow.framework.config import ConfigProto
 from graphflow.framework.default import default_session_is, get_default_graph, pop_session, push_session
 from graphflow.framework.graph import Graph, Operation, Tensor
+from graphflow.runtime.executable import build
 from graphflow.runtime.feeding import Feed, feed_tensor
 from graphflow.runtime.fetching import Fetches, structure_key
 from graphflow.runtime.requirements import Requirements
 from graphflow.runtime.store import VariableStore
+from graphflow.runtime.threads import set_thread_count
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +44,7 @@ class _Plan:
         self.tensors: tuple[Tensor, ...] = tuple(tensors)
         self._requirements: Requirements | None = Requirements(self.fetches.elements, self.tensors)
         self._executables: list[Any] = []
+        self._last: tuple[list[tuple[int, ...]] | None, Any] = (None, None)
 
     def run(self, fed: Sequence[Any]) -> Any:
         """Convert, compile where that was not done, call; raises what TensorFlow would."""
@@ -52,12 +55,21 @@ class _Plan:
         if self._requirements is not None:
             self._requirements.check(session._state)
             self._requirements = None  # what has a value keeps it
-        executable = self._executable(values)
-        if executable is None:
-            with session._lock:
-                executable = self._executable(values) or self._build(values)
+        shapes = [v.shape for v in values]
+        last_shapes, executable = self._last
+        if shapes != last_shapes:
+            executable = self._for_shapes(values, shapes)
         results = executable.run(values, session._state)
         return self.fetches.assemble([v if v is None or v.ndim else v[()] for v in results])
+
+    def _for_shapes(self, values: tuple[Any, ...], shapes: list[tuple[int, ...]]) -> Any:
+        """An executable that accepts the values; remembered as the last one unless variables' states decide too."""
+        executable = self._executable(values)
+        if executable is None:
+            with self.session._lock:
+                executable = self._executable(values) or self._build(values)
+        self._last = (None if executable.compiled.assumed_initialized else shapes, executable)
+        return executable
 
     def _executable(self, values: tuple[Any, ...]) -> Any:
         """The last used executable where it accepts the shapes, else another that does, else None."""
@@ -70,8 +82,6 @@ class _Plan:
         return None
 
     def _build(self, values: tuple[Any, ...]) -> Any:
-        from graphflow.runtime.executable import build  # imports LLVM: only when something is compiled
-
         session = self.session
         executable = build(session.graph, self.fetches.elements, self.tensors, values, session._state)
         session.compile_seconds += executable.compile_seconds
@@ -130,6 +140,12 @@ class BaseSession:
 
         return call
 
+    def load_variable(self, ref: Tensor, value: Any) -> None:
+        """Set a variable, given by its own tensor `w:0`, without declaring or compiling anything."""
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        self._state.load(ref.op.name, Feed(ref)(value), ref.type_)
+
     def _plan(self, fetches: Any, feed_keys: tuple[Any, ...]) -> _Plan:
         if self._closed:
             raise RuntimeError("Attempted to use a closed Session.")
@@ -162,8 +178,6 @@ class BaseSession:
 def _use_threads(config: ConfigProto | None) -> None:
     if config is None or config.intra_op_parallelism_threads <= 0:
         return
-    from graphflow.runtime.threads import set_thread_count
-
     set_thread_count(config.intra_op_parallelism_threads)
 
 

@@ -65,6 +65,8 @@ def emit_step(steps: Sequence[Step], buffers: int, symbols: Sequence[str], targe
             if argument is None and code.workspace_bytes == 0:
                 continue
             pointer = b.load(at(b, table, const(source), PTR), typ=PTR)
+            if argument is not None:
+                pointer = at(b, pointer, const(step.offsets[argument]), ir.IntType(8))
             b.store(pointer, at(b, arguments, const(n), PTR))
         for launch in code.launches:
             launches += 1

@@ -18,7 +18,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["Atom", "Dim", "FloorDiv", "Size", "Symbol", "atoms_of", "ceildiv", "coefficient", "estimate", "evaluate", "product", "substitute", "symbol", "upper_bound"]  # fmt: skip
+__all__ = [
+    "Atom",
+    "Dim",
+    "FloorDiv",
+    "Size",
+    "Symbol",
+    "atoms_of",
+    "ceildiv",
+    "coefficient",
+    "estimate",
+    "evaluate",
+    "product",
+    "substitute",
+    "symbol",
+    "upper_bound",
+]
 
 Size: TypeAlias = "int | Dim"
 

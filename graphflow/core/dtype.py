@@ -9,7 +9,21 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DTYPES", "DType", "as_dtype", "bool_", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"]  # fmt: skip
+__all__ = [
+    "DTYPES",
+    "DType",
+    "as_dtype",
+    "bool_",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint32",
+    "uint64",
+]
 
 
 class DType:

@@ -1,20 +1,39 @@
 """The exceptions, named as TensorFlow 1 names them (`tf.errors.*`) and children of Python's own where users expect it.
 
-    OpError
-      InvalidArgumentError (ValueError)     a value, shape or name that does not fit
-        GraphError                          ... found while the graph was declared
-      FailedPreconditionError (RuntimeError)  a variable that was not initialized, a closed session
-      NotFoundError (KeyError)              a name that the graph does not have
-      ResourceExhaustedError (MemoryError)
-      UnimplementedError (NotImplementedError)
-      InternalError (RuntimeError)          a bug of graphflow, with the IR around it
+OpError
+  InvalidArgumentError (ValueError)     a value, shape or name that does not fit
+    GraphError                          ... found while the graph was declared
+  FailedPreconditionError (RuntimeError)  a variable that was not initialized, a closed session
+  NotFoundError (KeyError)              a name that the graph does not have
+  ResourceExhaustedError (MemoryError)
+  UnimplementedError (NotImplementedError)
+  InternalError (RuntimeError)          a bug of graphflow, with the IR around it
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["AbortedError", "AlreadyExistsError", "CancelledError", "DataLossError", "DeadlineExceededError", "FailedPreconditionError", "GraphError", "InternalError", "InvalidArgumentError", "NotFoundError", "OpError", "OutOfRangeError", "PermissionDeniedError", "ResourceExhaustedError", "UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownError"]  # fmt: skip
+__all__ = [
+    "AbortedError",
+    "AlreadyExistsError",
+    "CancelledError",
+    "DataLossError",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "GraphError",
+    "InternalError",
+    "InvalidArgumentError",
+    "NotFoundError",
+    "OpError",
+    "OutOfRangeError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+    "UnknownError",
+]
 
 
 class OpError(Exception):

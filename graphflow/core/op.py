@@ -221,7 +221,7 @@ def elementwise(
 class Composite(Op):
     """An operation of the user's graph that the compiler sees as a function of other ops."""
 
-    def __init__(self, name: str, doc: str, expand: Callable[..., Node], cases: Sequence[Case], eval: Any) -> None:  # noqa: A002
+    def __init__(self, name: str, doc: str, expand: Callable[..., Any], cases: Sequence[Case], eval: Any) -> None:  # noqa: A002
         self.name, self.doc, self.cases = name, doc, cases
         self.expand = expand
         self._eval = eval
@@ -229,7 +229,7 @@ class Composite(Op):
 
     def infer(self, *types: TensorType, **attrs: Any) -> Any:
         holes = [make_node(OPS["Hole"], (), {"number": n, "type": t}) for n, t in enumerate(types)]
-        made: Any = self.expand(*holes, **attrs)
+        made = self.expand(*holes, **attrs)
         return tuple(node.type for node in made) if isinstance(made, tuple) else made.type
 
     def infer_unknown(self, *types: TensorType, **attrs: Any) -> TensorType:
@@ -238,7 +238,8 @@ class Composite(Op):
     def eval(self, *values: Any, **attrs: Any) -> Any:
         return self._eval(*values, **attrs)
 
-    def node(self, *args: Any, **attrs: Any) -> Node:
+    def node(self, *args: Any, **attrs: Any) -> Any:
+        """What the op is made of: a node, or a tuple of nodes."""
         like = next(a for a in args if isinstance(a, Node))
         return self.expand(*(constant_like(a, like) for a in args), **attrs)
 
@@ -247,7 +248,7 @@ def composite(
     name: str,
     *,
     doc: str,
-    expand: Callable[..., Node],
+    expand: Callable[..., Any],
     eval: Callable[..., Any],  # noqa: A002  (the field's word)
     cases: Sequence[Case],
 ) -> Composite:

@@ -29,7 +29,8 @@ def uniform(low: float, high: float, *shape: int, seed: int = 0) -> FloatArray:
 def spaced(*shape: int, seed: int = 0) -> FloatArray:
     """Different numbers at least 0.1 apart and 0.05 from zero: no ties, so maxima have derivatives."""
     count = int(np.prod(shape))
-    return ((np.random.default_rng(seed + 31).permutation(count) - count // 2) * 0.1 + 0.05).reshape(shape)
+    order: FloatArray = np.random.default_rng(seed + 31).permutation(count).astype(np.float64)
+    return ((order - count // 2) * 0.1 + 0.05).reshape(shape)
 
 
 def integers(low: int, high: int, *shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int32]]:

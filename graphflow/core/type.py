@@ -13,7 +13,18 @@ from typing import TypeAlias
 from graphflow.core.dim import Dim, Size, Symbol, atoms_of, estimate, product
 from graphflow.core.dtype import DType
 
-__all__ = ["NeedsStatic", "Shape", "ShapeError", "TensorType", "broadcast_shapes", "is_static", "require", "same_shape", "same_size", "static"]  # fmt: skip
+__all__ = [
+    "NeedsStatic",
+    "Shape",
+    "ShapeError",
+    "TensorType",
+    "broadcast_shapes",
+    "is_static",
+    "require",
+    "same_shape",
+    "same_size",
+    "static",
+]
 
 Shape: TypeAlias = "tuple[Size, ...]"
 

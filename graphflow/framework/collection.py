@@ -65,9 +65,10 @@ def moving_average_variables(scope: str | None = None) -> list[Variable]:
 
 def variables_initializer(var_list: Any, name: str = "init") -> Operation:
     """An operation that gives every variable its initial value."""
-    from graphflow.control_ops import group
-
-    return group(*[v.initializer for v in var_list], name=name)
+    initializers = [v.initializer for v in var_list]
+    graph = initializers[0].graph if initializers else get_default_graph()
+    with graph.as_default(), graph.control_dependencies(initializers):
+        return OPS["NoOp"](name=name)  # type: ignore[no-any-return]
 
 
 def global_variables_initializer() -> Operation:

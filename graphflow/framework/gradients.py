@@ -9,6 +9,7 @@ from graphflow.core.errors import GraphError
 from graphflow.core.op import OPS
 from graphflow.framework.convert import as_tensor
 from graphflow.framework.lookup import same_graph
+from graphflow.framework.shaped import splat_like
 from graphflow.framework.tensor import Operation, Tensor
 from graphflow.framework.variables import Variable
 
@@ -69,14 +70,12 @@ def _differentiated(x: Any) -> Tensor:
 
 def _initial(ys: Sequence[Tensor], grad_ys: Any) -> list[Tensor]:
     """A gradient for each y: what was given, or ones."""
-    from graphflow.constant_ops import ones_like
-
     given = _listed(grad_ys) if grad_ys is not None else [None] * len(ys)
     if len(given) != len(ys):
         raise ValueError(f"Passed {len(given)} grad_ys for {len(ys)} ys")
     result = []
     for number, (y, g) in enumerate(zip(ys, given, strict=True)):
-        tensor = ones_like(y, name=f"grad_ys_{number}") if g is None else as_tensor(g, y.dtype)
+        tensor = splat_like(y, 1, None, f"grad_ys_{number}") if g is None else as_tensor(g, y.dtype)
         if not tensor.shape.is_compatible_with(y.shape):
             raise GraphError(f"gradients: grad_ys has shape {tensor.shape} and '{y.name}' has {y.shape}", op=y.op)
         result.append(tensor)
@@ -93,9 +92,7 @@ def _promise(
 
 
 def _unconnected(x: Tensor, kind: Any) -> Tensor | None:
-    from graphflow.constant_ops import zeros_like
-
-    return zeros_like(x) if getattr(kind, "value", kind) == "zero" else None
+    return splat_like(x, 0, None, "zeros_like") if getattr(kind, "value", kind) == "zero" else None
 
 
 def connected(ys: Sequence[Tensor], stops: Sequence[Tensor] = ()) -> set[Tensor]:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from graphflow.core.dim import Dim, Size, Symbol, atoms_of
+from graphflow.core.dtype import DType, as_dtype, int32
 from graphflow.core.op import OPS
 from graphflow.core.type import TensorType
-from graphflow.framework.convert import as_tensor, is_tensor
+from graphflow.framework.convert import as_tensor, constant_operation, is_tensor
 from graphflow.framework.create import infer_types
+from graphflow.framework.default import get_default_graph
+from graphflow.framework.shape import TensorShape
 from graphflow.framework.sizes import sizes_of, symbolic_value
 from graphflow.framework.tensor import Tensor
 
-__all__ = ["shaped"]
+__all__ = ["shaped", "splat", "splat_like"]
 
 DYNAMIC = {"Reshape": "DynamicReshape", "BroadcastTo": "DynamicBroadcastTo"}
 
@@ -50,3 +55,20 @@ def _holds_tensor(wanted: Any) -> bool:
 def _only_in_a_run(size: Size) -> bool:
     """Whether a size has symbols that are not the size of a placeholder."""
     return isinstance(size, Dim) and any(a.key.startswith("?") for a in atoms_of(size) if isinstance(a, Symbol))
+
+
+def splat(shape: Any, value: int, dtype: DType, name: str) -> Tensor:
+    """A tensor of a shape whose elements are all `value`."""
+    scalar = np.array(value, dtype.numpy)
+    if isinstance(shape, list | tuple | TensorShape) and not len(shape):
+        return constant_operation(scalar, name)
+    with get_default_graph().name_scope(name) as scope:
+        return shaped("BroadcastTo", constant_operation(scalar, "Const"), shape, scope)
+
+
+def splat_like(x: Tensor, value: int, dtype: Any, name: str) -> Tensor:
+    """A tensor of the shape of x, and of its dtype where none is given, whose elements are all `value`."""
+    wanted = x.dtype if dtype is None else as_dtype(dtype)
+    known = x.shape.is_fully_defined()
+    with x.graph.as_default():
+        return splat(x.shape if known else OPS["Shape"](x, dtype=int32), value, wanted, name)

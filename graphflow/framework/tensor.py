@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from graphflow.core.errors import GraphError
 from graphflow.core.node import Operators
 from graphflow.core.type import TensorType
+from graphflow.framework.default import require_session
 from graphflow.framework.shape import TensorShape
 
 if TYPE_CHECKING:
@@ -98,8 +99,6 @@ class Tensor(TensorLike):
 
     def eval(self, feed_dict: Any = None, session: Any = None) -> Any:
         """The value, computed by `session` or the default session."""
-        from graphflow.framework.default import require_session
-
         return require_session(session, self.graph, f"evaluate '{self.name}'").run(self, feed_dict)
 
     def consumers(self) -> list[Operation]:
@@ -187,8 +186,6 @@ class Operation:
 
     def run(self, feed_dict: Any = None, session: Any = None) -> None:
         """Run this operation in `session` or the default session."""
-        from graphflow.framework.default import require_session
-
         require_session(session, self.graph, f"run '{self.name}'").run(self, feed_dict)
 
     def __repr__(self) -> str:

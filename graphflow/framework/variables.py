@@ -155,7 +155,7 @@ class Variable(TensorLike):
     def load(self, value: Any, session: Any = None) -> None:
         """Set the value in `session` or the default session, without declaring anything."""
         session = require_session(session, self.graph, f"load '{self.op.name}'")
-        session.run(self.initializer, {self._initial_value: value})
+        session.load_variable(self._ref, value)
 
     # assignment
 

@@ -38,9 +38,14 @@ class MatMul(Op):
         case(integers(-5, 5, 3, 4), integers(-5, 5, 4, 2, seed=1), transpose_a=False, transpose_b=False),
     )
 
-    def infer(self, a: TensorType, b: TensorType, *, transpose_a: bool = False, transpose_b: bool = False) -> TensorType:
+    def infer(
+        self, a: TensorType, b: TensorType, *, transpose_a: bool = False, transpose_b: bool = False
+    ) -> TensorType:
         require(not common_dtype(a.dtype, b.dtype).is_bool, "bool has no product")
-        require(a.ndim >= 2 and b.ndim == a.ndim, f"matrices need 2 axes or more, and as many in both; there are {a.ndim} and {b.ndim}")  # fmt: skip
+        require(
+            a.ndim >= 2 and b.ndim == a.ndim,
+            f"matrices need 2 axes or more, and as many in both; there are {a.ndim} and {b.ndim}",
+        )
         m, ka = (a.dims[-1], a.dims[-2]) if transpose_a else (a.dims[-2], a.dims[-1])
         kb, n = (b.dims[-1], b.dims[-2]) if transpose_b else (b.dims[-2], b.dims[-1])
         require(same_size(ka, kb) is not None, f"inner dimensions differ: {ka} and {kb}")
@@ -58,7 +63,9 @@ class MatMul(Op):
         gb = matmul(a, g, transpose_a=not transpose_a, transpose_b=False)
         return (swap_last(ga) if transpose_a else ga), (swap_last(gb) if transpose_b else gb)
 
-    def index(self, k: Any, i: tuple[Size, ...], a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False) -> Any:  # fmt: skip
+    def index(
+        self, k: Any, i: tuple[Size, ...], a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False
+    ) -> Any:
         *batch, m, n = i
 
         def term(r: tuple[Size, ...]) -> Any:
@@ -90,7 +97,10 @@ class Conv(Op):
         common_dtype(x.dtype, w.dtype)
         space = len(strides)
         require(x.ndim == space + 2 and w.ndim == space + 2, f"{x} and {w} do not fit a convolution of {space} axes")
-        require(same_size(x.dims[-1], w.dims[-2]) is not None, f"the image has {x.dims[-1]} channels, the filter {w.dims[-2]}")  # fmt: skip
+        require(
+            same_size(x.dims[-1], w.dims[-2]) is not None,
+            f"the image has {x.dims[-1]} channels, the filter {w.dims[-2]}",
+        )
         sizes = tuple(map(window_count, x.dims[1:-1], w.dims[:-2], strides, dilations))
         return x.with_shape((x.dims[0], *sizes, w.dims[-1]))
 
@@ -136,7 +146,9 @@ class ConvFilter(Op):
     def grad(self, h: Node, y: Node, x: Node, g: Node, *, window: Sizes, strides: Sizes, dilations: Sizes) -> Any:
         return conv_input(g, h, x.shape[1:-1], strides, dilations), conv(x, h, strides=strides, dilations=dilations)
 
-    def index(self, k: Any, i: tuple[Size, ...], x: Any, g: Any, *, window: Sizes, strides: Sizes, dilations: Sizes) -> Any:  # fmt: skip
+    def index(
+        self, k: Any, i: tuple[Size, ...], x: Any, g: Any, *, window: Sizes, strides: Sizes, dilations: Sizes
+    ) -> Any:
         *tap, c, o = i
 
         def term(r: tuple[Size, ...]) -> Any:
@@ -163,7 +175,10 @@ def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes)
 def window_count(size: Size, window: Size, stride: int, dilation: int = 1) -> Size:
     """How many windows fit along an axis; raises ShapeError when none does."""
     reach = (window - 1) * dilation + 1
-    require(not (isinstance(size, int) and isinstance(reach, int) and size < reach), f"a window of {reach} does not fit an axis of {size}")  # fmt: skip
+    require(
+        not (isinstance(size, int) and isinstance(reach, int) and size < reach),
+        f"a window of {reach} does not fit an axis of {size}",
+    )
     return (size - reach) // stride + 1
 
 
@@ -172,7 +187,12 @@ def windows_of(x: Any, window: Sizes, strides: Sizes, dilations: Sizes) -> Any:
     reach = tuple((w - 1) * d + 1 for w, d in zip(window, dilations, strict=True))
     axes = tuple(range(1, len(window) + 1))
     views = np.lib.stride_tricks.sliding_window_view(x, reach, axes)
-    step = (slice(None), *(slice(None, None, s) for s in strides), slice(None), *(slice(None, None, d) for d in dilations))
+    step = (
+        slice(None),
+        *(slice(None, None, s) for s in strides),
+        slice(None),
+        *(slice(None, None, d) for d in dilations),
+    )
     return np.moveaxis(views[step], len(window) + 1, -1)
 
 
@@ -192,7 +212,7 @@ def paddings(padding: Any, size: Size, window: int, stride: int, dilation: int =
 def pad_space(x: Node, padding: Any, window: Sizes, strides: Sizes, dilations: Sizes, value: float = 0) -> Node:
     """A channels-last image padded as TensorFlow's `padding` says."""
     each = padding if isinstance(padding, tuple) else (padding,) * len(window)
-    pairs = [paddings(p, *rest) for p, *rest in zip(each, x.shape[1:-1], window, strides, dilations, strict=True)]
+    pairs = list(map(paddings, each, x.shape[1:-1], window, strides, dilations))
     low, high = (0, *(p[0] for p in pairs), 0), (0, *(p[1] for p in pairs), 0)
     return pad(x, low=low, high=high, interior=(0,) * x.ndim, value=value)  # type: ignore[no-any-return]
 
@@ -207,18 +227,24 @@ def channels_as(x: Node, data_format: str) -> Node:
     return transpose(x, perm=(0, x.ndim - 1, *range(1, x.ndim - 1))) if data_format.startswith("NC") else x
 
 
-def conv2d_node(x: Node, w: Node, *, strides: Sizes, padding: Any, dilations: Sizes = (1, 1), data_format: str = "NHWC") -> Node:  # fmt: skip
-    """2-D convolution; strides and dilations of the two spatial axes; padding SAME, VALID or ((low, high), (low, high))."""  # fmt: skip
+def conv2d_node(
+    x: Node, w: Node, *, strides: Sizes, padding: Any, dilations: Sizes = (1, 1), data_format: str = "NHWC"
+) -> Node:
+    """2-D convolution; strides, dilations of the two axes of space; padding SAME, VALID or ((low, high), (low, high))."""
     require(x.ndim == 4 and w.ndim == 4, f"an image and a filter of 4 axes are needed, not {x.type} and {w.type}")
     image = channels_last(x, data_format)
     image = pad_space(image, padding, tuple(map(static, w.shape[:2])), strides, dilations)
     return channels_as(conv(image, w, strides=strides, dilations=dilations), data_format)
 
 
-def _conv2d_eval(x: Any, w: Any, *, strides: Sizes, padding: Any, dilations: Sizes = (1, 1), data_format: str = "NHWC") -> Any:  # fmt: skip
+def _conv2d_eval(
+    x: Any, w: Any, *, strides: Sizes, padding: Any, dilations: Sizes = (1, 1), data_format: str = "NHWC"
+) -> Any:
     image = np.moveaxis(x, 1, -1) if data_format == "NCHW" else x
     each = padding if isinstance(padding, tuple) else (padding,) * 2
-    pairs = [paddings(p, *rest) for p, *rest in zip(each, image.shape[1:3], w.shape[:2], strides, dilations, strict=True)]
+    pairs = [
+        paddings(p, *rest) for p, *rest in zip(each, image.shape[1:3], w.shape[:2], strides, dilations, strict=True)
+    ]
     image = np.pad(image, [(0, 0), *pairs, (0, 0)])
     y = np.tensordot(windows_of(image, w.shape[:2], strides, dilations), w, axes=3)
     return np.moveaxis(y, -1, 1) if data_format == "NCHW" else y
@@ -233,6 +259,8 @@ conv2d = composite(
         case(normal(2, 5, 6, 3), normal(3, 3, 3, 4, seed=1), strides=(1, 1), padding="SAME"),
         case(normal(2, 5, 6, 3), normal(3, 2, 3, 4, seed=1), strides=(2, 2), padding="VALID"),
         case(normal(2, 3, 5, 6), normal(2, 3, 3, 4, seed=1), strides=(2, 1), padding="SAME", data_format="NCHW"),
-        case(normal(1, 7, 6, 2), normal(2, 2, 2, 3, seed=1), strides=(1, 1), padding=((1, 2), (0, 1)), dilations=(2, 3)),
+        case(
+            normal(1, 7, 6, 2), normal(2, 2, 2, 3, seed=1), strides=(1, 1), padding=((1, 2), (0, 1)), dilations=(2, 3)
+        ),
     ],
 )

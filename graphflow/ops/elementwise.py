@@ -42,7 +42,12 @@ add = elementwise(
     eval=np.add,
     grad=lambda g, z, x, y: (g, g),
     emit=lambda k, x, y: k.add(x, y),
-    cases=[case(normal(3, 4), normal(3, 4, seed=1)), case(normal(3, 4), normal(4)), case(normal(2, 1), normal(1, 3)), case(integers(-9, 9, 5), integers(-9, 9, 5, seed=1))],  # fmt: skip
+    cases=[
+        case(normal(3, 4), normal(3, 4, seed=1)),
+        case(normal(3, 4), normal(4)),
+        case(normal(2, 1), normal(1, 3)),
+        case(integers(-9, 9, 5), integers(-9, 9, 5, seed=1)),
+    ],
 )
 sub = elementwise(
     "Sub",
@@ -58,7 +63,11 @@ mul = elementwise(
     eval=np.multiply,
     grad=lambda g, z, x, y: (g * y, g * x),
     emit=lambda k, x, y: k.mul(x, y),
-    cases=[case(normal(3, 4), normal(3, 4, seed=1)), case(normal(3, 4), normal(3, 1)), case(integers(-9, 9, 5), integers(-9, 9, 5, seed=1))],  # fmt: skip
+    cases=[
+        case(normal(3, 4), normal(3, 4, seed=1)),
+        case(normal(3, 4), normal(3, 1)),
+        case(integers(-9, 9, 5), integers(-9, 9, 5, seed=1)),
+    ],
 )
 truediv = elementwise(
     "RealDiv",
@@ -73,19 +82,43 @@ truediv = elementwise(
 floordiv = elementwise(
     "FloorDiv",
     doc="x / y rounded toward minus infinity; dividing an integer by zero gives 0.",
-    eval=_quiet(lambda x, y: np.where(y == 0, 0, np.floor_divide(x, np.where(y == 0, 1, y))).astype(x.dtype) if x.dtype.kind in "iu" else np.floor(x / y)),  # fmt: skip
+    eval=_quiet(
+        lambda x, y: (
+            np.where(y == 0, 0, np.floor_divide(x, np.where(y == 0, 1, y))).astype(x.dtype)
+            if x.dtype.kind in "iu"
+            else np.floor(x / y)
+        )
+    ),
     grad=None,
     emit=lambda k, x, y: k.floordiv(x, y),
-    cases=[case(integers(-9, 9, 20), np.where(integers(-3, 4, 20, seed=1) == 0, 2, integers(-3, 4, 20, seed=1)).astype(np.int32)), case(normal(9), positive(9))],  # fmt: skip
+    cases=[
+        case(
+            integers(-9, 9, 20),
+            np.where(integers(-3, 4, 20, seed=1) == 0, 2, integers(-3, 4, 20, seed=1)).astype(np.int32),
+        ),
+        case(normal(9), positive(9)),
+    ],
     cost=8,
 )
 mod = elementwise(
     "FloorMod",
     doc="x - y * floordiv(x, y), with the sign of y; the rest by the integer zero is 0.",
-    eval=_quiet(lambda x, y: np.where(y == 0, 0, np.mod(x, np.where(y == 0, 1, y))).astype(x.dtype) if x.dtype.kind in "iu" else np.mod(x, y)),  # fmt: skip
+    eval=_quiet(
+        lambda x, y: (
+            np.where(y == 0, 0, np.mod(x, np.where(y == 0, 1, y))).astype(x.dtype)
+            if x.dtype.kind in "iu"
+            else np.mod(x, y)
+        )
+    ),
     grad=None,
     emit=lambda k, x, y: k.floormod(x, y),
-    cases=[case(integers(-9, 9, 20), np.where(integers(-3, 4, 20, seed=1) == 0, 2, integers(-3, 4, 20, seed=1)).astype(np.int32)), case(normal(9), positive(9))],  # fmt: skip
+    cases=[
+        case(
+            integers(-9, 9, 20),
+            np.where(integers(-3, 4, 20, seed=1) == 0, 2, integers(-3, 4, 20, seed=1)).astype(np.int32),
+        ),
+        case(normal(9), positive(9)),
+    ],
     cost=8,
 )
 neg = elementwise(
@@ -99,7 +132,7 @@ absolute = elementwise(
     emit=lambda k, x: k.abs(x),
     cases=[case(spaced(3, 4)), case(integers(-5, 5, 7))],
 )
-sign = elementwise(
+sign: Elementwise = elementwise(
     "Sign",
     doc="-1, 0 or 1.",
     eval=np.sign,
@@ -108,7 +141,12 @@ sign = elementwise(
     cases=[case(spaced(3, 4)), case(integers(-5, 5, 7))],
 )
 square = elementwise(
-    "Square", doc="x * x.", eval=np.square, grad=lambda g, y, x: g * (x * 2), emit=lambda k, x: k.mul(x, x), cases=[case(normal(3, 4))]  # fmt: skip
+    "Square",
+    doc="x * x.",
+    eval=np.square,
+    grad=lambda g, y, x: g * (x * 2),
+    emit=lambda k, x: k.mul(x, x),
+    cases=[case(normal(3, 4))],
 )
 squared_difference = elementwise(
     "SquaredDifference",
@@ -119,7 +157,14 @@ squared_difference = elementwise(
     cases=[case(normal(3, 4), normal(3, 4, seed=1))],
 )
 reciprocal = elementwise(
-    "Reciprocal", doc="1 / x.", eval=_quiet(np.reciprocal), grad=lambda g, y, x: -g * y * y, emit=lambda k, x: k.div(k.splat(1, x), x), cases=[case(positive(3, 4))], accepts="float", cost=4  # fmt: skip
+    "Reciprocal",
+    doc="1 / x.",
+    eval=_quiet(np.reciprocal),
+    grad=lambda g, y, x: -g * y * y,
+    emit=lambda k, x: k.div(k.splat(1, x), x),
+    cases=[case(positive(3, 4))],
+    accepts="float",
+    cost=4,
 )
 maximum = elementwise(
     "Maximum",
@@ -186,27 +231,103 @@ def _erfc_eval(x: Any) -> Any:
 TWO_OVER_SQRT_PI = 1.1283791670955126
 
 sqrt = _float1("Sqrt", "Square root.", np.sqrt, lambda g, y, x: g * 0.5 / y, lambda k, x: k.sqrt(x), positive(3, 4), 4)
-rsqrt = _float1("Rsqrt", "1 / sqrt(x).", lambda x: 1 / np.sqrt(x), lambda g, y, x: g * -0.5 * y * y * y, lambda k, x: k.rsqrt(x), positive(3, 4), 6)  # fmt: skip
+rsqrt = _float1(
+    "Rsqrt",
+    "1 / sqrt(x).",
+    lambda x: 1 / np.sqrt(x),
+    lambda g, y, x: g * -0.5 * y * y * y,
+    lambda k, x: k.rsqrt(x),
+    positive(3, 4),
+    6,
+)
 exp = _float1("Exp", "e to the power of x.", np.exp, lambda g, y, x: g * y, lambda k, x: k.exp(x), normal(3, 4))
-expm1 = _float1("Expm1", "exp(x) - 1, exact near 0.", np.expm1, lambda g, y, x: g * (y + 1), lambda k, x: k.expm1(x), normal(3, 4))  # fmt: skip
+expm1 = _float1(
+    "Expm1", "exp(x) - 1, exact near 0.", np.expm1, lambda g, y, x: g * (y + 1), lambda k, x: k.expm1(x), normal(3, 4)
+)
 log = _float1("Log", "Natural logarithm.", np.log, lambda g, y, x: g / x, lambda k, x: k.log(x), positive(3, 4))
-log1p = _float1("Log1p", "log(1 + x), exact near 0.", np.log1p, lambda g, y, x: g / (x + 1), lambda k, x: k.log1p(x), positive(3, 4))  # fmt: skip
-tanh = _float1("Tanh", "Hyperbolic tangent.", np.tanh, lambda g, y, x: g * (1 - y * y), lambda k, x: k.tanh(x), normal(3, 4))  # fmt: skip
-sigmoid = _float1("Sigmoid", "1 / (1 + exp(-x)).", _sigmoid_eval, lambda g, y, x: g * y * (1 - y), lambda k, x: k.sigmoid(x), normal(3, 4))  # fmt: skip
-softplus = _float1("Softplus", "log(1 + exp(x)).", lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda g, y, x: g * sigmoid(x), lambda k, x: k.softplus(x), normal(3, 4))  # fmt: skip
+log1p = _float1(
+    "Log1p", "log(1 + x), exact near 0.", np.log1p, lambda g, y, x: g / (x + 1), lambda k, x: k.log1p(x), positive(3, 4)
+)
+tanh = _float1(
+    "Tanh", "Hyperbolic tangent.", np.tanh, lambda g, y, x: g * (1 - y * y), lambda k, x: k.tanh(x), normal(3, 4)
+)
+sigmoid = _float1(
+    "Sigmoid",
+    "1 / (1 + exp(-x)).",
+    _sigmoid_eval,
+    lambda g, y, x: g * y * (1 - y),
+    lambda k, x: k.sigmoid(x),
+    normal(3, 4),
+)
+softplus = _float1(
+    "Softplus",
+    "log(1 + exp(x)).",
+    lambda x: np.logaddexp(x, 0).astype(x.dtype),
+    lambda g, y, x: g * sigmoid(x),
+    lambda k, x: k.softplus(x),
+    normal(3, 4),
+)
 sin = _float1("Sin", "Sine of radians.", np.sin, lambda g, y, x: g * cos(x), lambda k, x: k.sin(x), normal(3, 4))
-cos = _float1("Cos", "Cosine of radians.", np.cos, lambda g, y, x: -g * sin(x), lambda k, x: k.cos(x), normal(3, 4))
-tan = _float1("Tan", "Tangent of radians.", np.tan, lambda g, y, x: g * (y * y + 1), lambda k, x: k.tan(x), uniform(-1, 1, 3, 4))  # fmt: skip
-asin = _float1("Asin", "Arc sine, radians.", np.arcsin, lambda g, y, x: g * rsqrt(1 - x * x), lambda k, x: k.asin(x), uniform(-0.9, 0.9, 3, 4))  # fmt: skip
-acos = _float1("Acos", "Arc cosine, radians.", np.arccos, lambda g, y, x: -g * rsqrt(1 - x * x), lambda k, x: k.acos(x), uniform(-0.9, 0.9, 3, 4))  # fmt: skip
-atan = _float1("Atan", "Arc tangent, radians.", np.arctan, lambda g, y, x: g / (x * x + 1), lambda k, x: k.atan(x), normal(3, 4))  # fmt: skip
+cos: Elementwise = _float1(
+    "Cos", "Cosine of radians.", np.cos, lambda g, y, x: -g * sin(x), lambda k, x: k.cos(x), normal(3, 4)
+)
+tan = _float1(
+    "Tan", "Tangent of radians.", np.tan, lambda g, y, x: g * (y * y + 1), lambda k, x: k.tan(x), uniform(-1, 1, 3, 4)
+)
+asin = _float1(
+    "Asin",
+    "Arc sine, radians.",
+    np.arcsin,
+    lambda g, y, x: g * rsqrt(1 - x * x),
+    lambda k, x: k.asin(x),
+    uniform(-0.9, 0.9, 3, 4),
+)
+acos = _float1(
+    "Acos",
+    "Arc cosine, radians.",
+    np.arccos,
+    lambda g, y, x: -g * rsqrt(1 - x * x),
+    lambda k, x: k.acos(x),
+    uniform(-0.9, 0.9, 3, 4),
+)
+atan = _float1(
+    "Atan", "Arc tangent, radians.", np.arctan, lambda g, y, x: g / (x * x + 1), lambda k, x: k.atan(x), normal(3, 4)
+)
 sinh = _float1("Sinh", "Hyperbolic sine.", np.sinh, lambda g, y, x: g * cosh(x), lambda k, x: k.sinh(x), normal(3, 4))
-cosh = _float1("Cosh", "Hyperbolic cosine.", np.cosh, lambda g, y, x: g * sinh(x), lambda k, x: k.cosh(x), normal(3, 4))
-erf = _float1("Erf", "Gauss error function.", _erf_eval, lambda g, y, x: g * TWO_OVER_SQRT_PI * exp(-x * x), lambda k, x: k.erf(x), normal(3, 4))  # fmt: skip
-erfc = _float1("Erfc", "1 - erf(x), exact for large x.", _erfc_eval, lambda g, y, x: -g * TWO_OVER_SQRT_PI * exp(-x * x), lambda k, x: k.erfc(x), normal(3, 4))  # fmt: skip
-floor = _float1("Floor", "Rounded toward minus infinity.", np.floor, lambda g, y, x: None, lambda k, x: k.floor(x), spaced(3, 4), 1)  # fmt: skip
-ceil = _float1("Ceil", "Rounded toward plus infinity.", np.ceil, lambda g, y, x: None, lambda k, x: k.ceil(x), spaced(3, 4), 1)  # fmt: skip
-rint = _float1("Rint", "Rounded to the nearest integer, halves to even.", np.rint, lambda g, y, x: None, lambda k, x: k.rint(x), spaced(3, 4), 1)  # fmt: skip
+cosh: Elementwise = _float1(
+    "Cosh", "Hyperbolic cosine.", np.cosh, lambda g, y, x: g * sinh(x), lambda k, x: k.cosh(x), normal(3, 4)
+)
+erf = _float1(
+    "Erf",
+    "Gauss error function.",
+    _erf_eval,
+    lambda g, y, x: g * TWO_OVER_SQRT_PI * exp(-x * x),
+    lambda k, x: k.erf(x),
+    normal(3, 4),
+)
+erfc = _float1(
+    "Erfc",
+    "1 - erf(x), exact for large x.",
+    _erfc_eval,
+    lambda g, y, x: -g * TWO_OVER_SQRT_PI * exp(-x * x),
+    lambda k, x: k.erfc(x),
+    normal(3, 4),
+)
+floor = _float1(
+    "Floor", "Rounded toward minus infinity.", np.floor, lambda g, y, x: None, lambda k, x: k.floor(x), spaced(3, 4), 1
+)
+ceil = _float1(
+    "Ceil", "Rounded toward plus infinity.", np.ceil, lambda g, y, x: None, lambda k, x: k.ceil(x), spaced(3, 4), 1
+)
+rint = _float1(
+    "Rint",
+    "Rounded to the nearest integer, halves to even.",
+    np.rint,
+    lambda g, y, x: None,
+    lambda k, x: k.rint(x),
+    spaced(3, 4),
+    1,
+)
 
 
 def _erfinv_eval(x: Any) -> Any:
@@ -221,7 +342,15 @@ def _erfinv_eval(x: Any) -> Any:
     return np.asarray(edge, dtype=np.asarray(x).dtype)
 
 
-erfinv = _float1("Erfinv", "Inverse of erf.", _erfinv_eval, lambda g, y, x: g * 0.886226925452758 * exp(y * y), lambda k, x: k.erfinv(x), uniform(-0.9, 0.9, 3, 4), 30)  # fmt: skip
+erfinv = _float1(
+    "Erfinv",
+    "Inverse of erf.",
+    _erfinv_eval,
+    lambda g, y, x: g * 0.886226925452758 * exp(y * y),
+    lambda k, x: k.erfinv(x),
+    uniform(-0.9, 0.9, 3, 4),
+    30,
+)
 
 relu = elementwise(
     "Relu",
@@ -250,21 +379,41 @@ def _compare(name: str, doc: str, eval_: Any, predicate: str, accepts: str = "nu
 equal = _compare("Equal", "x == y.", np.equal, "==", "any")
 not_equal = _compare("NotEqual", "x != y.", np.not_equal, "!=", "any")
 less = _compare("Less", "x < y.", np.less, "<")
-less_equal = _compare("LessEqual", "x <= y.", np.less_equal, "<=")
-greater = _compare("Greater", "x > y.", np.greater, ">")
-greater_equal = _compare("GreaterEqual", "x >= y.", np.greater_equal, ">=")
+less_equal: Elementwise = _compare("LessEqual", "x <= y.", np.less_equal, "<=")
+greater: Elementwise = _compare("Greater", "x > y.", np.greater, ">")
+greater_equal: Elementwise = _compare("GreaterEqual", "x >= y.", np.greater_equal, ">=")
 
 logical_and = elementwise(
-    "LogicalAnd", doc="x and y.", eval=np.logical_and, emit=lambda k, x, y: k.bit_and(x, y), accepts="bool", cases=[case(bits(9), bits(9, seed=1))]  # fmt: skip
+    "LogicalAnd",
+    doc="x and y.",
+    eval=np.logical_and,
+    emit=lambda k, x, y: k.bit_and(x, y),
+    accepts="bool",
+    cases=[case(bits(9), bits(9, seed=1))],
 )
 logical_or = elementwise(
-    "LogicalOr", doc="x or y.", eval=np.logical_or, emit=lambda k, x, y: k.bit_or(x, y), accepts="bool", cases=[case(bits(9), bits(9, seed=1))]  # fmt: skip
+    "LogicalOr",
+    doc="x or y.",
+    eval=np.logical_or,
+    emit=lambda k, x, y: k.bit_or(x, y),
+    accepts="bool",
+    cases=[case(bits(9), bits(9, seed=1))],
 )
 logical_xor = elementwise(
-    "LogicalXor", doc="x or y, not both.", eval=np.logical_xor, emit=lambda k, x, y: k.bit_xor(x, y), accepts="bool", cases=[case(bits(9), bits(9, seed=1))]  # fmt: skip
+    "LogicalXor",
+    doc="x or y, not both.",
+    eval=np.logical_xor,
+    emit=lambda k, x, y: k.bit_xor(x, y),
+    accepts="bool",
+    cases=[case(bits(9), bits(9, seed=1))],
 )
 logical_not = elementwise(
-    "LogicalNot", doc="not x.", eval=np.logical_not, emit=lambda k, x: k.bit_not(x), accepts="bool", cases=[case(bits(9))]  # fmt: skip
+    "LogicalNot",
+    doc="not x.",
+    eval=np.logical_not,
+    emit=lambda k, x: k.bit_not(x),
+    accepts="bool",
+    cases=[case(bits(9))],
 )
 
 
@@ -285,7 +434,7 @@ def _select_result(condition: DType, x: DType, y: DType) -> DType:
     return common_dtype(x, y)
 
 
-select = elementwise(
+select: Elementwise = elementwise(
     "Select",
     doc="x where the condition is true, else y.",
     eval=lambda c, x, y: np.where(c, x, y),
@@ -309,7 +458,12 @@ cast = elementwise(
     emit=lambda k, x, *, dtype: k.cast(x, dtype),
     result=lambda x, *, dtype: as_dtype(dtype),
     accepts="any",
-    cases=[case(normal(7) * 5, dtype=int32), case(integers(-5, 5, 7), dtype=float64), case(integers(0, 2, 7), dtype=bool_), case(bits(5), dtype=int32)],  # fmt: skip
+    cases=[
+        case(normal(7) * 5, dtype=int32),
+        case(integers(-5, 5, 7), dtype=float64),
+        case(integers(0, 2, 7), dtype=bool_),
+        case(bits(5), dtype=int32),
+    ],
 )
 
 
@@ -326,10 +480,23 @@ def _cast_eval(x: Any, dtype: DType) -> Any:
 
 
 identity = elementwise(
-    "Identity", doc="x.", eval=lambda x: x, grad=lambda g, y, x: g, emit=lambda k, x: x, accepts="any", cost=0, cases=[case(normal(3, 4))]  # fmt: skip
+    "Identity",
+    doc="x.",
+    eval=lambda x: x,
+    grad=lambda g, y, x: g,
+    emit=lambda k, x: x,
+    accepts="any",
+    cost=0,
+    cases=[case(normal(3, 4))],
 )
 stop_gradient = elementwise(
-    "StopGradient", doc="x, with no derivative.", eval=lambda x: x, emit=lambda k, x: x, accepts="any", cost=0, cases=[case(normal(3, 4), grad=False)]  # fmt: skip
+    "StopGradient",
+    doc="x, with no derivative.",
+    eval=lambda x: x,
+    emit=lambda k, x: x,
+    accepts="any",
+    cost=0,
+    cases=[case(normal(3, 4), grad=False)],
 )
 
 

@@ -1,7 +1,7 @@
-"""Gradients as promises: `Gradient` says whose derivative it is; the pass `differentiate` makes it the graph it promises.
+"""Gradients as promises: `Gradient` says whose derivative it is; the pass `differentiate` makes it the promised graph.
 
 In the user's graph a promise has the inputs (ys, grad_ys, xs) and one output for each x.
-In the compiler's graph each x is marked inside the ys (`Mark`, by a tag), so that equal nodes that are not x keep apart.
+In the compiler's graph each x is marked inside the ys (`Mark`, by a tag): equal nodes that are not x keep apart.
 """
 
 from __future__ import annotations

@@ -15,18 +15,18 @@ from graphflow.core.type import TensorType
 class Const(Op):
     """A value known while the graph is declared.  attr value: Array."""
 
-    cases = (case(value=Array(np.float32([1, 2]))),)
+    cases = (case(value=Array(np.array([1, 2], np.float32))),)
 
-    def infer(self, *, value: Array) -> TensorType:  # type: ignore[override]
+    def infer(self, *, value: Array) -> TensorType:
         return TensorType(as_dtype(value.value.dtype), value.value.shape)
 
-    def eval(self, *, value: Array) -> Any:  # type: ignore[override]
+    def eval(self, *, value: Array) -> Any:
         return value.value
 
-    def grad(self, g: Node, y: Node, **attrs: Any) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, **attrs: Any) -> Any:
         return ()
 
-    def index(self, k: Any, i: tuple[Any, ...], *, value: Array) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Any, ...], *, value: Array) -> Any:
         return k.constant(value.value.reshape(-1)[0], as_dtype(value.value.dtype))
 
 
@@ -35,10 +35,10 @@ class Leaf(Op):
 
     fold = False
 
-    def infer(self, *, type: TensorType, **identity: Any) -> TensorType:  # type: ignore[override]  # noqa: A002
+    def infer(self, *, type: TensorType, **identity: Any) -> TensorType:  # noqa: A002
         return type
 
-    def infer_unknown(self, *, type: TensorType, **identity: Any) -> TensorType:  # type: ignore[override]  # noqa: A002
+    def infer_unknown(self, *, type: TensorType, **identity: Any) -> TensorType:  # noqa: A002
         return type
 
 
@@ -58,18 +58,18 @@ class Copy(Op):
     """x in a buffer of its own.  attr number: tells copies of one node apart."""
 
     fold = False
-    cases = (case(np.float64([1, 2]), number=0),)
+    cases = (case(np.array([1.0, 2.0]), number=0),)
 
-    def infer(self, x: TensorType, *, number: int) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *, number: int) -> TensorType:
         return x
 
-    def eval(self, x: Any, *, number: int) -> Any:  # type: ignore[override]
+    def eval(self, x: Any, *, number: int) -> Any:
         return x
 
-    def grad(self, g: Node, y: Node, x: Node, *, number: int) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, x: Node, *, number: int) -> Any:
         return g
 
-    def index(self, k: Any, i: tuple[Any, ...], x: Any, *, number: int) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Any, ...], x: Any, *, number: int) -> Any:
         return x[i]
 
 

@@ -53,7 +53,7 @@ def log_softmax_node(x: Node, *, axis: int = -1) -> Node:
 def softmax_xent_node(logits: Node, labels: Node, *, axis: int = -1) -> Node:
     """-sum(labels * log_softmax(logits)) along an axis; labels are probabilities of the same shape."""
     at = normalize_axis(axis, logits.ndim)
-    return -reduce_sum(labels * log_softmax_node(logits, axis=at), axes=(at,))
+    return -reduce_sum(labels * log_softmax_node(logits, axis=at), axes=(at,))  # type: ignore[no-any-return]
 
 
 def sparse_softmax_xent_node(logits: Node, labels: Node) -> Node:
@@ -88,7 +88,9 @@ def bias_add_node(x: Node, bias: Node, *, data_format: str = "NHWC") -> Node:
     at = 1 if data_format.startswith("NC") else x.ndim - 1
     same = same_size(bias.shape[0], x.shape[at])
     require(same is not None, f"the bias has {bias.shape[0]} elements, the input {x.shape[at]} channels")
-    wide = broadcast_to(reshape(bias, shape=tuple(bias.shape[0] if a == at else 1 for a in range(x.ndim))), shape=x.shape)  # fmt: skip
+    wide = broadcast_to(
+        reshape(bias, shape=tuple(bias.shape[0] if a == at else 1 for a in range(x.ndim))), shape=x.shape
+    )
     return x + wide  # type: ignore[no-any-return]
 
 
@@ -101,18 +103,78 @@ def _sparse_xent_eval(logits: Any, labels: Any) -> Any:
     return -np.take_along_axis(np.log(_softmax_eval(logits)), labels[..., None].astype(np.int64), -1)[..., 0]
 
 
-softmax = composite("Softmax", doc=softmax_node.__doc__ or "", expand=softmax_node, eval=_softmax_eval, cases=[case(normal(3, 5)), case(normal(3, 5, 2), axis=1)])  # fmt: skip
-log_softmax = composite("LogSoftmax", doc=log_softmax_node.__doc__ or "", expand=log_softmax_node, eval=lambda x, *, axis=-1: np.log(_softmax_eval(x, axis=axis)), cases=[case(normal(3, 5))])  # fmt: skip
-softmax_xent = composite("SoftmaxCrossEntropyWithLogits", doc=softmax_xent_node.__doc__ or "", expand=softmax_xent_node, eval=lambda x, p, *, axis=-1: -(p * np.log(_softmax_eval(x, axis=axis))).sum(axis), cases=[case(normal(4, 3), _softmax_eval(normal(4, 3, seed=1)))])  # fmt: skip
-sparse_softmax_xent = composite("SparseSoftmaxCrossEntropyWithLogits", doc=sparse_softmax_xent_node.__doc__ or "", expand=sparse_softmax_xent_node, eval=_sparse_xent_eval, cases=[case(normal(4, 3), integers(0, 3, 4)), case(normal(2, 4, 3), integers(0, 3, 2, 4))])  # fmt: skip
-sigmoid_xent = composite("SigmoidCrossEntropyWithLogits", doc=sigmoid_xent_node.__doc__ or "", expand=sigmoid_xent_node, eval=lambda x, z: np.logaddexp(0, x) - x * z, cases=[case(spaced(3, 4), np.abs(normal(3, 4)))])  # fmt: skip
-bias_add = composite("BiasAdd", doc=bias_add_node.__doc__ or "", expand=bias_add_node, eval=lambda x, b, *, data_format="NHWC": x + (b.reshape([-1] + [1] * (x.ndim - 2)) if data_format == "NCHW" else b), cases=[case(normal(2, 3), normal(3)), case(normal(2, 3, 4, 4), normal(3), data_format="NCHW")])  # fmt: skip
+softmax = composite(
+    "Softmax",
+    doc=softmax_node.__doc__ or "",
+    expand=softmax_node,
+    eval=_softmax_eval,
+    cases=[case(normal(3, 5)), case(normal(3, 5, 2), axis=1)],
+)
+log_softmax = composite(
+    "LogSoftmax",
+    doc=log_softmax_node.__doc__ or "",
+    expand=log_softmax_node,
+    eval=lambda x, *, axis=-1: np.log(_softmax_eval(x, axis=axis)),
+    cases=[case(normal(3, 5))],
+)
+softmax_xent = composite(
+    "SoftmaxCrossEntropyWithLogits",
+    doc=softmax_xent_node.__doc__ or "",
+    expand=softmax_xent_node,
+    eval=lambda x, p, *, axis=-1: -(p * np.log(_softmax_eval(x, axis=axis))).sum(axis),
+    cases=[case(normal(4, 3), _softmax_eval(normal(4, 3, seed=1)))],
+)
+sparse_softmax_xent = composite(
+    "SparseSoftmaxCrossEntropyWithLogits",
+    doc=sparse_softmax_xent_node.__doc__ or "",
+    expand=sparse_softmax_xent_node,
+    eval=_sparse_xent_eval,
+    cases=[case(normal(4, 3), integers(0, 3, 4)), case(normal(2, 4, 3), integers(0, 3, 2, 4))],
+)
+sigmoid_xent = composite(
+    "SigmoidCrossEntropyWithLogits",
+    doc=sigmoid_xent_node.__doc__ or "",
+    expand=sigmoid_xent_node,
+    eval=lambda x, z: np.logaddexp(0, x) - x * z,
+    cases=[case(spaced(3, 4), np.abs(normal(3, 4)))],
+)
+bias_add = composite(
+    "BiasAdd",
+    doc=bias_add_node.__doc__ or "",
+    expand=bias_add_node,
+    eval=lambda x, b, *, data_format="NHWC": x + (b.reshape([-1] + [1] * (x.ndim - 2)) if data_format == "NCHW" else b),
+    cases=[case(normal(2, 3), normal(3)), case(normal(2, 3, 4, 4), normal(3), data_format="NCHW")],
+)
 
-relu6 = composite("Relu6", doc="min(max(x, 0), 6).", expand=lambda x: minimum(maximum(x, 0), 6), eval=lambda x: np.clip(x, 0, 6), cases=[case(spaced(3, 4) * 20 + 0.3)])  # fmt: skip
-elu = composite("Elu", doc="x where x > 0, else exp(x) - 1.", expand=lambda x: select(greater(x, 0), x, expm1(minimum(x, 0))), eval=lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), cases=[case(spaced(3, 4))])  # fmt: skip
-leaky_relu = composite("LeakyRelu", doc="x where x > 0, else alpha * x.", expand=lambda x, *, alpha=0.2: select(greater(x, 0), x, x * alpha), eval=lambda x, *, alpha=0.2: np.where(x > 0, x, alpha * x), cases=[case(spaced(3, 4)), case(spaced(3, 4), alpha=0.01)])  # fmt: skip
+relu6 = composite(
+    "Relu6",
+    doc="min(max(x, 0), 6).",
+    expand=lambda x: minimum(maximum(x, 0), 6),
+    eval=lambda x: np.clip(x, 0, 6),
+    cases=[case(spaced(3, 4) * 20 + 0.3)],
+)
+elu = composite(
+    "Elu",
+    doc="x where x > 0, else exp(x) - 1.",
+    expand=lambda x: select(greater(x, 0), x, expm1(minimum(x, 0))),
+    eval=lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    cases=[case(spaced(3, 4))],
+)
+leaky_relu = composite(
+    "LeakyRelu",
+    doc="x where x > 0, else alpha * x.",
+    expand=lambda x, *, alpha=0.2: select(greater(x, 0), x, x * alpha),
+    eval=lambda x, *, alpha=0.2: np.where(x > 0, x, alpha * x),
+    cases=[case(spaced(3, 4)), case(spaced(3, 4), alpha=0.01)],
+)
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017, eq. 14
-selu = composite("Selu", doc="Scaled exponential linear unit (Klambauer et al. 2017, eq. 2).", expand=lambda x: select(greater(x, 0), x, expm1(minimum(x, 0)) * SELU_ALPHA) * SELU_SCALE, eval=lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))), cases=[case(spaced(3, 4))])  # fmt: skip
+selu = composite(
+    "Selu",
+    doc="Scaled exponential linear unit (Klambauer et al. 2017, eq. 2).",
+    expand=lambda x: select(greater(x, 0), x, expm1(minimum(x, 0)) * SELU_ALPHA) * SELU_SCALE,
+    eval=lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
+    cases=[case(spaced(3, 4))],
+)
 
 
 def dropout_node(x: Node, random: Node, keep: Node) -> Node:
@@ -121,6 +183,24 @@ def dropout_node(x: Node, random: Node, keep: Node) -> Node:
     return x / broadcast_to(keep, shape=x.shape) * mask  # type: ignore[no-any-return]
 
 
-dropout = composite("DropoutMask", doc=dropout_node.__doc__ or "", expand=dropout_node, eval=lambda x, r, keep: x / keep * np.floor(r + keep), cases=[case(normal(3, 4), np.random.default_rng(3).random((3, 4)), np.float64(0.6), grad=False)])  # fmt: skip
-softsign = composite("Softsign", doc="x / (1 + |x|).", expand=lambda x: x / (abs(x) + 1), eval=lambda x: x / (1 + np.abs(x)), cases=[case(spaced(3, 4))])  # fmt: skip
-add_n = composite("AddN", doc="The sum of the inputs.", expand=lambda *xs: sum(xs[1:], xs[0]) if len(xs) > 1 else identity(xs[0]), eval=lambda *xs: sum(xs), cases=[case(normal(3), normal(3, seed=1), normal(3, seed=2))])  # fmt: skip
+dropout = composite(
+    "DropoutMask",
+    doc=dropout_node.__doc__ or "",
+    expand=dropout_node,
+    eval=lambda x, r, keep: x / keep * np.floor(r + keep),
+    cases=[case(normal(3, 4), np.random.default_rng(3).random((3, 4)), np.float64(0.6))],
+)
+softsign = composite(
+    "Softsign",
+    doc="x / (1 + |x|).",
+    expand=lambda x: x / (abs(x) + 1),
+    eval=lambda x: x / (1 + np.abs(x)),
+    cases=[case(spaced(3, 4))],
+)
+add_n = composite(
+    "AddN",
+    doc="The sum of the inputs.",
+    expand=lambda *xs: sum(xs[1:], xs[0]) if len(xs) > 1 else identity(xs[0]),
+    eval=lambda *xs: sum(xs),
+    cases=[case(normal(3), normal(3, seed=1), normal(3, seed=2))],
+)

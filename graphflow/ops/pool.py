@@ -1,8 +1,8 @@
 """Pooling: the windows of an image as a view, and what is reduced over them.
 
-    Windows     [batch, *space, c] -> [batch, *out, *window, c]
-    Unwindow    its transpose: what several windows hold of one pixel is added up
-    WindowMax   the largest of each window; its gradient goes to the first largest, as TensorFlow's does
+Windows     [batch, *space, c] -> [batch, *out, *window, c]
+Unwindow    its transpose: what several windows hold of one pixel is added up
+WindowMax   the largest of each window; its gradient goes to the first largest, as TensorFlow's does
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from graphflow.core.dim import Size, ceildiv
+from graphflow.core.dtype import int32
 from graphflow.core.node import Node
 from graphflow.core.op import Op, case, composite
 from graphflow.core.samples import normal, spaced
 from graphflow.core.type import Shape, TensorType, require, static
-from graphflow.core.dtype import int32
 from graphflow.ops.contract import Sizes, channels_as, channels_last, pad_space, paddings, window_count, windows_of
 from graphflow.ops.elementwise import equal, select
 from graphflow.ops.leaf import constant
@@ -92,7 +92,10 @@ class Unwindow(Op):
 class WindowMax(Op):
     """The largest of each window: [batch, *space, c] -> [batch, *out, c].  attrs window, strides."""
 
-    cases = (case(spaced(2, 4, 6, 3), window=(2, 2), strides=(2, 2)), case(spaced(1, 5, 6, 2), window=(3, 2), strides=(1, 2)))  # fmt: skip
+    cases = (
+        case(spaced(2, 4, 6, 3), window=(2, 2), strides=(2, 2)),
+        case(spaced(1, 5, 6, 2), window=(3, 2), strides=(1, 2)),
+    )
 
     def infer(self, x: TensorType, *, window: Sizes, strides: Sizes) -> TensorType:
         out = tuple(map(window_count, x.dims[1:-1], window, strides))
@@ -108,7 +111,9 @@ class WindowMax(Op):
         first = reduce_argmax(patches, axes=tuple(range(1 + axes, 1 + 2 * axes)), dtype=int32)
         apart = (*y.shape[:-1], *(1,) * axes, y.shape[-1])
         taps = reshape(iota.node(shape=(int(np.prod(window)),), axis=0, dtype=int32), shape=(*window, 1))
-        here = equal(broadcast_to(reshape(first, shape=apart), shape=patches.shape), broadcast_to(taps, shape=patches.shape))  # fmt: skip
+        here = equal(
+            broadcast_to(reshape(first, shape=apart), shape=patches.shape), broadcast_to(taps, shape=patches.shape)
+        )
         spread_g = broadcast_to(reshape(g, shape=apart), shape=patches.shape)
         return unwindow(select(here, spread_g, 0), space=x.shape[1:-1], window=window, strides=strides)
 
@@ -166,5 +171,17 @@ def _pool_cases() -> list[Any]:
     ]
 
 
-max_pool = composite("MaxPool", doc=max_pool_node.__doc__ or "", expand=max_pool_node, eval=_pool_eval(np.max, -np.inf), cases=_pool_cases())  # fmt: skip
-avg_pool = composite("AvgPool", doc=avg_pool_node.__doc__ or "", expand=avg_pool_node, eval=_pool_eval(np.nanmean, np.nan), cases=_pool_cases())  # fmt: skip
+max_pool = composite(
+    "MaxPool",
+    doc=max_pool_node.__doc__ or "",
+    expand=max_pool_node,
+    eval=_pool_eval(np.max, -np.inf),
+    cases=_pool_cases(),
+)
+avg_pool = composite(
+    "AvgPool",
+    doc=avg_pool_node.__doc__ or "",
+    expand=avg_pool_node,
+    eval=_pool_eval(np.nanmean, np.nan),
+    cases=_pool_cases(),
+)

@@ -48,19 +48,31 @@ class RandomBits(Op):
         words = philox(at, np.uint64(draw), np.uint64(stream), seed)
         return from_words(words, dtype).reshape(sizes)
 
-    def index(self, k: Any, i: tuple[Size, ...], draw: Any, *, seed: tuple[int, int], stream: int, shape: Shape, dtype: DType) -> Any:  # fmt: skip
+    def index(
+        self, k: Any, i: tuple[Size, ...], draw: Any, *, seed: tuple[int, int], stream: int, shape: Shape, dtype: DType
+    ) -> Any:
         return k.random(ravel(i, shape), draw[()], seed=seed, stream=stream, dtype=dtype)
 
 
 def philox(at: Any, draw: Any, stream: Any, seed: tuple[int, int]) -> list[Any]:
-    """The four 32-bit words (as uint64 arrays) at counter (at mod 2^32, at / 2^32 + stream * 2^28, draw low, draw high)."""
+    """The four 32-bit words (as uint64) at counter (at mod 2^32, at / 2^32 + stream * 2^28, draw low, draw high)."""
     low = np.uint64(0xFFFFFFFF)
     zero = np.zeros_like(at)
-    counter = [at & low, (at >> np.uint64(32)) + zero + (stream << np.uint64(28)), zero + (draw & low), zero + (draw >> np.uint64(32))]  # fmt: skip
+    counter = [
+        at & low,
+        (at >> np.uint64(32)) + zero + (stream << np.uint64(28)),
+        zero + (draw & low),
+        zero + (draw >> np.uint64(32)),
+    ]
     key = [np.uint64(seed[0] & 0xFFFFFFFF), np.uint64(seed[1] & 0xFFFFFFFF)]
     for _ in range(10):
         a, b = counter[0] * np.uint64(0xD2511F53), counter[2] * np.uint64(0xCD9E8D57)
-        counter = [(b >> np.uint64(32)) ^ counter[1] ^ key[0], b & low, (a >> np.uint64(32)) ^ counter[3] ^ key[1], a & low]  # fmt: skip
+        counter = [
+            (b >> np.uint64(32)) ^ counter[1] ^ key[0],
+            b & low,
+            (a >> np.uint64(32)) ^ counter[3] ^ key[1],
+            a & low,
+        ]
         key = [(key[0] + np.uint64(0x9E3779B9)) & low, (key[1] + np.uint64(0xBB67AE85)) & low]
     return counter
 
@@ -125,11 +137,11 @@ def _truncated(uniform: Any, mean: Node, stddev: Node) -> Node:
 
 random_uniform = RandomOp("RandomUniform", "Uniform in [low, high).  Inputs: low, high.", _uniform)
 random_normal = RandomOp("RandomStandardNormal", "Normal.  Inputs: mean, stddev.", _normal)
-truncated_normal = RandomOp("TruncatedNormal", "Normal within two standard deviations.  Inputs: mean, stddev.", _truncated)
+truncated_normal = RandomOp(
+    "TruncatedNormal", "Normal within two standard deviations.  Inputs: mean, stddev.", _truncated
+)
 
 
 def seed_of(name: str) -> int:
     """A seed from an operation's name, so that other operations do not change its numbers."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
-
-

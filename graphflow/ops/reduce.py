@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.core.dim import Size, product
-from graphflow.core.dtype import DType, as_dtype
+from graphflow.core.dtype import DType, as_dtype, int64
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import Composite, Op, broadcast_node, case, composite
 from graphflow.core.samples import bits, integers, normal, positive, spaced
@@ -48,7 +48,7 @@ class Reduce(Op):
 
     def node(self, *args: Any, **attrs: Any) -> Node:
         """Nothing where no axis is reduced."""
-        return args[0] if not attrs["axes"] else super().node(*args, **attrs)  # type: ignore[no-any-return]
+        return args[0] if not attrs["axes"] else super().node(*args, **attrs)
 
 
 def spread_back(x: Node, like: Node, axes: Axes) -> Node:
@@ -61,7 +61,12 @@ class ReduceSum(Reduce):
     """Sum over axes."""
 
     kind = "sum"
-    cases = (case(normal(2, 3, 4), axes=(1,)), case(normal(2, 3, 4), axes=(0, 2)), case(integers(-9, 9, 5, 3), axes=(0, 1)), case(normal(3, 0), axes=(1,)))  # fmt: skip
+    cases = (
+        case(normal(2, 3, 4), axes=(1,)),
+        case(normal(2, 3, 4), axes=(0, 2)),
+        case(integers(-9, 9, 5, 3), axes=(0, 1)),
+        case(normal(3, 0), axes=(1,)),
+    )
 
     def grad(self, g: Node, y: Node, x: Node, *, axes: Axes) -> Any:
         return spread_back(g, x, axes)
@@ -95,7 +100,11 @@ class ReduceMax(Reduce):
 
     kind = "max"
     reference = staticmethod(lambda x, axis: np.max(x, axis=axis, initial=_lowest(x.dtype)))
-    cases = (case(spaced(2, 3, 4), axes=(1,)), case(spaced(2, 3, 4), axes=(0, 1, 2)), case(integers(-9, 9, 5), axes=(0,)))  # fmt: skip
+    cases = (
+        case(spaced(2, 3, 4), axes=(1,)),
+        case(spaced(2, 3, 4), axes=(0, 1, 2)),
+        case(integers(-9, 9, 5), axes=(0,)),
+    )
 
     def grad(self, g: Node, y: Node, x: Node, *, axes: Axes) -> Any:
         return _extreme_grad(g, y, x, axes)
@@ -172,7 +181,10 @@ class ReduceArgMax(ArgReduce):
     """Where the largest is; the first NaN counts as largest."""
 
     kind = "argmax"
-    cases = (case(spaced(3, 5), axes=(1,), dtype=as_dtype("int64")), case(integers(0, 3, 4, 6), axes=(0,), dtype=as_dtype("int32")))  # fmt: skip
+    cases = (
+        case(spaced(3, 5), axes=(1,), dtype=as_dtype("int64")),
+        case(integers(0, 3, 4, 6), axes=(0,), dtype=as_dtype("int32")),
+    )
 
 
 class ReduceArgMin(ArgReduce):
@@ -269,23 +281,41 @@ def _logsumexp_eval(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
 
 
-mean = composite("Mean", doc=mean_node.__doc__ or "", expand=mean_node, eval=lambda x, *, axis=None, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims), cases=[case(normal(3, 4)), case(normal(3, 4), axis=-1, keepdims=True)])  # fmt: skip
-logsumexp = composite("LogSumExp", doc=logsumexp_node.__doc__ or "", expand=logsumexp_node, eval=_logsumexp_eval, cases=[case(normal(3, 4)), case(normal(3, 4), axis=1, keepdims=True)])  # fmt: skip
+mean = composite(
+    "Mean",
+    doc=mean_node.__doc__ or "",
+    expand=mean_node,
+    eval=lambda x, *, axis=None, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims),
+    cases=[case(normal(3, 4)), case(normal(3, 4), axis=-1, keepdims=True)],
+)
+logsumexp = composite(
+    "LogSumExp",
+    doc=logsumexp_node.__doc__ or "",
+    expand=logsumexp_node,
+    eval=_logsumexp_eval,
+    cases=[case(normal(3, 4)), case(normal(3, 4), axis=1, keepdims=True)],
+)
 
 
 def _arg(name: str, primitive: Op, reference: Callable[..., Any]) -> Composite:
-    def expand(x: Node, *, axis: int = 0, dtype: DType = as_dtype("int64")) -> Node:  # noqa: B008
+    def expand(x: Node, *, axis: int = 0, dtype: DType = int64) -> Node:
         return primitive(x, axes=(normalize_axis(axis, x.ndim),), dtype=dtype)  # type: ignore[no-any-return]
 
     return composite(
         name,
         doc=primitive.doc,
         expand=expand,
-        eval=lambda x, *, axis=0, dtype=as_dtype("int64"): reference(x, axis).astype(dtype.numpy),
+        eval=lambda x, *, axis=0, dtype=int64: reference(x, axis).astype(dtype.numpy),
         cases=[case(spaced(3, 5), axis=1), case(spaced(3, 5))],
     )
 
 
 argmax = _arg("ArgMax", reduce_argmax, np.argmax)
 argmin = _arg("ArgMin", reduce_argmin, np.argmin)
-l2_loss = composite("L2Loss", doc="sum(x²) / 2.", expand=lambda x: reduce_sum(x * x, axes=tuple(range(x.ndim))) * 0.5, eval=lambda x: np.sum(x * x) / 2, cases=[case(normal(3, 4))])  # fmt: skip
+l2_loss = composite(
+    "L2Loss",
+    doc="sum(x²) / 2.",
+    expand=lambda x: reduce_sum(x * x, axes=tuple(range(x.ndim))) * 0.5,
+    eval=lambda x: np.sum(x * x) / 2,
+    cases=[case(normal(3, 4))],
+)

@@ -41,9 +41,27 @@ def rank_node(x: Node) -> Node:
     return constant(x.ndim, INT32)
 
 
-shape = composite("Shape", doc=shape_node.__doc__ or "", expand=shape_node, eval=lambda x, *, dtype=INT32: np.array(x.shape, dtype.numpy), cases=[case(normal(3, 4))])  # fmt: skip
-size = composite("Size", doc=size_node.__doc__ or "", expand=size_node, eval=lambda x, *, dtype=INT32: np.array(x.size, dtype.numpy), cases=[case(normal(3, 4))])  # fmt: skip
-rank = composite("Rank", doc=rank_node.__doc__ or "", expand=rank_node, eval=lambda x: np.array(x.ndim, np.int32), cases=[case(normal(3, 4))])  # fmt: skip
+shape = composite(
+    "Shape",
+    doc=shape_node.__doc__ or "",
+    expand=shape_node,
+    eval=lambda x, *, dtype=INT32: np.array(x.shape, dtype.numpy),
+    cases=[case(normal(3, 4))],
+)
+size = composite(
+    "Size",
+    doc=size_node.__doc__ or "",
+    expand=size_node,
+    eval=lambda x, *, dtype=INT32: np.array(x.size, dtype.numpy),
+    cases=[case(normal(3, 4))],
+)
+rank = composite(
+    "Rank",
+    doc=rank_node.__doc__ or "",
+    expand=rank_node,
+    eval=lambda x: np.array(x.ndim, np.int32),
+    cases=[case(normal(3, 4))],
+)
 
 _PASSED = ("Cast", "Identity", "StopGradient")
 
@@ -67,7 +85,9 @@ def _symbolic(node: Node, inputs: list[Any]) -> Any:
     if node.op.name in _PASSED:
         return inputs[0]
     if not node.inputs:
-        raise InvalidArgumentError(f"a shape depends on data ({node.op.name}): only values made of shapes and constants can be shapes")  # fmt: skip
+        raise InvalidArgumentError(
+            f"a shape depends on data ({node.op.name}): only values made of shapes and constants can be shapes"
+        )
     return node.op.eval(*inputs, **node.attrs)
 
 
@@ -86,19 +106,31 @@ class ShapedBy(Op):
         self.name, self.doc, self.cases, self._make, self._reference = name, doc, cases, make, reference
         super().__init__()
 
-    def infer(self, x: TensorType, shape: TensorType) -> TensorType:  # noqa: A002
+    def infer(self, x: TensorType, shape: TensorType) -> TensorType:
         require(shape.dtype.is_integer and shape.ndim == 1, f"a shape is a vector of integers, not {shape}")
         count = shape.dims[0]
         if not isinstance(count, int):
             return TensorType(x.dtype, None)
         return x.with_shape(tuple(symbol(f"?{next(_UNKNOWN)}") for _ in range(count)))
 
-    def eval(self, x: Any, shape: Any) -> Any:  # noqa: A002
+    def eval(self, x: Any, shape: Any) -> Any:
         return self._reference(x, tuple(shape))
 
     def node(self, *args: Any, **attrs: Any) -> Node:
         return self._make(args[0], shape=sizes_of(args[1]))  # type: ignore[no-any-return]
 
 
-dynamic_reshape = ShapedBy("DynamicReshape", "x under the shape that a tensor holds.", reshape, np.reshape, [case(normal(2, 3), np.int32([3, 2]))])  # fmt: skip
-dynamic_broadcast = ShapedBy("DynamicBroadcastTo", "x broadcast to the shape that a tensor holds.", broadcast_to, np.broadcast_to, [case(normal(3), np.int32([2, 3]))])  # fmt: skip
+dynamic_reshape = ShapedBy(
+    "DynamicReshape",
+    "x under the shape that a tensor holds.",
+    reshape,
+    np.reshape,
+    [case(normal(2, 3), np.array([3, 2], np.int32))],
+)
+dynamic_broadcast = ShapedBy(
+    "DynamicBroadcastTo",
+    "x broadcast to the shape that a tensor holds.",
+    broadcast_to,
+    np.broadcast_to,
+    [case(normal(3), np.array([2, 3], np.int32))],
+)

@@ -1,8 +1,8 @@
 """Ops of the user's graph that read and write variables.
 
-    Program order rules: a read sees every write that was declared before it and takes part in the same run.
-    The compiler makes data of effects (`capture`): a write is a new value for its variable, and all new values are
-    stored together when the run has computed everything else.
+Program order rules: a read sees every write that was declared before it and takes part in the same run.
+The compiler makes data of effects (`capture`): a write is a new value for its variable, and all new values are
+stored together when the run has computed everything else.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class PlaceholderWithDefault(StateOp):
 class NoOp(StateOp):
     """Nothing; runs its control inputs (`tf.group`)."""
 
-    def infer(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+    def infer(self) -> tuple[TensorType, ...]:
         return ()
 
     def capture(self, cx: CaptureContext, operation: Any, inputs: list[Node]) -> Any:
@@ -199,8 +199,18 @@ def _adam(var: Node, m: Node, v: Node, b1p: Node, b2p: Node, lr: Node, b1: Node,
 assign = Update("Assign", 1, "The variable becomes the value.  Inputs: variable, value.", lambda value, **_: (value,))
 assign_add = Update("AssignAdd", 1, "The variable grows by the value.", lambda var, value: (var + value,))
 assign_sub = Update("AssignSub", 1, "The variable shrinks by the value.", lambda var, value: (var - value,))
-apply_gradient_descent = Update("ApplyGradientDescent", 1, "var -= lr * grad.  Inputs: var, lr, grad.", lambda var, lr, grad: (var - grad * _like(lr, var),))  # fmt: skip
-apply_momentum = Update("ApplyMomentum", 2, _momentum.__doc__ or "", lambda var, accum, lr, momentum, grad, **a: _momentum(var, accum, lr, grad, momentum, **a))  # fmt: skip
+apply_gradient_descent = Update(
+    "ApplyGradientDescent",
+    1,
+    "var -= lr * grad.  Inputs: var, lr, grad.",
+    lambda var, lr, grad: (var - grad * _like(lr, var),),
+)
+apply_momentum = Update(
+    "ApplyMomentum",
+    2,
+    _momentum.__doc__ or "",
+    lambda var, accum, lr, momentum, grad, **a: _momentum(var, accum, lr, grad, momentum, **a),
+)
 apply_adam = Update("ApplyAdam", 3, _adam.__doc__ or "", _adam)
 
 variable_v2, read_variable, no_op = VariableV2(), ReadVariable(), NoOp()

@@ -29,25 +29,25 @@ class BroadcastTo(Op):
 
     cases = (case(normal(3, 1), shape=(2, 3, 4)), case(normal(), shape=(3,)))
 
-    def infer(self, x: TensorType, *, shape: Shape) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *, shape: Shape) -> TensorType:
         broadcast = broadcast_shapes(x.dims, shape)
         require(len(broadcast) == len(shape), f"[{_text(x.dims)}] does not broadcast to [{_text(shape)}]")
         return x.with_shape(shape)
 
-    def infer_unknown(self, x: TensorType, *, shape: Shape) -> TensorType:  # type: ignore[override]
+    def infer_unknown(self, x: TensorType, *, shape: Shape) -> TensorType:
         return x.with_shape(shape)
 
-    def eval(self, x: Any, *, shape: Shape) -> Any:  # type: ignore[override]
+    def eval(self, x: Any, *, shape: Shape) -> Any:
         return np.broadcast_to(x, tuple(map(static, shape)))
 
-    def grad(self, g: Node, y: Node, x: Node, *, shape: Shape) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, x: Node, *, shape: Shape) -> Any:
         from graphflow.ops.reduce import reduce_sum
 
         lead = len(shape) - x.ndim
         axes = tuple(range(lead)) + tuple(lead + a for a in range(x.ndim) if x.shape[a] != shape[lead + a])
         return reshape(reduce_sum(g, axes=axes), shape=x.shape)
 
-    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, shape: Shape) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, shape: Shape) -> Any:
         lead = len(shape) - len(x.shape)
         return x[tuple(0 if x.shape[a] == 1 and shape[lead + a] != 1 else i[lead + a] for a in range(len(x.shape)))]
 
@@ -57,7 +57,7 @@ class Reshape(Op):
 
     cases = (case(normal(2, 6), shape=(3, 4)), case(normal(2, 3, 4), shape=(6, -1)), case(normal(1), shape=()))
 
-    def infer(self, x: TensorType, *, shape: Shape) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *, shape: Shape) -> TensorType:
         known = product(tuple(s for s in shape if s != -1))
         require(sum(1 for s in shape if s == -1) <= 1, f"shape [{_text(shape)}] has more than one -1")
         if -1 not in shape:
@@ -68,16 +68,16 @@ class Reshape(Op):
         require(same_size(rest * known, x.size) is not None, f"{x.size} elements do not divide by {known}")
         return x.with_shape(tuple(rest if s == -1 else s for s in shape))
 
-    def infer_unknown(self, x: TensorType, *, shape: Shape) -> TensorType:  # type: ignore[override]
+    def infer_unknown(self, x: TensorType, *, shape: Shape) -> TensorType:
         return TensorType(x.dtype, None if -1 in shape else shape)
 
-    def eval(self, x: Any, *, shape: Shape) -> Any:  # type: ignore[override]
+    def eval(self, x: Any, *, shape: Shape) -> Any:
         return np.reshape(x, tuple(map(static, shape)))
 
-    def grad(self, g: Node, y: Node, x: Node, *, shape: Shape) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, x: Node, *, shape: Shape) -> Any:
         return reshape(g, shape=x.shape)
 
-    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, shape: Shape) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, shape: Shape) -> Any:
         if [s for s in x.shape if s != 1] == [s for s in k.shape if s != 1]:
             kept = iter([j for j, s in zip(i, k.shape, strict=True) if s != 1])
             return x[tuple(0 if s == 1 else next(kept) for s in x.shape)]
@@ -87,7 +87,7 @@ class Reshape(Op):
     def node(self, *args: Any, **attrs: Any) -> Node:
         """Never -1 below the user's graph, and nothing where nothing changes."""
         shape = self.infer(args[0].type, **attrs).dims
-        return args[0] if args[0].shape == shape else super().node(*args, shape=shape)  # type: ignore[no-any-return]
+        return args[0] if args[0].shape == shape else super().node(*args, shape=shape)
 
 
 def ravel(i: tuple[Size, ...], shape: Shape) -> Size:
@@ -113,17 +113,17 @@ class Transpose(Op):
 
     cases = (case(normal(2, 3, 4), perm=(2, 0, 1)), case(normal(5, 3), perm=(1, 0)))
 
-    def infer(self, x: TensorType, *, perm: tuple[int, ...]) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *, perm: tuple[int, ...]) -> TensorType:
         require(sorted(perm) == list(range(x.ndim)), f"perm {list(perm)} is not a permutation of {x.ndim} axes")
         return x.with_shape(tuple(x.dims[p] for p in perm))
 
-    def eval(self, x: Any, *, perm: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def eval(self, x: Any, *, perm: tuple[int, ...]) -> Any:
         return np.transpose(x, perm)
 
-    def grad(self, g: Node, y: Node, x: Node, *, perm: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, x: Node, *, perm: tuple[int, ...]) -> Any:
         return transpose(g, perm=inverse(perm))
 
-    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, perm: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, perm: tuple[int, ...]) -> Any:
         return x[tuple(i[perm.index(axis)] for axis in range(len(perm)))]
 
 
@@ -140,7 +140,7 @@ class StridedSlice(Op):
         case(normal(7), begin=(0,), stride=(3,), shape=(3,)),
     )
 
-    def infer(self, x: TensorType, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> TensorType:
         for axis, (b, s, n) in enumerate(zip(begin, stride, shape, strict=True)):
             if is_static((b, n, x.dims[axis])) and n:
                 last = static(b) + s * (static(n) - 1)
@@ -148,11 +148,11 @@ class StridedSlice(Op):
                 require(inside, f"the slice {b}..{last} leaves axis {axis} of size {x.dims[axis]}")
         return x.with_shape(shape)
 
-    def eval(self, x: Any, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> Any:  # type: ignore[override]
+    def eval(self, x: Any, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> Any:
         grid = [static(b) + s * np.arange(static(n)) for b, s, n in zip(begin, stride, shape, strict=True)]
         return x[np.ix_(*grid)] if grid else x
 
-    def grad(self, g: Node, y: Node, x: Node, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, x: Node, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> Any:
         backward = tuple(a for a, s in enumerate(stride) if s < 0)
         if backward:
             g = reverse(g, axes=backward)
@@ -163,7 +163,7 @@ class StridedSlice(Op):
             return None
         return pad(g, low=low, high=high, interior=tuple(abs(s) - 1 for s in stride))
 
-    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> Any:
         return x[tuple(b + j * s for b, s, j in zip(begin, stride, i, strict=True))]
 
 
@@ -172,17 +172,17 @@ class Reverse(Op):
 
     cases = (case(normal(3, 4), axes=(1,)),)
 
-    def infer(self, x: TensorType, *, axes: tuple[int, ...]) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
         require(all(0 <= a < x.ndim for a in axes), f"axes {list(axes)} of {x.ndim}")
         return x
 
-    def eval(self, x: Any, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def eval(self, x: Any, *, axes: tuple[int, ...]) -> Any:
         return np.flip(x, axes)
 
-    def grad(self, g: Node, y: Node, x: Node, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, x: Node, *, axes: tuple[int, ...]) -> Any:
         return reverse(g, axes=axes)
 
-    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, axes: tuple[int, ...]) -> Any:
         return x[tuple(x.shape[a] - 1 - j if a in axes else j for a, j in enumerate(i))]
 
 
@@ -197,24 +197,42 @@ class Pad(Op):
         case(normal(2, 3), low=(1, 1), high=(0, 2), interior=(1, 2), value=0.0),
     )
 
-    def infer(self, x: TensorType, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0) -> TensorType:  # type: ignore[override]
+    def infer(
+        self, x: TensorType, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0
+    ) -> TensorType:
         require(len(low) == len(high) == x.ndim, f"paddings for {len(low)} axes, the input has {x.ndim}")
         require(all(p >= 0 for p in (*low, *high) if isinstance(p, int)), "a padding is negative")
         return x.with_shape(
             tuple(lo + spread(d, n) + hi for lo, d, n, hi in zip(low, x.dims, interior, high, strict=True))
         )
 
-    def eval(self, x: Any, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0) -> Any:  # type: ignore[override]
+    def eval(self, x: Any, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0) -> Any:
         lows, highs = tuple(map(static, low)), tuple(map(static, high))
-        sizes = tuple(lo + static(spread(d, n)) + hi for lo, d, n, hi in zip(lows, x.shape, interior, highs, strict=True))
+        sizes = tuple(
+            lo + static(spread(d, n)) + hi for lo, d, n, hi in zip(lows, x.shape, interior, highs, strict=True)
+        )
         result = np.full(sizes, value, x.dtype)
-        result[tuple(slice(lo, lo + static(spread(d, n)), n + 1) for lo, d, n in zip(lows, x.shape, interior, strict=True))] = x  # fmt: skip
+        result[
+            tuple(slice(lo, lo + static(spread(d, n)), n + 1) for lo, d, n in zip(lows, x.shape, interior, strict=True))
+        ] = x
         return result
 
-    def grad(self, g: Node, y: Node, x: Node, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0) -> Any:  # type: ignore[override]
+    def grad(
+        self, g: Node, y: Node, x: Node, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0
+    ) -> Any:
         return strided_slice(g, begin=low, stride=tuple(n + 1 for n in interior), shape=x.shape)
 
-    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0) -> Any:  # type: ignore[override]
+    def index(
+        self,
+        k: Any,
+        i: tuple[Size, ...],
+        x: Any,
+        *,
+        low: Shape,
+        high: Shape,
+        interior: tuple[int, ...],
+        value: float = 0,
+    ) -> Any:
         conditions, source = [], []
         for axis, (j, lo, hi, n) in enumerate(zip(i, low, high, interior, strict=True)):
             if lo == 0 and hi == 0 and n == 0:
@@ -248,7 +266,7 @@ class Concat(Op):
         case(normal(2, 3), normal(1, 3), axis=0),
     )
 
-    def infer(self, *xs: TensorType, axis: int) -> TensorType:  # type: ignore[override]
+    def infer(self, *xs: TensorType, axis: int) -> TensorType:
         axis = normalize_axis(axis, xs[0].ndim)
         total: Size = 0
         sizes = list(xs[0].dims)
@@ -264,10 +282,10 @@ class Concat(Op):
         sizes[axis] = total
         return xs[0].with_shape(tuple(sizes))
 
-    def eval(self, *xs: Any, axis: int) -> Any:  # type: ignore[override]
+    def eval(self, *xs: Any, axis: int) -> Any:
         return np.concatenate(xs, axis)
 
-    def grad(self, g: Node, y: Node, *xs: Node, axis: int) -> Any:  # type: ignore[override]
+    def grad(self, g: Node, y: Node, *xs: Node, axis: int) -> Any:
         axis %= y.ndim
         offset: Size = 0
         gradients = []
@@ -277,7 +295,7 @@ class Concat(Op):
             offset = x.shape[axis] + offset
         return tuple(gradients)
 
-    def index(self, k: Any, i: tuple[Size, ...], *xs: Any, axis: int) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Size, ...], *xs: Any, axis: int) -> Any:
         axis %= len(i)
         offset: Size = 0
         starts = []
@@ -301,17 +319,17 @@ class Iota(Op):
 
     cases = (case(shape=(3, 4), axis=1, dtype="int32"), case(shape=(5,), axis=0, dtype="float64"))
 
-    def infer(self, *, shape: Shape, axis: int, dtype: Any) -> TensorType:  # type: ignore[override]
+    def infer(self, *, shape: Shape, axis: int, dtype: Any) -> TensorType:
         from graphflow.core.dtype import as_dtype
 
         return TensorType(as_dtype(dtype), shape)
 
-    def eval(self, *, shape: Shape, axis: int, dtype: Any) -> Any:  # type: ignore[override]
+    def eval(self, *, shape: Shape, axis: int, dtype: Any) -> Any:
         sizes = tuple(map(static, shape))
         column = np.arange(sizes[axis]).reshape([-1 if a == axis else 1 for a in range(len(sizes))])
         return np.broadcast_to(column, sizes).astype(str(dtype))
 
-    def index(self, k: Any, i: tuple[Size, ...], *, shape: Shape, axis: int, dtype: Any) -> Any:  # type: ignore[override]
+    def index(self, k: Any, i: tuple[Size, ...], *, shape: Shape, axis: int, dtype: Any) -> Any:
         return k.position(i[axis], dtype)
 
 
@@ -355,7 +373,9 @@ def slice_axis(x: Node, axis: int, begin: Size, size: Size) -> Node:
 def split_node(x: Node, *, axis: int, sizes: tuple[int, ...]) -> tuple[Node, ...]:
     """Pieces of the given sizes along an axis."""
     at = normalize_axis(axis, x.ndim)
-    require(same_size(x.shape[at], sum(sizes)) is not None, f"axis {axis} of {x.type} does not split into {list(sizes)}")  # fmt: skip
+    require(
+        same_size(x.shape[at], sum(sizes)) is not None, f"axis {axis} of {x.type} does not split into {list(sizes)}"
+    )
     starts = np.cumsum([0, *sizes])
     return tuple(slice_axis(x, at, int(b), s) for b, s in zip(starts, sizes, strict=False))
 
@@ -380,16 +400,58 @@ def one_hot_node(x: Node, on: Node, off: Node, *, depth: int, axis: int = -1) ->
 
     at = normalize_axis(axis, x.ndim + 1)
     shape = (*x.shape[:at], depth, *x.shape[at:])
-    return select(equal(iota.node(shape=shape, axis=at, dtype=x.dtype), expand_dims_node(x, axis=at)), on, off)  # fmt: skip  # type: ignore[no-any-return]
+    return select(equal(iota.node(shape=shape, axis=at, dtype=x.dtype), expand_dims_node(x, axis=at)), on, off)  # type: ignore[no-any-return]
 
 
-expand_dims = composite("ExpandDims", doc=expand_dims_node.__doc__ or "", expand=expand_dims_node, eval=lambda x, *, axis: np.expand_dims(x, axis), cases=[case(normal(2, 3), axis=1), case(normal(2, 3), axis=-1)])  # fmt: skip
-squeeze = composite("Squeeze", doc=squeeze_node.__doc__ or "", expand=squeeze_node, eval=lambda x, *, axes=(): np.squeeze(x, axes or None), cases=[case(normal(1, 3, 1), axes=(0,)), case(normal(1, 3, 1))])  # fmt: skip
-stack = composite("Pack", doc=stack_node.__doc__ or "", expand=stack_node, eval=lambda *xs, axis=0: np.stack(xs, axis), cases=[case(normal(2, 3), normal(2, 3, seed=1), axis=1), case(normal(3), normal(3, seed=1))])  # fmt: skip
-split = composite("Split", doc=split_node.__doc__ or "", expand=split_node, eval=lambda x, *, axis, sizes: tuple(np.split(x, np.cumsum(sizes)[:-1], axis)), cases=[case(normal(2, 6), axis=1, sizes=(1, 3, 2))])  # fmt: skip
-unstack = composite("Unpack", doc=unstack_node.__doc__ or "", expand=unstack_node, eval=lambda x, *, axis=0: tuple(np.moveaxis(x, axis, 0)), cases=[case(normal(3, 2), axis=1)])  # fmt: skip
-tile = composite("Tile", doc=tile_node.__doc__ or "", expand=tile_node, eval=lambda x, *, multiples: np.tile(x, multiples), cases=[case(normal(2, 3), multiples=(2, 3))])  # fmt: skip
-one_hot = composite("OneHot", doc=one_hot_node.__doc__ or "", expand=one_hot_node, eval=lambda x, on, off, *, depth, axis=-1: _one_hot_eval(x, on, off, depth, axis), cases=[case(integers(0, 4, 5), np.float64(1), np.float64(0), depth=4)])  # fmt: skip
+expand_dims = composite(
+    "ExpandDims",
+    doc=expand_dims_node.__doc__ or "",
+    expand=expand_dims_node,
+    eval=lambda x, *, axis: np.expand_dims(x, axis),
+    cases=[case(normal(2, 3), axis=1), case(normal(2, 3), axis=-1)],
+)
+squeeze = composite(
+    "Squeeze",
+    doc=squeeze_node.__doc__ or "",
+    expand=squeeze_node,
+    eval=lambda x, *, axes=(): np.squeeze(x, axes or None),
+    cases=[case(normal(1, 3, 1), axes=(0,)), case(normal(1, 3, 1))],
+)
+stack = composite(
+    "Pack",
+    doc=stack_node.__doc__ or "",
+    expand=stack_node,
+    eval=lambda *xs, axis=0: np.stack(xs, axis),
+    cases=[case(normal(2, 3), normal(2, 3, seed=1), axis=1), case(normal(3), normal(3, seed=1))],
+)
+split = composite(
+    "Split",
+    doc=split_node.__doc__ or "",
+    expand=split_node,
+    eval=lambda x, *, axis, sizes: tuple(np.split(x, np.cumsum(sizes)[:-1], axis)),
+    cases=[case(normal(2, 6), axis=1, sizes=(1, 3, 2))],
+)
+unstack = composite(
+    "Unpack",
+    doc=unstack_node.__doc__ or "",
+    expand=unstack_node,
+    eval=lambda x, *, axis=0: tuple(np.moveaxis(x, axis, 0)),
+    cases=[case(normal(3, 2), axis=1)],
+)
+tile = composite(
+    "Tile",
+    doc=tile_node.__doc__ or "",
+    expand=tile_node,
+    eval=lambda x, *, multiples: np.tile(x, multiples),
+    cases=[case(normal(2, 3), multiples=(2, 3))],
+)
+one_hot = composite(
+    "OneHot",
+    doc=one_hot_node.__doc__ or "",
+    expand=one_hot_node,
+    eval=lambda x, on, off, *, depth, axis=-1: _one_hot_eval(x, on, off, depth, axis),
+    cases=[case(integers(0, 4, 5), np.float64(1), np.float64(0), depth=4)],
+)
 
 
 def _one_hot_eval(x: Any, on: Any, off: Any, depth: int, axis: int) -> Any:
@@ -418,7 +480,12 @@ def getitem_node(x: Node, *, key: tuple[Any, ...]) -> Node:
         key = (*key, Ellipsis)
     at = key.index(Ellipsis)
     key = (*key[:at], *((None, None, None) for _ in range(x.ndim - named)), *key[at + 1 :])
-    begin, stride, sizes, shape = [], [], [], []
+    begin: list[Size] = []
+    stride: list[int] = []
+    sizes: list[Size] = []
+    shape: list[Size] = []
+    first: Size
+    count: Size
     axes = iter(x.shape)
     for part in key:
         if part is None:
@@ -426,7 +493,10 @@ def getitem_node(x: Node, *, key: tuple[Any, ...]) -> Node:
             continue
         size = next(axes)
         if isinstance(part, int):
-            require(not isinstance(size, int) or -size <= part < size, f"index {part} is out of range for an axis of size {size}")  # fmt: skip
+            require(
+                not isinstance(size, int) or -size <= part < size,
+                f"index {part} is out of range for an axis of size {size}",
+            )
             first, count, step = (part if part >= 0 else size + part), 1, 1
         else:
             step = part[2] or 1

@@ -33,8 +33,8 @@ def view_of_user_graph(graph_or_tensors: Any, title: str = "user graph") -> View
     if hasattr(graph_or_tensors, "get_operations"):
         operations, fetched = list(graph_or_tensors.get_operations()), set()
     else:
-        roots = [_operation(leaf) for leaf in _leaves(graph_or_tensors)]
-        operations, fetched = _needed(roots), {op.name for op in roots}
+        roots = [_operation(element_of(leaf)) for leaf in leaves_of(graph_or_tensors)]
+        operations, fetched = needed_by(roots), {op.name for op in roots}
     scopes = _scopes({op.name: op.type for op in operations})
     boxes = tuple(_box(op, scopes[op.name], op.name in fetched) for op in operations)
     wires = []
@@ -44,7 +44,7 @@ def view_of_user_graph(graph_or_tensors: Any, title: str = "user graph") -> View
     return View(title, boxes, tuple(wires), f"{len(boxes)} operation{'s' * (len(boxes) != 1)}")
 
 
-def _leaves(tree: Any) -> list[Any]:
+def leaves_of(tree: Any) -> list[Any]:
     """What stands in nested lists, tuples and dicts, in order."""
     leaves, stack = [], [tree]
     while stack:
@@ -58,19 +58,21 @@ def _leaves(tree: Any) -> list[Any]:
     return leaves
 
 
-def _operation(leaf: Any) -> Any:
-    """The operation that a leaf is, or that makes it."""
+def element_of(leaf: Any) -> Any:
+    """The tensor or operation that a leaf is; TypeError for what is neither nor stands for one."""
     convert = getattr(leaf, "_as_graph_element", None)
     element = leaf if convert is None else convert()
-    if hasattr(element, "control_inputs"):
-        return element
-    op = getattr(element, "op", None)
-    if not hasattr(op, "control_inputs"):
+    if not hasattr(_operation(element), "control_inputs"):
         raise TypeError(f"show wants a graph, tensors or operations, not {type(leaf).__name__}")
-    return op
+    return element
 
 
-def _needed(roots: Iterable[Any]) -> list[Any]:
+def _operation(element: Any) -> Any:
+    """The operation that an element is, or that makes it."""
+    return element if hasattr(element, "control_inputs") else getattr(element, "op", None)
+
+
+def needed_by(roots: Iterable[Any]) -> list[Any]:
     """The operations that `roots` depend on, themselves included, in the order of their declaration where known."""
     seen: dict[int, Any] = {}
     stack = list(roots)
@@ -147,14 +149,23 @@ def _size(size: Any) -> str:
 def attributes(attrs: Mapping[str, Any]) -> str:
     """`perm=(1, 0)`; of a constant only the value."""
     if set(attrs) - HIDDEN_ATTRS == {"value"}:
-        return _short(attrs["value"])
-    return ", ".join(f"{key}={_short(value)}" for key, value in attrs.items() if key not in HIDDEN_ATTRS)
+        return value_text(attrs["value"])
+    return ", ".join(f"{key}={value_text(value)}" for key, value in attrs.items() if key not in HIDDEN_ATTRS)
 
 
-def _short(value: Any) -> str:
-    array = getattr(value, "value", value)
-    text = " ".join(repr(array.item() if getattr(array, "shape", None) == () else value).split())
+def value_text(value: Any) -> str:
+    """A constant or attribute on one short line."""
+    text = " ".join(_plain(getattr(value, "value", value)).split())
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def _plain(value: Any) -> str:
+    """A Python number for an array with one; sizes as they print, `n0` and not `Dim(n0)`, in tuples too."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_plain, value))}{',' * (len(value) == 1)})"
+    if hasattr(value, "terms"):
+        return str(value)
+    return repr(value.item() if getattr(value, "shape", None) == () else value)
 
 
 def _where(op: Any) -> str:
@@ -165,7 +176,8 @@ def _where(op: Any) -> str:
 def view_of_program(title: str, program: Any, note: str = "") -> View:
     """A level-1 program (`graphflow.compiler.program.TensorProgram`): its nodes with the numbers of its printed form.
 
-    Origins place the nodes in the user's scopes. What is fetched becomes an output, and what a variable gets an update.
+    Origins place the nodes in the user's scopes. What is fetched becomes an output; what a variable gets becomes an
+    update, in the scope of what computes it.
     """
     nodes = program.nodes()
     number = {node: f"%{k}" for k, node in enumerate(nodes)}
@@ -173,18 +185,21 @@ def view_of_program(title: str, program: Any, note: str = "") -> View:
     wires = [Wire(number[x], number[node], str(x.type)) for node in nodes for x in node.inputs]
     ends = [(f"fetch {k}", "Fetch", "output", node) for k, node in enumerate(program.outputs)]
     ends += [(f"{name} :=", "Store", "state", node) for name, node in program.updates]
+    scopes = {box.id: box.scope for box in boxes}
     for end, op, kind, node in ends:
-        boxes.append(Box(end, op, (), end, "", "", kind, (), str(node.type)))
+        scope = scopes[number[node]] if kind == "state" else ()
+        boxes.append(Box(end, op, scope, end, "", "", kind, (), str(node.type)))
         wires.append(Wire(number[node], end, str(node.type)))
     return View(title, tuple(boxes), tuple(wires), note or f"{len(nodes)} nodes", str(program))
 
 
 def _node_box(node: Any, number: str, origins: Sequence[Any]) -> Box:
-    """A node under the name of its op; constants under their value, leaves under the name they have."""
-    name = origins[0].name if origins else str(node.attrs.get("variable", ""))
+    """A node under the name of its op; constants under their value, feeds and variables under the name they have."""
+    name = str(node.attrs.get("variable", "")) or (origins[0].name if origins else "")
     where = str(origins[0].source) if origins and origins[0].source.line else ""
     kind, detail = kind_of_op(node.op.name), attributes(node.attrs)
-    leaf = f"feed {node.attrs['feed']}" if "feed" in node.attrs else str(node.attrs.get("variable", "")).split("/")[-1]
+    leaf = name.split("/")[-1] if kind in ("input", "variable") else ""
+    leaf = leaf or (f"feed {node.attrs['feed']}" if "feed" in node.attrs else "")
     label = detail if kind == "constant" and detail else leaf or node.op.name
     scope = tuple(part for part in name.split("/")[:-1] if part)
     return Box(number, node.op.name, scope, label, detail, where, kind, (), str(node.type))

@@ -38,9 +38,9 @@ class Box:
     scope: Scope = ()  # the name scopes around it, outermost first
     label: str = ""  # the large print; empty: the last part of `id`
     detail: str = ""  # attributes, or an abbreviation of a constant's value
-    where: str = ""  # the user's line, 'train.py:12'
+    where: str = ""  # the user's line, 'train.py:12'; of a kernel all lines, 'train.py:12, train.py:14'
     kind: str = "op"  # a key of KINDS
-    members: tuple[str, ...] = ()  # of a fused kernel: the ops in it, a line each
+    members: tuple[str, ...] = ()  # of a fused kernel: the ops in it, a line each; of a group of variables: each one
     type: str = ""  # of its result, 'float32[batch, 128]'; wires carry the same
 
     @property
@@ -50,9 +50,11 @@ class Box:
 
     @property
     def subtitle(self) -> str:
-        """The op type, unless the title says it already, and the user's line."""
+        """The op type, unless the title says it already, and the user's line; of several the first and how many more."""
         op = "" if self.op.lower() == self.title.lower() else self.op
-        return " · ".join(part for part in (op, self.where) if part)
+        first, *more = self.where.split(", ")
+        place = f"{first} + {len(more)}" if more else first
+        return " · ".join(part for part in (op, place) if part)
 
 
 @dataclass(frozen=True)

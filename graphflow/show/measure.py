@@ -23,7 +23,7 @@ LABEL = MEMBER = Font(10.5, mono=True)
 
 LINE = {TITLE: 17.0, SMALL: 15.0, MEMBER: 14.5}
 PADDING_X, PADDING_Y = 13.0, 8.0
-SHOWN_MEMBERS = 8
+SHOWN_MEMBERS = 6
 MEMBERS_GAP = 6.0  # above the first member
 LONGEST = 38  # characters of a line in a box
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from graphflow.show.adapters import view_of_user_graph
+from graphflow.show.compiled import views_of_session, views_of_trial
 from graphflow.show.dot import to_dot
 from graphflow.show.drawing import Drawing, View
 from graphflow.show.html import to_html
 from graphflow.show.svg import to_svg
 from graphflow.show.text import to_text
+
+if TYPE_CHECKING:
+    from graphflow.runtime.session import BaseSession
 
 
 def drawing_text(drawing: Drawing) -> str:
@@ -41,30 +45,49 @@ def show(
     target: Any,
     file: str | os.PathLike[str] | None = None,
     *,
-    session_program: Iterable[View] | None = None,
+    session: BaseSession | None = None,
+    view: str | None = None,
     out: TextIO | None = None,
 ) -> None:
     """Print or draw `target`: a Graph; tensors, operations or variables (what they need is shown); a View; a Drawing.
 
     file: None prints text to `out` (standard output); else a path that ends in .txt, .dot, .svg or .html, written
-    whole or not at all. .html has a tab for each view, .txt all views in turn; .dot and .svg show the first.
-    session_program: the views of a compiled run, after each pass and of the kernels, to show beside the user's graph.
-    Raises ValueError for another suffix, TypeError for a target that is none of these.
+    whole or not at all. .html has a tab for each view: the user's graph, the program after each pass, the kernels.
+    .txt has all views in turn; .dot and .svg show the first.
+    session: show what this session compiled for `target`; of a graph its largest program. Without it the page has
+    `target` as compiled for a look, with sizes that were left open taken for 32.
+    view: show only the view of this title: "user graph", "after capture", ..., "kernels".
+    Raises ValueError for another suffix, a view that is not there, or a session that did not compile the target;
+    TypeError for a target that is none of these.
     """
     write = WRITERS[".txt"] if file is None else _writer(file)
-    text = write(drawing_of(target, session_program or (), "graph" if file is None else Path(file).stem))
+    compiled = session is not None or view is not None or write is to_html
+    drawing = drawing_of(target, session, compiled, "graph" if file is None else Path(file).stem)
+    text = write(drawing if view is None else _only(view, drawing))
     if file is None:
         print(text, end="", file=out or sys.stdout)
     else:
         write_whole(Path(file), text)
 
 
-def drawing_of(target: Any, more: Iterable[View], title: str) -> Drawing:
-    """`target` as a drawing, with `more` views after its own."""
-    if isinstance(target, Drawing):
-        return Drawing(target.title, (*target.views, *more))
-    first = target if isinstance(target, View) else view_of_user_graph(target)
-    return Drawing(title, (first, *more))
+def drawing_of(target: Any, session: BaseSession | None, compiled: bool, title: str) -> Drawing:
+    """`target` as a drawing, with the views of the compiled program if they are asked for."""
+    if isinstance(target, Drawing | View):
+        if session is not None:
+            raise TypeError(f"show: a {type(target).__name__} is drawn as it is; a session adds views to a graph")
+        return target if isinstance(target, Drawing) else Drawing(title, (target,))
+    views = (view_of_user_graph(target),)
+    if session is not None:
+        return Drawing(title, (*views, *views_of_session(target, session)))
+    return Drawing(title, (*views, *views_of_trial(target)) if compiled else views)
+
+
+def _only(title: str, drawing: Drawing) -> Drawing:
+    found = tuple(view for view in drawing.views if view.title == title)
+    if not found:
+        known = ", ".join(repr(view.title) for view in drawing.views)
+        raise ValueError(f"show: there is no view {title!r}; there are {known}")
+    return Drawing(drawing.title, found)
 
 
 def _writer(file: str | os.PathLike[str]) -> Callable[[Drawing], str]:

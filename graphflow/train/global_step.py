@@ -9,9 +9,9 @@ from graphflow.core.errors import GraphError
 from graphflow.framework.default import get_default_graph
 from graphflow.framework.graph import Graph
 from graphflow.framework.keys import GraphKeys
-from graphflow.framework.variable_scope import get_variable
 from graphflow.framework.variables import Variable
 from graphflow.initializers import Zeros
+from graphflow.variable_scope import get_variable
 
 __all__ = ["create_global_step", "get_global_step", "get_or_create_global_step", "global_step"]
 

@@ -23,10 +23,10 @@ from graphflow.framework.gradients import gradients
 from graphflow.framework.graph import Graph
 from graphflow.framework.keys import GraphKeys
 from graphflow.framework.tensor import Operation, Tensor
-from graphflow.framework.variable_scope import get_variable, variable_scope
 from graphflow.framework.variables import Variable, ref_of
 from graphflow.initializers import Zeros
 from graphflow.math_ops import cast
+from graphflow.variable_scope import get_variable, variable_scope
 
 __all__ = ["Optimizer"]
 

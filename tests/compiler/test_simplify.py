@@ -196,7 +196,12 @@ def piece(x, begin, stride, shape):
 
 EXAMPLES = {
     "nothing": [identity(X), stop_gradient(X)],
-    "constant_second": [2 * X, raw("Add", number(1.5), X), logical_and(True, greater(X, Y)), equal(1, fed((3,), int32))],
+    "constant_second": [
+        2 * X,
+        raw("Add", number(1.5), X),
+        logical_and(True, greater(X, Y)),
+        equal(1, fed((3,), int32)),
+    ],
     "divide_by_power_of_two": [truediv(X, 2), truediv(X, -0.25), truediv(SCALAR, 2.0**100), truediv(X, 2.0**126)],
     "cast_to_own_type": [cast(X, dtype=float32)],
     "cast_of_cast": [
@@ -238,7 +243,10 @@ EXAMPLES = {
         windows(number(1, (1, 5, 5, 1)), window=(2, 2), strides=(1, 1)),
     ],
     "reshape_to_own_shape": [raw("Reshape", X, shape=(3, 4)), raw("Reshape", X, shape=(-1, 4))],
-    "reshape_of_reshape": [reshape(reshape(X, shape=(12,)), shape=(2, 6)), raw("Reshape", reshape(X, shape=(12,)), shape=(3, 4))],  # fmt: skip
+    "reshape_of_reshape": [
+        reshape(reshape(X, shape=(12,)), shape=(2, 6)),
+        raw("Reshape", reshape(X, shape=(12,)), shape=(3, 4)),
+    ],  # fmt: skip
     "reshape_with_known_sizes": [raw("Reshape", X, shape=(2, -1)), raw("Reshape", fed(WIDE), shape=(-1, 4))],
     "transpose_of_transpose": [
         transpose(transpose(fed(WIDE), perm=(2, 0, 1)), perm=(2, 0, 1)),
@@ -264,14 +272,24 @@ EXAMPLES = {
     ],
     "pad_with_nothing": [raw("Pad", X, low=(0, 0), high=(0, 0), interior=(0, 0), value=1)],
     "pad_of_same": [pad(number(2.0), low=(1, 0), high=(0, 2), interior=(1, 0), value=2.0)],
-    "concat_of_nonempty": [concat(X, axis=0), concat(X, fed((0, 4), feed=1), axis=0), concat(fed((0, 4)), X, Y, axis=0)],
+    "concat_of_nonempty": [
+        concat(X, axis=0),
+        concat(X, fed((0, 4), feed=1), axis=0),
+        concat(fed((0, 4)), X, Y, axis=0),
+    ],
     "concat_of_splats": [concat(wide(SCALAR, (BATCH, 4)), wide(SCALAR, (BATCH, 2)), axis=1)],
     "concat_of_concat": [concat(concat(X, Y, axis=1), X, axis=-1), concat(X, concat(X, Y, axis=-2), axis=0)],
     "reduce_over_nothing": [raw("ReduceSum", X, axes=()), raw("ReduceMax", X, axes=())],
     "reduce_one_element": [
-        op(fed((3, 1, 4)), axes=axes) for op in (reduce_sum, reduce_max, reduce_min, reduce_prod) for axes in ((1,), (0, 1))
+        op(fed((3, 1, 4)), axes=axes)
+        for op in (reduce_sum, reduce_max, reduce_min, reduce_prod)
+        for axes in ((1,), (0, 1))
     ]
-    + [reduce_sum(fed((1, BATCH, 1)), axes=(0, 2)), reduce_any(fed((1,), bool_), axes=(0,)), reduce_sum(fed((1, 7), int32), axes=(0,))],  # fmt: skip
+    + [
+        reduce_sum(fed((1, BATCH, 1)), axes=(0, 2)),
+        reduce_any(fed((1,), bool_), axes=(0,)),
+        reduce_sum(fed((1, 7), int32), axes=(0,)),
+    ],  # fmt: skip
     "reduce_of_reduce": [
         reduce_max(reduce_max(fed(WIDE), axes=(0,)), axes=(1,)),
         reduce_min(reduce_min(fed(WIDE), axes=(1,)), axes=(0,)),
@@ -346,8 +364,6 @@ def test_rule_names_tell_rules_apart():
 
 # programs
 
-SIZE = 6
-
 
 class Drawn:
     """A random graph of ops whose result IEEE 754 defines, with a pool of nodes for each dtype."""
@@ -366,7 +382,8 @@ class Drawn:
 
     def like(self, x):
         """Another node that meets x elementwise: of its type, narrower, or a number."""
-        other = self.choose(lambda n: n.dtype is x.dtype and n.shape in (x.shape, (), (4,)[: x.ndim]))
+        narrow = (4,) if x.shape == (BATCH, 4) else ()
+        other = self.choose(lambda n: n.dtype is x.dtype and n.shape in (x.shape, (), narrow))
         return self.pick([other, x, *([] if x.dtype is bool_ else [0, 1, 2, -1, -0.0])])
 
     def step(self):
@@ -378,7 +395,8 @@ class Drawn:
         if x.dtype is int32:
             return self.pick([neg, absolute, sign, square, relu, identity, lambda v: power(v, self.pick([0, 1, 2]))])(x)
         ops = [neg, absolute, sign, square, sqrt, floor, ceil, rint, identity, stop_gradient]
-        ops += [lambda v: relu(v) + 0.0, lambda v: power(v, self.pick([0, 1, 2])), lambda v: truediv(v, self.pick([1, -1, 2, 3]))]  # fmt: skip
+        ops += [lambda v: relu(v) + 0.0, lambda v: power(v, self.pick([0, 1, 2]))]
+        ops += [lambda v: truediv(v, self.pick([1, -1, 2, 3]))]
         return self.pick(ops)(x)
 
     def binary(self):
@@ -391,26 +409,31 @@ class Drawn:
         c = self.choose(lambda n: n.dtype is bool_)
         x = self.choose(lambda n: n.dtype is not bool_)
         y = self.like(x)
-        return self.pick([lambda: ~c, lambda: logical_and(c, self.like(c)), lambda: logical_or(c, ~c), lambda: less(x, y), lambda: equal(x, y)])()  # fmt: skip
+        ops = [lambda: ~c, lambda: logical_and(c, self.like(c)), lambda: logical_or(c, ~c)]
+        return self.pick([*ops, lambda: less(x, y), lambda: equal(x, y)])()
 
     def choice(self):
         x = self.choose(lambda n: n.dtype is not bool_)
         c = self.choose(lambda n: n.dtype is bool_ and n.shape in (x.shape, ()))
-        return self.pick([lambda: select(c, x, self.like(x)), lambda: cast(x, dtype=self.pick([float32, int32, float32])), lambda: cast(c, dtype=x.dtype)])()  # fmt: skip
+        ops = [lambda: select(c, x, self.like(x)), lambda: cast(x, dtype=self.pick([float32, int32]))]
+        return self.pick([*ops, lambda: cast(c, dtype=x.dtype)])()
 
     def view(self):
-        x = self.choose(lambda n: n.ndim > 0)
+        x = self.choose(lambda n: n.shape in ((BATCH, 4), (4,)))
         last = x.ndim - 1
-        return self.pick([
+        ones, zeros, backwards = (1,) * x.ndim, (0,) * x.ndim, (*range(x.ndim),)[::-1]
+        at = (*zeros[:last], self.pick([0, 1, 2, 4]))
+        views = [
             lambda: reverse(x, axes=(last,)),
             lambda: reverse(reverse(x, axes=(0,)), axes=(self.pick([0, last]),)),
-            lambda: transpose(transpose(x, perm=(*range(x.ndim),)[::-1]), perm=(*range(x.ndim),)[::-1]),
+            lambda: transpose(transpose(x, perm=backwards), perm=backwards),
             lambda: broadcast_to(x, shape=(BATCH, 4)),
             lambda: reshape(reshape(x, shape=(*x.shape, 1)), shape=x.shape),
-            lambda: piece(concat(x, x, axis=last), (0,) * last + (self.pick([0, 2, 4]),), (1,) * x.ndim, x.shape),
-            lambda: piece(pad(x, low=(0,) * last + (2,), high=(0,) * x.ndim, interior=(0,) * x.ndim), (0,) * last + (self.pick([0, 1, 2]),), (1,) * x.ndim, x.shape),
-            lambda: broadcast_to(reshape(strided_slice(x, begin=(0,) * x.ndim, stride=(1,) * x.ndim, shape=(*x.shape[:last], 1)), shape=(*x.shape[:last], 1)), shape=x.shape),
-        ])()  # fmt: skip
+            lambda: piece(concat(x, reverse(x, axes=(last,)), axis=last), at, ones, x.shape),
+            lambda: piece(pad(x, low=at, high=(*zeros[:last], 4), interior=zeros), at, ones, x.shape),
+            lambda: broadcast_to(piece(x, zeros, ones, (*x.shape[:last], 1)), shape=x.shape),
+        ]
+        return self.pick(views)()
 
     def reduction(self):
         x = self.choose(lambda n: n.ndim > 0)

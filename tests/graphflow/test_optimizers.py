@@ -166,3 +166,20 @@ def test_loss_and_update_in_one_run_see_the_old_value() -> None:
         sess.run(tf.global_variables_initializer())
         assert sess.run([train_op, loss, w]) == [None, 4.0, 1.0]
         assert sess.run(w) == 1.0
+
+
+def test_state_is_made_where_variables_are_reused() -> None:
+    with tf.variable_scope("net"):
+        w = tf.get_variable("w", [2])
+    with tf.variable_scope("", reuse=True):
+        tf.train.AdamOptimizer().minimize(tf.reduce_sum(w * w))
+    assert "net/w/Adam:0" in [v.name for v in tf.global_variables()]
+
+
+def test_constraint_follows_the_update() -> None:
+    w = tf.Variable(1.0, constraint=lambda value: tf.maximum(value, 0.5))
+    train_op = tf.train.GradientDescentOptimizer(1.0).minimize(w * w)
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        sess.run(train_op)
+        assert sess.run(w) == 0.5

@@ -321,3 +321,41 @@ def test_random_numbers_move_on_and_repeat() -> None:
             drawn.append([sess.run(r), sess.run(r)])
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0][0], drawn[0][1])
+
+
+def test_sizes_that_only_a_run_can_tell(x: tf.Tensor) -> None:
+    head = x[:5]
+    rows = tf.shape(head)[0]
+    fetches = tf.reshape(head, [rows, -1, 1]), tf.zeros([rows * 2]), tf.zeros_like(head), tf.nn.dropout(head, 0.5)
+    with tf.Session() as sess:
+        for count, expected in ((7, 5), (3, 3)):
+            found = sess.run(fetches, {x: np.ones((count, 2))})
+            assert [v.shape for v in found] == [(expected, 2, 1), (expected * 2,), (expected, 2), (expected, 2)]
+
+
+def test_unknown_rank() -> None:
+    u = tf.placeholder(tf.float32)
+    fetches = [tf.reshape(u, [-1]), tf.zeros_like(u), u + 1.0, tf.reduce_sum(u), tf.gradients(u * u, u)[0]]
+    with tf.Session() as sess:
+        for shape in ((2, 3), (4,), ()):
+            size = int(np.prod(shape))
+            assert [v.shape for v in sess.run(fetches, {u: np.ones(shape)})] == [(size,), shape, shape, (), shape]
+
+
+def test_load_compiles_nothing() -> None:
+    w = tf.Variable([1.0, 2.0], name="w")
+    with tf.Session() as sess:
+        w.load([3.0, 4.0])
+        assert sess.compile_seconds == 0
+        np.testing.assert_array_equal(sess.run(w), [3, 4])
+        with pytest.raises(ValueError, match=r"Cannot feed value of shape \(3,\)"):
+            w.load([1.0, 2.0, 3.0])
+
+
+def test_initialized_value_depends_on_the_session() -> None:
+    w = tf.Variable(1.0)
+    value = w.initialized_value() * 2.0
+    with tf.Session() as sess:
+        assert sess.run(value) == 2
+        w.load(5.0)
+        assert sess.run(value) == 10

@@ -1,7 +1,7 @@
 // What is seen of a view when some scopes are open, and where it goes. The same algorithm as ../layout.py.
 "use strict";
 
-const PADDING = 22, HEADER = 32, MARGIN = 28, SHOWN_MEMBERS = 8, LONGEST = 38, MEMBERS_GAP = 6;
+const PADDING = 22, HEADER = 32, MARGIN = 28, SHOWN_MEMBERS = 6, LONGEST = 38, MEMBERS_GAP = 6;
 const FONTS = {
   title: '600 13px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',
   small: '11px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',
@@ -30,7 +30,8 @@ const titleOf = (box) => box.label || box.id.slice(box.id.lastIndexOf("/") + 1);
 
 function subtitleOf(box) {
   const op = (box.op || "").toLowerCase() === titleOf(box).toLowerCase() ? "" : box.op;
-  return [op, box.where].filter(Boolean).join(" · ");
+  const places = (box.where || "").split(", "), more = places.length > 1 ? ` + ${places.length - 1}` : "";
+  return [op, places[0] + more].filter(Boolean).join(" · ");
 }
 
 function boxLines(box) {

@@ -268,9 +268,9 @@ function boxPanel(box, k) {
   if (box.op && box.op !== titleOf(box)) section("Op", box.op);
   if (box.type) section("Result", box.type);
   if (box.where) section("Declared at", box.where);
-  if (box.detail) section("Attributes", box.detail);
+  if (box.detail) section(box.kind === "kernel" ? "Computes" : "Attributes", box.detail);
   if (box.members) {
-    section("Fused here", "", box.members.length);
+    section(box.kind === "kernel" ? "Fused here" : "Together here", "", box.members.length);
     const list = make(panel, "ol");
     for (const member of box.members) make(list, "li", {}, member);
   }

@@ -11,6 +11,7 @@ from graphflow.framework.graph import Graph
 from graphflow.framework.keys import GraphKeys
 from graphflow.framework.shape import TensorShape, as_shape
 from graphflow.framework.variables import Variable
+from graphflow.initializers import default_initializer
 
 __all__ = ["AUTO_REUSE", "SharedVariables"]
 
@@ -84,8 +85,6 @@ class SharedVariables:
 
 
 def _new(name: str, shape: Any, dtype: Any, initializer: Any, options: dict[str, Any]) -> Variable:
-    from graphflow.initializers import default_initializer
-
     wanted = as_shape(shape)
     if initializer is None:
         initializer = default_initializer(dtype)

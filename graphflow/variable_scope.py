@@ -16,8 +16,8 @@ from graphflow.framework.convert import as_array, is_tensor
 from graphflow.framework.default import get_default_graph
 from graphflow.framework.graph import Graph
 from graphflow.framework.keys import GraphKeys
-from graphflow.framework.shared_variables import AUTO_REUSE, SharedVariables, add_regularization
 from graphflow.framework.variables import Variable
+from graphflow.shared_variables import AUTO_REUSE, SharedVariables, add_regularization
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Run the programs in README.md and docs/, and write what they print into the pages.
+
+    python scripts/run_doc_programs.py            # everything that is the same on every CPU
+    python scripts/run_doc_programs.py --native   # the excerpts of LLVM IR and assembly too
+
+A page marks its code blocks with comments that a reader of the page does not see:
+
+    <!-- program fit.py -->          the block below is a program; it is run in a folder of its own
+    <!-- program fit.py A=1 -->      ... with A=1 in its environment; without a block it is run again
+    <!-- output of fit.py -->        the block below is what it printed
+    <!-- error of fit.py -->         ... what it ended with, from the name of the exception on
+    <!-- simplify of fit.py -->      ... what that pass made (compiler/debug.py names them), in its last compilation
+    <!-- llvm kernel2 of fit.py -->  ... one function of its LLVM IR, or (`assembly`) of its assembly
+
+A test (tests/test_docs.py) fails where a page does not show what its programs print today.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/architecture.md", "docs/adding_an_op.md", "docs/debugging.md")
+NATIVE = ("llvm", "assembly")
+"""What depends on the CPU."""
+
+BLOCK = re.compile(r"^<!-- (?P<mark>[^\n]*?) -->\n(?:```(?P<language>\w*)\n(?P<text>.*?)^```\n)?", re.M | re.S)
+DIRECTIVES = re.compile(r"^\s*(?:\.cfi_\w+|\.p2align|#).*\n", re.M)
+
+
+@dataclass
+class Ran:
+    """What a program printed: standard output, its error, the dumps of its last compilation by name."""
+
+    output: str
+    error: str
+    dumps: dict[str, str] = field(default_factory=dict)
+
+
+def refreshed(page: str, native: bool = False) -> str:
+    """The page with every marked block as its program prints it today.  Raises ValueError for a mark that names none."""
+    programs = dict(re.findall(r"^<!-- program (\S+) -->\n```python\n(.*?)^```\n", page, re.M | re.S))
+    ran: dict[str, Ran] = {}
+
+    def block(match: re.Match[str]) -> str:
+        mark = match["mark"]
+        if mark.startswith("program "):
+            name, *settings = mark.split()[1:]
+            ran[name] = run(name, programs[name], dict(s.split("=", 1) for s in settings))
+            return match[0]
+        part, _, name = mark.rpartition(" of ")
+        if name not in ran or match["text"] is None:
+            raise ValueError(f"<!-- {mark} --> stands before a block and after a program")
+        if part.split()[0] in NATIVE and not native:
+            return match[0]
+        return f"<!-- {mark} -->\n```{match['language']}\n{shown(part, ran[name])}```\n"
+
+    return BLOCK.sub(block, page)
+
+
+def run(name: str, program: str, settings: dict[str, str]) -> Ran:
+    """Run a program in an empty folder, with the dumps of the compiler on its standard error and in files."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GRAPHFLOW_")}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, name).write_text(program, encoding="utf-8")
+        dumps = Path(folder, "dumps")
+        environment = {**clean, "PYTHONPATH": str(ROOT), "GRAPHFLOW_DUMP": str(dumps), **settings}
+        command = [sys.executable, "-W", "error", name]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        found = {path.stem[4:]: path.read_text("utf-8") for path in sorted(dumps.glob("*.txt"))}
+    return Ran(done.stdout, error_of(done.stderr), found)
+
+
+def error_of(stderr: str) -> str:
+    """The exception's own lines, without the traceback above them."""
+    found = re.search(r"^(?:\w+\.)*(\w+(?:Error|Exception|Exit)\b.*)\Z", stderr, re.M | re.S)
+    return found[1] if found else stderr
+
+
+def shown(part: str, ran: Ran) -> str:
+    """A part of what a program printed."""
+    kind, *function = part.split()
+    if kind == "output":
+        return ran.output
+    if kind == "error":
+        return ran.error
+    if kind not in ran.dumps:
+        raise ValueError(f"there is no {kind}, only {', '.join(ran.dumps)}; standard error: {ran.error}")
+    return function_of(ran.dumps[kind], function[0]) if function else ran.dumps[kind]
+
+
+def function_of(text: str, name: str) -> str:
+    """One function of LLVM IR or of assembly, without what only an assembler wants to know."""
+    define = re.search(rf"^define [^\n]*@{re.escape(name)}\(.*?^}}\n", text, re.M | re.S)
+    if define:
+        return define[0]
+    body = re.search(rf"^{re.escape(name)}:\n.*?(?=^\.Lfunc_end)", text, re.M | re.S)
+    if body is None:
+        raise ValueError(f"there is no function {name}")
+    return DIRECTIVES.sub("", body[0]).expandtabs(8)
+
+
+def main() -> None:
+    """Write the pages that are not current."""
+    parser = argparse.ArgumentParser(description="Write into the pages what their programs print.")
+    parser.add_argument("--native", action="store_true", help="also what depends on the CPU")
+    native = parser.parse_args().native
+    for name in PAGES:
+        page = (ROOT / name).read_text("utf-8")
+        new = refreshed(page, native)
+        if new != page:
+            (ROOT / name).write_text(new, encoding="utf-8")
+        print(f"{name}: {'unchanged' if new == page else 'written'}")
+
+
+if __name__ == "__main__":
+    main()
