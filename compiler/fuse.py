@@ -24,7 +24,7 @@ from graphflow.core.type import Shape
 __all__ = ["Fused", "base_of", "fuse"]
 
 EXTERNAL = ("Feed", "Variable")
-VIEWS = ("BroadcastTo", "Transpose", "StridedSlice", "Reverse", "Reshape", "Windows", "Pad", "Concat", "Unwindow")
+VIEWS = ("BroadcastTo", "Transpose", "StridedSlice", "Reverse", "Reshape", "Windows", "Pad", "Concat", "Unwindow", "Blocks")
 AFFINE = ("BroadcastTo", "Transpose", "StridedSlice", "Reverse")
 REDUCTIONS = ("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceAny", "ReduceAll", "ReduceArgMax", "ReduceArgMin", "WindowMax")  # fmt: skip
 HEAVY = {"RandomBits": 60, "Unwindow": 12}
@@ -37,6 +37,9 @@ RECOMPUTED = 48
 
 DEPTH = 40
 """The longest chain of inlined nodes."""
+
+MERGED_DEPTH = 80
+"""The longest chain of nodes in a group: lowering and emitting recurse along it."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ class _Group:
     space: Shape
     outputs: list[Node]
     contraction: Node | None
+    depth: int  # no chain of its nodes is longer
     needs: dict[_Group, None] = field(default_factory=dict)
     users: dict[_Group, None] = field(default_factory=dict)
     reads: dict[Node, set[tuple[Size, ...]]] = field(default_factory=dict)
@@ -211,9 +215,12 @@ class _Groups:
         self.base = base_of(stored.__contains__)
         self.of: dict[Node, _Group] = {}
         self.order = [n for n in program.nodes() if n in stored]
+        depth: dict[Node, int] = {}
+        for node in program.nodes():
+            depth[node] = 1 + max((depth[x] for x in node.inputs if x not in stored), default=0)
         for node in self.order:
             contraction = node if node.op.name in CONTRACTIONS else None
-            self.of[node] = _Group(node.shape, [node], contraction)
+            self.of[node] = _Group(node.shape, [node], contraction, depth[node])
         for node in self.order:
             self._link(self.of[node])
 
@@ -256,13 +263,17 @@ class _Groups:
         if b.contraction is not None:
             return None
         space = self._space(a, b)
-        if space is None:
+        if space is None or self._depth(a, b) > MERGED_DEPTH:
             return None
         if not all(self._aligned(a, node, at, space) for node, at in b.reads.items() if self.of[node] is a):
             return None
         if reaches([b], a) or reaches([x for x in a.users if x is not b], b):
             return None
         return self._merged(a, b, space)
+
+    def _depth(self, a: _Group, b: _Group) -> int:
+        """The longest chain of nodes, if b joins a."""
+        return a.depth + b.depth if any(self.of[n] is a for n in b.reads) else max(a.depth, b.depth)
 
     def _space(self, a: _Group, b: _Group) -> Shape | None:
         """The space of both together: the same, or that of the larger where the other's are its rows."""
@@ -307,7 +318,7 @@ class _Groups:
         return total
 
     def _merged(self, a: _Group, b: _Group, space: Shape) -> _Group:
-        a.space = space
+        a.space, a.depth = space, self._depth(a, b)
         moved, b.outputs = b.outputs, []
         a.outputs = sorted(a.outputs + moved, key=lambda n: (-len(n.shape), n.serial))
         a.has_rows = a.has_rows or b.has_rows

@@ -22,6 +22,7 @@ from graphflow.compiler.fuse import fuse
 from graphflow.compiler.plan import Plan, plan
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.compiler.simplify import simplify
+from graphflow.compiler.split import split
 from graphflow.core.type import TensorType
 
 __all__ = ["LOWERING", "TENSOR_PASSES", "Compiled", "Pass", "Stage", "compile_graph"]
@@ -39,6 +40,7 @@ TENSOR_PASSES = (
     Pass("differentiate", differentiate),  # gradient promises become the graph they promise
     Pass("fold", fold),  # what is constant is computed now (splats stay splats)
     Pass("simplify", simplify),  # algebraic rules, a table, to a fixed point
+    Pass("split", split),  # long reductions in two stages
 )
 """From program to program."""
 

@@ -23,7 +23,8 @@ from graphflow.core.dim import Dim, evaluate
 from graphflow.core.errors import FailedPreconditionError, InternalError, ResourceExhaustedError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
-from graphflow.runtime.store import VariableStore, aligned_empty
+from graphflow.runtime.memory import aligned_empty
+from graphflow.runtime.store import VariableStore
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.step import StepCode
@@ -195,7 +196,7 @@ class _Bound:
     def run(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
         """One native call."""
         fresh = self._bind(state)
-        outputs = [np.empty(shape, dtype) for shape, dtype in self.output_types]
+        outputs = [state.outputs.empty(shape, dtype) for shape, dtype in self.output_types]
         status = self.caller(*values, *outputs, self.scratch)
         if status < 0:
             from graphflow.runtime.native_call import explain

@@ -9,19 +9,11 @@ import numpy as np
 
 from graphflow.compiler.capture import RANDOM_DRAWS
 from graphflow.core.type import TensorType, static
+from graphflow.runtime.memory import OutputPool, aligned_empty
 
-__all__ = ["VariableStore", "aligned_empty"]
+__all__ = ["VariableStore"]
 
 Array = np.ndarray[Any, Any]
-ALIGNMENT = 64
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An uninitialized array at a multiple of 64 bytes."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 class VariableStore:
@@ -34,6 +26,7 @@ class VariableStore:
         self.values: dict[str, Array] = {}
         self.version = 0
         self.lock = threading.RLock()
+        self.outputs = OutputPool()
 
     def is_initialized(self, name: str) -> bool:
         """Whether the variable has a value."""

@@ -32,8 +32,11 @@ PAGES = ("README.md", "docs/architecture.md", "docs/adding_an_op.md", "docs/debu
 NATIVE = ("llvm", "assembly")
 """What depends on the CPU."""
 
-BLOCK = re.compile(r"^<!-- (?P<mark>[^\n]*?) -->\n(?:```(?P<language>\w*)\n(?P<text>.*?)^```\n)?", re.M | re.S)
-DIRECTIVES = re.compile(r"^\s*(?:\.cfi_\w+|\.p2align|#).*\n", re.M)
+BLOCK = re.compile(
+    r"^<!-- (?P<mark>[^\n]*?) -->\n(?:```(?P<language>\w*)\n(?P<text>.*?)^```\n)?", re.MULTILINE | re.DOTALL
+)
+DIRECTIVES = re.compile(r"^\s*(?:\.cfi_\w+|\.p2align|#).*\n", re.MULTILINE)
+INSTRUCTION = re.compile(r"^\t(\S+)\t([^\n]*)", re.MULTILINE)
 
 
 @dataclass
@@ -46,8 +49,8 @@ class Ran:
 
 
 def refreshed(page: str, native: bool = False) -> str:
-    """The page with every marked block as its program prints it today.  Raises ValueError for a mark that names none."""
-    programs = dict(re.findall(r"^<!-- program (\S+) -->\n```python\n(.*?)^```\n", page, re.M | re.S))
+    """The page with every marked block as its program prints it.  Raises ValueError for a mark that names none."""
+    programs = dict(re.findall(r"^<!-- program (\S+) -->\n```python\n(.*?)^```\n", page, re.MULTILINE | re.DOTALL))
     ran: dict[str, Ran] = {}
 
     def block(match: re.Match[str]) -> str:
@@ -81,7 +84,8 @@ def run(name: str, program: str, settings: dict[str, str]) -> Ran:
 
 def error_of(stderr: str) -> str:
     """The exception's own lines, without the traceback above them."""
-    found = re.search(r"^(?:\w+\.)*(\w+(?:Error|Exception|Exit)\b.*)\Z", stderr, re.M | re.S)
+    last = stderr.rpartition("Traceback (most recent call last):\n")[2]
+    found = re.search(r"^(?:\w+\.)*(\w+: .*)", last, re.MULTILINE | re.DOTALL)
     return found[1] if found else stderr
 
 
@@ -99,13 +103,13 @@ def shown(part: str, ran: Ran) -> str:
 
 def function_of(text: str, name: str) -> str:
     """One function of LLVM IR or of assembly, without what only an assembler wants to know."""
-    define = re.search(rf"^define [^\n]*@{re.escape(name)}\(.*?^}}\n", text, re.M | re.S)
+    define = re.search(rf"^define [^\n]*@{re.escape(name)}\(.*?^}}\n", text, re.MULTILINE | re.DOTALL)
     if define:
         return define[0]
-    body = re.search(rf"^{re.escape(name)}:\n.*?(?=^\.Lfunc_end)", text, re.M | re.S)
+    body = re.search(rf"^{re.escape(name)}:\n.*?(?=^\.Lfunc_end)", text, re.MULTILINE | re.DOTALL)
     if body is None:
         raise ValueError(f"there is no function {name}")
-    return DIRECTIVES.sub("", body[0]).expandtabs(8)
+    return INSTRUCTION.sub(lambda line: f"    {line[1]:<13}{line[2]}", DIRECTIVES.sub("", body[0]))
 
 
 def main() -> None:

@@ -65,14 +65,14 @@ def feed_nodes(types: Sequence[TensorType]) -> list[Node]:
     return [feed_node(n, t) for n, t in enumerate(types)]
 
 
-def check(program: TensorProgram, feeds: Sequence[Any], variables: Mapping[str, Any] | None = None) -> list[Array]:
+def check(program: TensorProgram, feeds: Sequence[Any], variables: Mapping[str, Any] | None = None, scale: float = 1.0) -> list[Array]:  # fmt: skip
     """Assert that compiled and interpreted agree in outputs and variables; returns the outputs."""
     wanted, updates = interpret(program, feeds, variables or {})
     got, state = run(compile_program(program), feeds, variables)
     for number, (g, w) in enumerate(zip(got, wanted, strict=True)):
-        assert_same(g, w, f"output {number}")
+        assert_same(g, w, f"output {number}", scale)
     for name, value in updates.items():
-        assert_same(state[name], value, name)
+        assert_same(state[name], value, name, scale)
     return got
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, at, const
+from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, add, at, const, mul
 from graphflow.compiler.llvm.philox import philox4x32
 from graphflow.compiler.llvm.scope import Scope, splat
 from graphflow.compiler.llvm.values import Values, element_type, memory_type
@@ -22,7 +22,7 @@ __all__ = ["spread", "store", "value"]
 
 def is_wide(e: Expr, scope: Scope) -> bool:
     """Whether e differs between the lanes of a scope."""
-    return scope.lanes is not None and scope.lanes.symbol in e.vars
+    return scope.lanes is not None and scope.lanes.varies(e.vars)
 
 
 def value(e: Expr, scope: Scope) -> Any:
@@ -76,21 +76,28 @@ def emit_position(e: Expr, scope: Scope) -> Any:
 def wide_index(size: Any, scope: Scope) -> list[Any]:
     """An index for every lane, as vectors of i64."""
     assert scope.lanes is not None
-    linear = scope.lane_offset(size)
     lanes = scope.lanes
-    if linear is not None:
-        base, step = linear
-        start = scope.size(base + lane_variable(scope) * step)
-        return [scope.ramp(start, scope.size(step), n) for n in range(lanes.vectors)]
-    return [_lane_by_lane(size, scope, n) for n in range(lanes.vectors)]
+    linear = scope.lane_offset(size)
+    if linear is None:
+        return [_lane_by_lane(size, scope, n) for n in range(lanes.vectors)]
+    start, step = scope.size(size), scope.size(linear[1])
+    if lanes.tile is None:
+        return [scope.ramp(start, step, n * lanes.width) for n in range(lanes.vectors)]
+    stride = tile_stride(size, scope)
+    return [scope.ramp(row_start(scope, start, stride, n), step, 0) for n in range(lanes.vectors)]
 
 
-def lane_variable(scope: Scope) -> Any:
-    """The vectorised loop's variable as a size: the first lane's value."""
-    from graphflow.core.dim import Dim
+def tile_stride(size: Any, scope: Scope) -> Any:
+    """How far an index moves from one vector of a tile to the next (a size)."""
+    from graphflow.core.dim import coefficient
 
-    assert scope.lanes is not None
-    return Dim((((scope.lanes.symbol,), 1),))
+    assert scope.lanes is not None and scope.lanes.tile is not None
+    return coefficient(size, scope.lanes.tile) or 0
+
+
+def row_start(scope: Scope, start: Any, stride: Any, row: int) -> Any:
+    """start + row * stride."""
+    return add(scope.builder, start, mul(scope.builder, const(row), scope.size(stride)))
 
 
 def _lane_by_lane(size: Any, scope: Scope, vector: int) -> Any:
@@ -147,7 +154,7 @@ def condition(c: Condition, scope: Scope) -> Any:
     """A condition as i1, or as a list of masks where it changes with the lanes."""
     from graphflow.compiler.llvm.scope import _variables
 
-    if scope.lanes is None or scope.lanes.symbol not in _variables(c.at):
+    if scope.lanes is None or not scope.lanes.varies(_variables(c.at)):
         return _holds(c, scope.size(c.at), scope.builder, scope, 0)
     return [_holds(c, x, scope.builder, scope, scope.lanes.width) for x in wide_index(c.at, scope)]
 
@@ -198,10 +205,14 @@ def emit_load(e: Expr, scope: Scope) -> Any:
     if not is_wide(e, scope):
         return from_memory(scope.builder, _load_scalar(scope, buffer, index, e.dtype), e.dtype)
     linear = scope.lane_offset(index)
-    if linear is not None and linear[1] == 1:
+    if scope.lanes is not None and scope.lanes.tile is not None:
+        from graphflow.compiler.llvm.tile import load_tile
+
+        loaded = load_tile(scope, buffer, index, e.dtype)
+    elif linear is not None and linear[1] == 1:
         loaded = _load_vectors(scope, buffer, index, e.dtype)
     else:
-        loaded = _gather(scope, buffer, index, e.dtype)
+        loaded = gather(scope, buffer, index, e.dtype)
     return [from_memory(scope.builder, x, e.dtype) for x in loaded]
 
 
@@ -258,7 +269,7 @@ def masked_load(b: Any, pointer: Any, kind: Any, mask: Any, align: int) -> Any:
     return b.call(function, [pointer, ir.Constant(I32, align), mask, ir.Constant(kind, None)])
 
 
-def _gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
+def gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
     kind = ir.VectorType(memory_type(dtype), width)
@@ -279,7 +290,7 @@ def store(scope: Scope, buffer: int, index: Any, e: Expr) -> None:
     """buffer[index] = e, for every active lane where e's place changes with the lanes."""
     lanes = scope.lanes
     b = scope.builder
-    if lanes is None or lanes.symbol not in _vars(index):
+    if lanes is None or not lanes.varies(_vars(index)):
         x = to_memory(b, value(e, scope), e.dtype)
         b.store(x, address(scope, buffer, index, e.dtype), align=e.dtype.size)
         return
@@ -288,7 +299,8 @@ def store(scope: Scope, buffer: int, index: Any, e: Expr) -> None:
     xs = spread(e, scope)
     start = at(b, address(scope, buffer, base, e.dtype), scope.variable(lanes.symbol), memory_type(e.dtype))
     for n, x in enumerate(xs):
-        pointer = at(b, start, const(n * lanes.width), memory_type(e.dtype))
+        offset = const(n * lanes.width) if lanes.tile is None else mul(b, const(n), scope.size(tile_stride(index, scope)))
+        pointer = at(b, start, offset, memory_type(e.dtype))
         store_vector(b, to_memory(b, x, e.dtype), pointer, active(scope, n), e.dtype.size)
 
 

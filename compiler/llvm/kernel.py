@@ -16,7 +16,7 @@ from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, e
 from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const, divmod_
 from graphflow.compiler.llvm.emit import store, value
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, first_lanes, open_loop
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, walk
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.core.dim import Size, Symbol, ceildiv, coefficient, estimate, product
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, sy
     b = ir.IRBuilder(function.append_basic_block("entry"))
     args, dims, begin, end, _ = function.args
     root = _root(b, kernel, target, args, dims, symbols, 0)
-    if schedule.chunk:
+    if schedule.tile is not None:
+        _emit_tiles(root, kernel, schedule, schedule.tile, begin, end)
+    elif schedule.chunk:
         _emit_chunks(root, kernel, schedule, begin, end)
     else:
         _emit_rows(root, kernel, schedule, begin, end)
@@ -98,7 +100,10 @@ def width_of(kernel: Kernel, target: Target) -> int:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Row loops, the vectorised loop if any, vectors at once, and what a unit is: rows, or a chunk of the one row."""
+    """Row loops, the vectorised loop if any, vectors at once, and what a unit is: rows, or a chunk of the one row.
+
+    With `tile`, vectors at once are turns of that row loop, which `rows` holds no more.
+    """
 
     rows: tuple[Loop, ...]
     lane: Loop | None
@@ -107,6 +112,7 @@ class Schedule:
     chunk: int
     units: Size
     unit_weight: int
+    tile: Loop | None = None
 
 
 def make_schedule(kernel: Kernel, target: Target) -> Schedule:
@@ -116,10 +122,17 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     rows = kernel.loops[:-1] if lane is not None else kernel.loops
     count = product(tuple(loop.extent for loop in rows))
     weight = max(_weight(kernel, exprs, rows), 1)
-    vectors = _vectors(exprs, lane, width_of(kernel, target))
+    width = width_of(kernel, target)
+    tile = _tile(kernel, exprs, lane, width)
+    if tile is not None:
+        rows = tuple(loop for loop in rows if loop is not tile)
+        blocks = product(tuple(loop.extent for loop in rows)) * ceildiv(tile.extent, width)
+        per_unit = max(UNIT_WEIGHT // (weight * width), 1)
+        return Schedule(rows, lane, width, per_unit, 0, ceildiv(blocks, per_unit), weight * width * per_unit, tile)
+    vectors = _vectors(exprs, lane, width)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
         per_element = max(weight // max(estimate(lane.extent), 1), 1)
-        block = width_of(kernel, target) * vectors
+        block = width * vectors
         chunk = max(UNIT_WEIGHT // per_element // block, 1) * block
         units = count * ceildiv(lane.extent, chunk)
         return Schedule(rows, lane, vectors, 1, chunk, units, per_element * chunk)
@@ -140,6 +153,21 @@ def _lane(kernel: Kernel, exprs: list[Expr]) -> Loop | None:
         across += sum(coefficient(i, last) == 1 for i in indices)
         along += max(sum(coefficient(i, loop.symbol) == 1 for i in indices) for loop in e.data[1])
     return kernel.loops[-1] if across >= along else None
+
+
+def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> Loop | None:
+    """The row loop along which data that is strided along the lanes lies contiguous; None where tiles do not serve."""
+    if lane is None or any(e.kind == "reduce" for e in exprs) or any(s.depth < len(kernel.loops) for s in kernel.stores):
+        return None
+    indices = [e.data[1] for e in exprs if e.kind == "load"]
+    strided = [i for i in indices if coefficient(i, lane.symbol) not in (0, 1)]
+    candidates = {loop: sum(coefficient(i, loop.symbol) == 1 for i in strided) for loop in kernel.loops[:-1]}
+    best = max(candidates, key=lambda loop: candidates[loop], default=None)
+    if best is None or not candidates[best] or 2 * min(estimate(best.extent), estimate(lane.extent)) < width:
+        return None
+    sizes = [size for e in exprs for size in sizes_in(e.kind, e.data)] + [s.index for s in kernel.stores]
+    linear = all(coefficient(size, loop.symbol) is not None for size in sizes for loop in (best, lane))
+    return best if linear else None
 
 
 def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:
@@ -216,6 +244,40 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
         stop = b.add(start, chunk)
         stop = b.select(b.icmp_signed("<", stop, extent), stop, extent)
         _emit_points(scope, kernel, schedule.lane, schedule.vectors, start, stop)
+
+
+def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begin: Any, end: Any) -> None:
+    """for block of rows in the units' blocks: the lanes, in tiles of as many rows as a vector has lanes."""
+    assert schedule.lane is not None
+    b, lane, width = root.builder, schedule.lane, schedule.vectors
+    rows, lanes = root.size(tile.extent), root.size(lane.extent)
+    per_column = root.size(ceildiv(tile.extent, width))
+    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), per_column)
+    first, last = (b.mul(x, const(schedule.rows_per_unit)) for x in (begin, end))
+    stop = b.select(b.icmp_signed("<", last, total), last, total)
+    with open_loop(root, first, stop, 1, None) as loop:
+        inner = loop.scope.builder
+        row, block = divmod_(inner, loop.index, per_column)
+        scope = _decode(loop.scope, schedule.rows, row)
+        start = inner.mul(block, const(width))
+        left = inner.sub(rows, start)
+        whole = inner.select(inner.icmp_signed(">=", left, const(width)), _whole(scope, const(0), lanes, width), const(0))
+        with open_loop(scope, const(0), whole, width, lane.symbol) as main:
+            main.scope.variables[tile.symbol] = start
+            main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
+            _store_all(main.scope, list(kernel.stores))
+        with open_loop(scope, whole, lanes, width, lane.symbol) as rest:
+            rest.scope.variables[tile.symbol] = start
+            mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(lanes, rest.index), width)
+            masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
+            rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
+            _store_all(rest.scope, list(kernel.stores))
+
+
+def _if_row(b: Any, mask: Any, left: Any, row: int) -> Any:
+    """The mask where the tile has the row, else nothing."""
+    there = b.icmp_signed(">", left, const(row))
+    return b.select(there, mask, ir.Constant(mask.type, None))
 
 
 def _decode(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:

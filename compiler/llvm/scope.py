@@ -7,7 +7,7 @@ code can still ask for outer values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -19,10 +19,17 @@ __all__ = ["Function", "Lanes", "Scope", "open_loop"]
 
 
 class Lanes:
-    """How a loop is vectorised: variable, lanes of a vector, vectors at once, and the mask of valid lanes if any."""
+    """How a loop is vectorised: variable, lanes of a vector, vectors at once, and the masks of valid lanes if any.
 
-    def __init__(self, symbol: Symbol, width: int, vectors: int, mask: Any = None) -> None:
-        self.symbol, self.width, self.vectors, self.mask = symbol, width, vectors, mask
+    The vectors follow each other along the lanes' own loop; with `tile`, each is another turn of that row loop.
+    """
+
+    def __init__(self, symbol: Symbol, width: int, vectors: int, mask: Any = None, tile: Symbol | None = None) -> None:
+        self.symbol, self.width, self.vectors, self.mask, self.tile = symbol, width, vectors, mask, tile
+
+    def varies(self, variables: Collection[Symbol]) -> bool:
+        """Whether something of these variables differs between lanes or vectors."""
+        return self.symbol in variables or (self.tile is not None and self.tile in variables)
 
 
 class Function:
@@ -128,12 +135,12 @@ class Scope:
         variable = Dim((((self.lanes.symbol,), 1),))
         return size - variable * step, step
 
-    def ramp(self, base: Any, step: Any, vector: int) -> Any:
-        """base + step * lane for the lanes of one vector, as i64s."""
+    def ramp(self, base: Any, step: Any, first: int) -> Any:
+        """base + step * lane for the lanes from `first` on, as a vector of i64s."""
         assert self.lanes is not None
         width = self.lanes.width
         kind = ir.VectorType(I64, width)
-        lanes = ir.Constant(kind, [vector * width + n for n in range(width)])
+        lanes = ir.Constant(kind, [first + n for n in range(width)])
         scaled = lanes if is_const(step, 1) else self.builder.mul(lanes, splat(self.builder, step, width))
         return self.builder.add(splat(self.builder, base, width), scaled)
 

@@ -230,7 +230,7 @@ def channels_as(x: Node, data_format: str) -> Node:
 def conv2d_node(
     x: Node, w: Node, *, strides: Sizes, padding: Any, dilations: Sizes = (1, 1), data_format: str = "NHWC"
 ) -> Node:
-    """2-D convolution; strides, dilations of the two axes of space; padding SAME, VALID or ((low, high), (low, high))."""
+    """2-D convolution; strides, dilations of the axes of space; padding SAME, VALID or ((low, high), (low, high))."""
     require(x.ndim == 4 and w.ndim == 4, f"an image and a filter of 4 axes are needed, not {x.type} and {w.type}")
     image = channels_last(x, data_format)
     image = pad_space(image, padding, tuple(map(static, w.shape[:2])), strides, dilations)

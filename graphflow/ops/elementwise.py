@@ -6,6 +6,7 @@ Gradients never see a broadcast: below the user's graph it is a node of its own.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -217,15 +218,11 @@ def _sigmoid_eval(x: Any) -> Any:
 
 
 def _erf_eval(x: Any) -> Any:
-    from math import erf as math_erf
-
-    return np.asarray(np.vectorize(math_erf, otypes=[np.float64])(x), dtype=np.asarray(x).dtype)
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), dtype=np.asarray(x).dtype)
 
 
 def _erfc_eval(x: Any) -> Any:
-    from math import erfc as math_erfc
-
-    return np.asarray(np.vectorize(math_erfc, otypes=[np.float64])(x), dtype=np.asarray(x).dtype)
+    return np.asarray(np.vectorize(math.erfc, otypes=[np.float64])(x), dtype=np.asarray(x).dtype)
 
 
 TWO_OVER_SQRT_PI = 1.1283791670955126

@@ -17,7 +17,18 @@ from graphflow.core.node import Node, make_node
 from graphflow.core.op import Composite, Op, broadcast_node, case, composite
 from graphflow.core.samples import bits, integers, normal, positive, spaced
 from graphflow.core.type import TensorType, require
-from graphflow.ops.elementwise import cast, equal, exp, floordiv, log, logical_and, select, stop_gradient, truediv
+from graphflow.ops.elementwise import (
+    cast,
+    equal,
+    exp,
+    floordiv,
+    is_finite,
+    log,
+    logical_and,
+    select,
+    stop_gradient,
+    truediv,
+)
 from graphflow.ops.leaf import constant
 from graphflow.ops.view import normalize_axis, reshape
 
@@ -166,7 +177,8 @@ class ArgReduce(Op):
 
     def eval(self, x: Any, *, axes: Axes, dtype: DType) -> Any:
         kept = [a for a in range(x.ndim) if a not in axes]
-        rows = np.transpose(x, [*kept, *axes]).reshape([*(x.shape[a] for a in kept), -1])
+        count = int(np.prod([x.shape[a] for a in axes]))
+        rows = np.transpose(x, [*kept, *axes]).reshape([*(x.shape[a] for a in kept), count])
         return np.asarray((np.argmax if self.kind == "argmax" else np.argmin)(rows, axis=-1)).astype(dtype.numpy)
 
     def index(self, k: Any, i: tuple[Size, ...], x: Any, *, axes: Axes, dtype: DType) -> Any:
@@ -268,8 +280,6 @@ def mean_node(x: Node, *, axis: Any = None, keepdims: bool = False) -> Node:
 
 def logsumexp_node(x: Node, *, axis: Any = None, keepdims: bool = False) -> Node:
     """log(sum(exp(x))) over axes, shifted by the maximum so that nothing overflows; -inf of nothing but -inf."""
-    from graphflow.ops.elementwise import is_finite
-
     axes = axes_of(axis, x.ndim)
     top = stop_gradient(reduce_max(x, axes=axes))
     shift = select(is_finite(top), top, 0)

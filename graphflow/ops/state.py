@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from graphflow.core.dtype import bool_
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import Op, broadcast_node
 from graphflow.core.type import TensorType, require, same_shape
@@ -81,8 +82,6 @@ class IsVariableInitialized(StateOp):
     """Whether a variable has a value at this point of the run.  Input: the variable."""
 
     def infer(self, variable: TensorType) -> TensorType:
-        from graphflow.core.dtype import bool_
-
         return TensorType(bool_, ())
 
     def capture(self, cx: CaptureContext, operation: Any, inputs: list[Node]) -> Any:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from graphflow.core.dim import Size, ceildiv, product
+from graphflow.core.dtype import as_dtype
 from graphflow.core.node import OPERATORS, Node
 from graphflow.core.op import Op, case, composite
 from graphflow.core.samples import integers, normal
 from graphflow.core.type import Shape, TensorType, broadcast_shapes, is_static, require, same_size, static
+from graphflow.ops.elementwise import equal, select
 from graphflow.ops.leaf import constant
 
 
@@ -314,14 +316,44 @@ class Concat(Op):
         return result
 
 
+class Blocks(Op):
+    """An axis cut into blocks: size n becomes [ceil(n / size), size], the last block filled up with `value`.
+
+    attrs axis, size, value.
+    """
+
+    cases = (
+        case(normal(2, 7, 3), axis=1, size=3, value=0.0),
+        case(normal(8), axis=0, size=4, value=float("-inf")),
+    )
+
+    def infer(self, x: TensorType, *, axis: int, size: int, value: float) -> TensorType:
+        return x.with_shape((*x.dims[:axis], ceildiv(x.dims[axis], size), size, *x.dims[axis + 1 :]))
+
+    def eval(self, x: Any, *, axis: int, size: int, value: float) -> Any:
+        count = -(-x.shape[axis] // size)
+        widths = [(0, count * size - x.shape[axis]) if a == axis else (0, 0) for a in range(x.ndim)]
+        filled = np.pad(x, widths, constant_values=value)
+        return filled.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
+
+    def grad(self, g: Node, y: Node, x: Node, *, axis: int, size: int, value: float) -> Any:
+        whole = reshape(g, shape=(*x.shape[:axis], y.shape[axis] * size, *x.shape[axis + 1 :]))
+        return strided_slice(whole, begin=(0,) * x.ndim, stride=(1,) * x.ndim, shape=x.shape)
+
+    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, axis: int, size: int, value: float) -> Any:
+        at = i[axis] * size + i[axis + 1]
+        source = (*i[:axis], at, *i[axis + 2 :])
+        if isinstance(x.shape[axis], int) and x.shape[axis] % size == 0:
+            return x[source]
+        return k.guard([k.between(at, 0, x.shape[axis])], lambda: x[source], k.constant(value, x.dtype))
+
+
 class Iota(Op):
     """0, 1, 2 ... along one axis.  attrs shape, axis, dtype."""
 
     cases = (case(shape=(3, 4), axis=1, dtype="int32"), case(shape=(5,), axis=0, dtype="float64"))
 
     def infer(self, *, shape: Shape, axis: int, dtype: Any) -> TensorType:
-        from graphflow.core.dtype import as_dtype
-
         return TensorType(as_dtype(dtype), shape)
 
     def eval(self, *, shape: Shape, axis: int, dtype: Any) -> Any:
@@ -338,7 +370,7 @@ def _text(shape: Shape) -> str:
 
 
 broadcast_to, reshape, transpose, strided_slice = BroadcastTo(), Reshape(), Transpose(), StridedSlice()
-reverse, pad, concat, iota = Reverse(), Pad(), Concat(), Iota()
+reverse, pad, concat, iota, blocks = Reverse(), Pad(), Concat(), Iota(), Blocks()
 
 
 # what is made of them
@@ -396,8 +428,6 @@ def tile_node(x: Node, *, multiples: Shape) -> Node:
 
 def one_hot_node(x: Node, on: Node, off: Node, *, depth: int, axis: int = -1) -> Node:
     """`on` where the position along the new axis is x, else `off`."""
-    from graphflow.ops.elementwise import equal, select
-
     at = normalize_axis(axis, x.ndim + 1)
     shape = (*x.shape[:at], depth, *x.shape[at:])
     return select(equal(iota.node(shape=shape, axis=at, dtype=x.dtype), expand_dims_node(x, axis=at)), on, off)  # type: ignore[no-any-return]

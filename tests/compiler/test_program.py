@@ -106,13 +106,13 @@ def test_verify_finds_a_wrong_type():
 
 def test_verify_finds_inputs_that_do_not_fit():
     node = broken(transpose, (feed_node(0, IMAGES),), {"perm": (0, 0)}, IMAGES)
-    with pytest.raises(InternalError, match="is not valid: perm .* is not a permutation"):
+    with pytest.raises(InternalError, match=r"is not valid: perm .* is not a permutation"):
         verify(TensorProgram((IMAGES,), (node,)))
 
 
 def test_verify_finds_a_missing_attribute():
     node = broken(transpose, (feed_node(0, IMAGES),), {}, IMAGES)
-    with pytest.raises(InternalError, match="is not valid: .*perm"):
+    with pytest.raises(InternalError, match=r"is not valid: .*perm"):
         verify(TensorProgram((IMAGES,), (node,)))
 
 

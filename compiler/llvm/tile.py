@@ -1,0 +1,86 @@
+"""Tiles: as many rows as a vector has lanes, so that what is contiguous along the rows is transposed in registers.
+
+A load that moves by one along the tile's row loop reads vectors along the rows and transposes them by shuffles
+(J. O. Eklundh, "A fast computer method for matrix transposing", 1972): every cache line is read once and whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import I32, at, const, mul
+from graphflow.compiler.llvm.emit import active, address, gather, masked_load, tile_stride
+from graphflow.compiler.llvm.scope import Scope, splat
+from graphflow.compiler.llvm.values import memory_type
+from graphflow.core.dtype import DType
+
+__all__ = ["load_tile", "transpose"]
+
+
+def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
+    """A load in a tile: one vector for each row."""
+    linear = scope.lane_offset(index)
+    assert linear is not None, "a tile's indices are linear"
+    step, stride = linear[1], tile_stride(index, scope)
+    if stride == 0 and step == 1:
+        return _rows(scope, buffer, index, dtype, 1) * _count(scope)
+    if step == 1:
+        return _rows(scope, buffer, index, dtype, _count(scope))
+    if stride == 1 and step != 0:
+        return transpose(scope.builder, _columns(scope, buffer, index, dtype, _count(scope)))
+    if stride == 1:
+        column = _columns(scope, buffer, index, dtype, 1)[0]
+        return [_broadcast_lane(scope.builder, column, n) for n in range(_count(scope))]
+    return gather(scope, buffer, index, dtype)
+
+
+def _count(scope: Scope) -> int:
+    assert scope.lanes is not None
+    return scope.lanes.vectors
+
+
+def _rows(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
+    """Vectors along the lanes, one a row."""
+    assert scope.lanes is not None
+    b, kind = scope.builder, ir.VectorType(memory_type(dtype), scope.lanes.width)
+    start = address(scope, buffer, index, dtype)
+    stride = scope.size(tile_stride(index, scope))
+    pointers = [at(b, start, mul(b, const(n), stride), memory_type(dtype)) for n in range(count)]
+    return [_load(b, p, kind, active(scope, n), dtype) for n, p in enumerate(pointers)]
+
+
+def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
+    """Vectors along the rows, one a lane."""
+    assert scope.lanes is not None
+    b, width = scope.builder, scope.lanes.width
+    kind = ir.VectorType(memory_type(dtype), width)
+    linear = scope.lane_offset(index)
+    step = scope.size(linear[1] if linear is not None else 0)
+    start = address(scope, buffer, index, dtype)
+    masks = [active(scope, n) for n in range(width)]
+    across = transpose(b, masks) if masks[0] is not None else masks
+    pointers = [at(b, start, mul(b, const(n), step), memory_type(dtype)) for n in range(count)]
+    return [_load(b, p, kind, across[n], dtype) for n, p in enumerate(pointers)]
+
+
+def _load(b: Any, pointer: Any, kind: Any, mask: Any, dtype: DType) -> Any:
+    return b.load(pointer, typ=kind, align=dtype.size) if mask is None else masked_load(b, pointer, kind, mask, dtype.size)  # fmt: skip
+
+
+def _broadcast_lane(b: Any, vector: Any, lane: int) -> Any:
+    return splat(b, b.extract_element(vector, ir.Constant(I32, lane)), vector.type.count)
+
+
+def transpose(b: Any, rows: list[Any]) -> list[Any]:
+    """Vector n of the result holds element n of each of the (as many as lanes) vectors."""
+    rows, width, half = list(rows), len(rows), 1
+    while half < width:
+        for n in (n for n in range(width) if not n & half):
+            low = [lane if not lane & half else width + (lane ^ half) for lane in range(width)]
+            high = [lane ^ half if not lane & half else width + lane for lane in range(width)]
+            x, y = rows[n], rows[n | half]
+            rows[n], rows[n | half] = (b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, width), m)) for m in (low, high))  # fmt: skip
+        half *= 2
+    return rows

@@ -1,0 +1,56 @@
+"""Long reductions to few results become two: of blocks, side by side, then of the blocks' results.
+
+Assumes: a simplified program.  Guarantees: the same values up to the order of a float sum; the order follows from sizes
+alone, never from the number of threads, so the bits are the same for all of them.
+"""
+
+from __future__ import annotations
+
+from graphflow.compiler.program import TensorProgram
+from graphflow.compiler.rewrite import rewrite
+from graphflow.core.dim import estimate
+from graphflow.core.node import Node
+from graphflow.ops.view import blocks
+
+FEW = 16
+"""Results that alone keep no second thread busy."""
+LONG = 1 << 17
+"""Elements from which splitting pays."""
+BLOCK = 1 << 15
+"""Elements of a block, about."""
+
+NEUTRAL = {"ReduceSum": 0, "ReduceProd": 1, "ReduceMax": "lowest", "ReduceMin": "highest", "ReduceAny": 0, "ReduceAll": 1}  # fmt: skip
+
+
+def split(program: TensorProgram) -> TensorProgram:
+    """The program with its long reductions in two stages."""
+    return rewrite(program, split_reduction, name="split")
+
+
+def split_reduction(node: Node) -> Node | None:
+    """A long reduction as a reduction of reductions; None for any other node."""
+    if node.op.name not in NEUTRAL:
+        return None
+    x, axes = node.inputs[0], node.attrs["axes"]
+    total, results = estimate(x.type.size), estimate(node.type.size)
+    if results > FEW or total < LONG * max(results, 1):
+        return None
+    axis = max(axes, key=lambda a: estimate(x.shape[a]))
+    rest = max(total // max(results, 1) // estimate(x.shape[axis]), 1)
+    size = max(BLOCK // rest, 1)
+    if estimate(x.shape[axis]) < 2 * size:
+        return None
+    cut = blocks(x, axis=axis, size=size, value=_neutral(node))
+    inner = tuple(a + 1 if a >= axis else a for a in axes)
+    partial = node.op(cut, axes=inner)
+    place = axis - sum(1 for a in axes if a < axis)
+    return node.op(partial, axes=(place,))  # type: ignore[no-any-return]
+
+
+def _neutral(node: Node) -> float:
+    number = NEUTRAL[node.op.name]
+    if not isinstance(number, str):
+        return number
+    if node.dtype.is_floating:
+        return float("-inf") if number == "lowest" else float("inf")
+    return int(node.dtype.min if number == "lowest" else node.dtype.max)
