@@ -70,7 +70,9 @@ def capture(
 
 
 class _Capture:
-    def __init__(self, feeds: Sequence[Tensor], types: Sequence[TensorType], initialized: Callable[[str], bool]) -> None:
+    def __init__(
+        self, feeds: Sequence[Tensor], types: Sequence[TensorType], initialized: Callable[[str], bool]
+    ) -> None:
         self.feeds = {tensor: feed_node(n, t) for n, (tensor, t) in enumerate(zip(feeds, types, strict=True))}
         self.types = tuple(types)
         self.values: dict[Tensor, Any] = dict(self.feeds)
@@ -215,7 +217,9 @@ class _Capture:
                 self._mark_output(out, local, tags, stops)
         return local
 
-    def _mark_output(self, out: Tensor, local: dict[Tensor, Any], tags: Mapping[Tensor, int], stops: set[Tensor]) -> None:
+    def _mark_output(
+        self, out: Tensor, local: dict[Tensor, Any], tags: Mapping[Tensor, int], stops: set[Tensor]
+    ) -> None:
         node = local[out] if out in local and out not in stops else self.frame[out]
         if node is None:
             return
@@ -274,5 +278,3 @@ def _learn_sizes(sizes: dict[str, int | Dim], declared: TensorType, actual: Tens
     for dim, size in zip(declared.shape or (), actual.dims, strict=False):
         if isinstance(dim, Dim) and len(dim.terms) == 1 and len(dim.terms[0][0]) == 1 and dim.terms[0][1] == 1:
             sizes.setdefault(dim.terms[0][0][0].key, size)
-
-

@@ -1,11 +1,11 @@
 """The debug ladder, each rung a superset of the one below it.
 
-    GRAPHFLOW_DEBUG=1   how long each pass took
-    GRAPHFLOW_DEBUG=2   the graph after each pass that changed it
-    GRAPHFLOW_DEBUG=3   kernels as loops, buffers, order
-    GRAPHFLOW_DEBUG=4   LLVM IR, optimized
-    GRAPHFLOW_DEBUG=5   assembly
-    GRAPHFLOW_DUMP=dir  the same as files: dir/001-differentiate.txt ...
+GRAPHFLOW_DEBUG=1   how long each pass took
+GRAPHFLOW_DEBUG=2   the graph after each pass that changed it
+GRAPHFLOW_DEBUG=3   kernels as loops, buffers, order
+GRAPHFLOW_DEBUG=4   LLVM IR, optimized
+GRAPHFLOW_DEBUG=5   assembly
+GRAPHFLOW_DUMP=dir  the same as files: dir/001-differentiate.txt ...
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ a promise of a promise (a second derivative) is expanded inside out.
 from __future__ import annotations
 
 from graphflow.compiler.program import Origin, Origins, TensorProgram, inherit
+from graphflow.core.errors import InternalError
 from graphflow.core.node import Node, make_node, topological
 from graphflow.core.type import TensorType
 from graphflow.ops.view import zeros_node
@@ -85,8 +86,6 @@ def _pass_on(node: Node, g: Node, active: set[Node], cotangents: dict[Node, Node
 
 def _check(node: Node, expected: TensorType, part: Node) -> None:
     if part.type != expected:
-        from graphflow.core.errors import InternalError
-
         raise InternalError(f"internal error: the gradient of {node!r} is {part.type} where its input is {expected}")
 
 

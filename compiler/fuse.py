@@ -24,9 +24,30 @@ from graphflow.core.type import Shape
 __all__ = ["Fused", "base_of", "fuse"]
 
 EXTERNAL = ("Feed", "Variable")
-VIEWS = ("BroadcastTo", "Transpose", "StridedSlice", "Reverse", "Reshape", "Windows", "Pad", "Concat", "Unwindow", "Blocks")
+VIEWS = (
+    "BroadcastTo",
+    "Transpose",
+    "StridedSlice",
+    "Reverse",
+    "Reshape",
+    "Windows",
+    "Pad",
+    "Concat",
+    "Unwindow",
+    "Blocks",
+)
 AFFINE = ("BroadcastTo", "Transpose", "StridedSlice", "Reverse")
-REDUCTIONS = ("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceAny", "ReduceAll", "ReduceArgMax", "ReduceArgMin", "WindowMax")  # fmt: skip
+REDUCTIONS = (
+    "ReduceSum",
+    "ReduceProd",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceAny",
+    "ReduceAll",
+    "ReduceArgMax",
+    "ReduceArgMin",
+    "WindowMax",
+)
 HEAVY = {"RandomBits": 60, "Unwindow": 12}
 
 CHEAP = 2
@@ -369,7 +390,12 @@ def _is_own(index: Size, axis: int) -> bool:
 def _is_reduced(index: Size) -> bool:
     """Whether an index is the variable of a reduction."""
     atoms = [] if isinstance(index, int) else list(index.terms)
-    return len(atoms) == 1 and len(atoms[0][0]) == 1 and isinstance(atoms[0][0][0], Symbol) and atoms[0][0][0].key[0] == "r"  # fmt: skip
+    return (
+        len(atoms) == 1
+        and len(atoms[0][0]) == 1
+        and isinstance(atoms[0][0][0], Symbol)
+        and atoms[0][0][0].key[0] == "r"
+    )
 
 
 def reaches(start: Iterable[_Group], goal: _Group) -> bool:

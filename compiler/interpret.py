@@ -28,7 +28,9 @@ def interpret(
     return [values[n] for n in program.outputs], {name: values[n] for name, n in program.updates}
 
 
-def evaluate_node(node: Node, inputs: list[Any], feeds: Sequence[Any], variables: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:  # fmt: skip
+def evaluate_node(
+    node: Node, inputs: list[Any], feeds: Sequence[Any], variables: Mapping[str, Any], sizes: Mapping[str, int]
+) -> Any:
     """The value of one node."""
     global EVALUATIONS
     EVALUATIONS += 1

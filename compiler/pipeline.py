@@ -10,11 +10,12 @@ if `GRAPHFLOW_DEBUG` asks for it (debug.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graphflow.compiler.capture import capture
+from graphflow.compiler.conditions import broken_at, conditions
 from graphflow.compiler.debug import Report
 from graphflow.compiler.differentiate import differentiate
 from graphflow.compiler.fold import fold
@@ -38,6 +39,7 @@ class Pass:
 
 TENSOR_PASSES = (
     Pass("differentiate", differentiate),  # gradient promises become the graph they promise
+    Pass("conditions", conditions),  # what inference took for granted of unknown sizes holds
     Pass("fold", fold),  # what is constant is computed now (splats stay splats)
     Pass("simplify", simplify),  # algebraic rules, a table, to a fixed point
     Pass("split", split),  # long reductions in two stages
@@ -74,8 +76,14 @@ class Compiled:
         """The pure program that the plan carries out."""
         return self.plan.program
 
+    def is_right_for(self, sizes: Mapping[str, int]) -> bool:
+        """Whether sizes other than those of its first feeds make it no other program."""
+        return not sizes or all(broken_at(s.result, sizes) is None for s in self.stages if s.name == "conditions")
 
-def compile_graph(fetches: Sequence[Any], feeds: Sequence[Any], types: Sequence[TensorType], is_initialized: Callable[[str], bool]) -> Compiled:  # fmt: skip
+
+def compile_graph(
+    fetches: Sequence[Any], feeds: Sequence[Any], types: Sequence[TensorType], is_initialized: Callable[[str], bool]
+) -> Compiled:
     """The plan that computes `fetches` for feeds of the given types.
 
     Raises InvalidArgumentError for shapes that do not fit and missing feeds; NeedsStatic where a size must be known.

@@ -166,7 +166,9 @@ class _Planner:
         writes = tuple(name for name, _ in self.program.updates)
         return Plan(self.program, made, tuple(specs), _symbols(self.program), reads, writes)
 
-    def _spec(self, node: Node, outputs: Mapping[Node, int], target: Mapping[Node, str], life: Mapping[Node, tuple[int, int]]) -> BufferSpec:  # fmt: skip
+    def _spec(
+        self, node: Node, outputs: Mapping[Node, int], target: Mapping[Node, str], life: Mapping[Node, tuple[int, int]]
+    ) -> BufferSpec:
         if node.op.name == "Feed":
             return BufferSpec("feed", node.attrs["feed"], node.type)
         if node.op.name == "Variable":
@@ -266,7 +268,11 @@ def place(sizes: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     total = 0
     for n in sorted(range(len(sizes)), key=lambda n: (-sizes[n][0], n)):
         size, first, last = sizes[n]
-        busy = sorted((offsets[m], offsets[m] + _padded(sizes[m][0])) for m in placed if sizes[m][1] <= last and first <= sizes[m][2])  # fmt: skip
+        busy = sorted(
+            (offsets[m], offsets[m] + _padded(sizes[m][0]))
+            for m in placed
+            if sizes[m][1] <= last and first <= sizes[m][2]
+        )
         offset = 0
         for start, end in busy:
             if offset + _padded(size) <= start:

@@ -19,7 +19,14 @@ LONG = 1 << 17
 BLOCK = 1 << 15
 """Elements of a block, about."""
 
-NEUTRAL = {"ReduceSum": 0, "ReduceProd": 1, "ReduceMax": "lowest", "ReduceMin": "highest", "ReduceAny": 0, "ReduceAll": 1}  # fmt: skip
+NEUTRAL: dict[str, int | str] = {
+    "ReduceSum": 0,
+    "ReduceProd": 1,
+    "ReduceMax": "lowest",
+    "ReduceMin": "highest",
+    "ReduceAny": 0,
+    "ReduceAll": 1,
+}
 
 
 def split(program: TensorProgram) -> TensorProgram:

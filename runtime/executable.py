@@ -17,17 +17,21 @@ import numpy as np
 from graphflow.compiler import interpret as interpreter
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
 from graphflow.compiler.debug import Report
+from graphflow.compiler.llvm.jit import compile_module
+from graphflow.compiler.llvm.step import StepCode, emit_step
+from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.pipeline import Compiled, Stage, compile_graph
 from graphflow.compiler.plan import Plan, place
 from graphflow.core.dim import Dim, evaluate
 from graphflow.core.errors import FailedPreconditionError, InternalError, ResourceExhaustedError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
+from graphflow.runtime import native_call as native
 from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.store import VariableStore
+from graphflow.runtime.threads import pool
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.step import StepCode
     from graphflow.framework.graph import Graph
 
 __all__ = ["Executable", "build"]
@@ -35,7 +39,13 @@ __all__ = ["Executable", "build"]
 Array = np.ndarray[Any, Any]
 
 
-def build(graph: Graph, fetches: Sequence[Tensor | Operation], feeds: Sequence[Tensor], values: Sequence[Array], state: VariableStore) -> Executable:  # fmt: skip
+def build(
+    graph: Graph,
+    fetches: Sequence[Tensor | Operation],
+    feeds: Sequence[Tensor],
+    values: Sequence[Array],
+    state: VariableStore,
+) -> Executable:
     """Compile for feeds like `values`: sizes that the user left open stay open unless the program needs a number."""
     shapes = [v.shape for v in values]
     static: frozenset[str] = frozenset()
@@ -63,16 +73,12 @@ class Executable:
         self.types = self.plan.program.feeds
         self.symbols = [_symbol_places(key, self.types) for key in self.plan.symbols]
         self.free: dict[tuple[int, ...], list[_Bound]] = {}
+        self.known: dict[tuple[int, ...], bool] = {}
         if not self.interpreted:
             self.code, self.module = self._generate()
         self.compile_seconds = time.perf_counter() - start
 
     def _generate(self) -> tuple[StepCode, Any]:
-        from graphflow.compiler.llvm.jit import compile_module
-        from graphflow.compiler.llvm.step import emit_step
-        from graphflow.compiler.llvm.target import host_target
-        from graphflow.runtime.threads import pool
-
         pool()  # so that the symbol gf_parallel_for is known
         report = Report()
         start = time.perf_counter()
@@ -99,8 +105,17 @@ class Executable:
                 known = dim if isinstance(dim, int) else sizes.setdefault(str(dim), size)
                 if known != size:
                     return False
+        if not self._knows(sizes):
+            return False
         assumed = self.compiled.assumed_initialized
         return state is None or all(state.is_initialized(n) == known for n, known in assumed.items())
+
+    def _knows(self, sizes: dict[str, int]) -> bool:
+        """Whether the program is right for these sizes; each set of them is looked at once."""
+        key = tuple(sizes.values())
+        if key not in self.known:
+            self.known[key] = self.compiled.is_right_for(sizes)
+        return self.known[key]
 
     def run(self, values: Sequence[Array], state: VariableStore) -> list[Any]:
         """The fetches' values, one for each (None for operations); variables are updated all or not at all."""
@@ -118,8 +133,8 @@ class Executable:
             return
         operation = self.graph.get_operation_by_name(name)
         raise FailedPreconditionError(
-            f"Attempting to use uninitialized value: variable '{name}' (declared at {operation.source}) has none in this "
-            "session; run tf.global_variables_initializer() first, or restore it",
+            f"Attempting to use uninitialized value: variable '{name}' (declared at {operation.source}) has none in "
+            "this session; run tf.global_variables_initializer() first, or restore it",
             op=operation,
         )
 
@@ -147,7 +162,9 @@ def _places(fetches: Sequence[Tensor | Operation]) -> list[int | None]:
 
 def _symbol_places(key: str, types: Sequence[TensorType]) -> tuple[int, int]:
     """A feed and an axis whose size a symbol is."""
-    return next((f, a) for f, t in enumerate(types) for a, d in enumerate(t.dims) if isinstance(d, Dim) and str(d) == key)
+    return next(
+        (f, a) for f, t in enumerate(types) for a, d in enumerate(t.dims) if isinstance(d, Dim) and str(d) == key
+    )
 
 
 class _Bound:
@@ -172,11 +189,15 @@ class _Bound:
 
     def _lay_out(self) -> None:
         """Put every intermediate and workspace into one arena, and scratch beside it."""
-        from graphflow.runtime.threads import pool
-
-        wanted = [(n, evaluate(s.type.size, self.sizes) * s.dtype.size, s.first, s.last) for n, s in enumerate(self.plan.buffers) if s.kind == "arena"]  # fmt: skip
+        wanted = [
+            (n, evaluate(s.type.size, self.sizes) * s.dtype.size, s.first, s.last)
+            for n, s in enumerate(self.plan.buffers)
+            if s.kind == "arena"
+        ]
         first = len(self.plan.buffers)
-        wanted += [(first + n, evaluate(size, self.sizes), step, step) for n, (size, step) in enumerate(self.code.workspaces)]  # fmt: skip
+        wanted += [
+            (first + n, evaluate(size, self.sizes), step, step) for n, (size, step) in enumerate(self.code.workspaces)
+        ]
         offsets, total = place([(size, begin, end) for _, size, begin, end in wanted])
         self.arena = self._memory(total)
         for (n, *_), offset in zip(wanted, offsets, strict=True):
@@ -199,9 +220,7 @@ class _Bound:
         outputs = [state.outputs.empty(shape, dtype) for shape, dtype in self.output_types]
         status = self.caller(*values, *outputs, self.scratch)
         if status < 0:
-            from graphflow.runtime.native_call import explain
-
-            raise InternalError(f"internal error: the step refuses its arguments: {explain(status)}")
+            raise InternalError(f"internal error: the step refuses its arguments: {native.explain(status)}")
         if fresh:
             state.commit(fresh)
             self.version = (id(state), state.version)
@@ -225,8 +244,6 @@ class _Bound:
         return fresh
 
     def _make_caller(self) -> None:
-        from graphflow.runtime import native_call as native
-
         arguments = []
         for feed, type_ in enumerate(self.plan.program.feeds):
             slot = next((n for n, s in enumerate(self.plan.buffers) if s.kind == "feed" and s.key == feed), None)

@@ -1,7 +1,7 @@
 """Memory for arrays: aligned, and recycled where it is large, so that results cost no page faults.
 
-    pool = OutputPool()
-    y = pool.empty((2048, 2048), np.dtype("float32"))    # when the last view of y is gone, its memory serves again
+pool = OutputPool()
+y = pool.empty((2048, 2048), np.dtype("float32"))    # when the last view of y is gone, its memory serves again
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class VariableStore:
         return name in self.values
 
     def begin(self, name: str, type_: TensorType) -> Array:
-        """An array for a new value: the variable's own if it fits, else a fresh one (`commit` makes it the variable)."""
+        """An array for a new value: the variable's own if it fits, else a fresh one, which `commit` makes it."""
         shape = tuple(static(d) for d in type_.dims)
         found = self.values.get(name)
         if found is not None and found.shape == shape and found.dtype == type_.dtype.numpy:

@@ -8,6 +8,8 @@ A test (tests/test_docs.py) fails where the file is not what the declarations sa
 
 from __future__ import annotations
 
+import argparse
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,9 +124,13 @@ def named_ops(function: types.FunctionType) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text(page(), encoding="utf-8")
-    print(f"{PAGE.name}: {len(OPS)} ops")
+    """Write the page, or exit with 1 if `--check` finds it to be another."""
+    parser = argparse.ArgumentParser(description="Write docs/ops.md from the declarations of the ops.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not current")
+    if not parser.parse_args().check:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text("utf-8") != page():
+        sys.exit(f"{PAGE.name} is not what the declarations say: python scripts/make_ops_table.py")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +37,7 @@ NATIVE = ("llvm", "assembly")
 BLOCK = re.compile(
     r"^<!-- (?P<mark>[^\n]*?) -->\n(?:```(?P<language>\w*)\n(?P<text>.*?)^```\n)?", re.MULTILINE | re.DOTALL
 )
+PROGRAM = re.compile(r"^<!-- program (\S+) -->\n```python\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 DIRECTIVES = re.compile(r"^\s*(?:\.cfi_\w+|\.p2align|#).*\n", re.MULTILINE)
 INSTRUCTION = re.compile(r"^\t(\S+)\t([^\n]*)", re.MULTILINE)
 
@@ -45,19 +48,25 @@ class Ran:
 
     output: str
     error: str
+    failed: bool
     dumps: dict[str, str] = field(default_factory=dict)
 
 
 def refreshed(page: str, native: bool = False) -> str:
     """The page with every marked block as its program prints it.  Raises ValueError for a mark that names none."""
-    programs = dict(re.findall(r"^<!-- program (\S+) -->\n```python\n(.*?)^```\n", page, re.MULTILINE | re.DOTALL))
+    programs = programs_of(page)
+    marks = [match["mark"] for match in BLOCK.finditer(page) if match["mark"].startswith("program ")]
+    with ThreadPoolExecutor(2) as pool:
+        runs = dict(zip(marks, pool.map(lambda mark: run(mark.split()[1:], programs), marks), strict=True))
     ran: dict[str, Ran] = {}
 
     def block(match: re.Match[str]) -> str:
         mark = match["mark"]
-        if mark.startswith("program "):
-            name, *settings = mark.split()[1:]
-            ran[name] = run(name, programs[name], dict(s.split("=", 1) for s in settings))
+        if mark in runs:
+            name = mark.split()[1]
+            ran[name] = runs[mark]
+            if ran[name].failed and f"<!-- error of {name} -->" not in page:
+                raise ValueError(f"{name} fails, and the page does not show it: {ran[name].error}")
             return match[0]
         part, _, name = mark.rpartition(" of ")
         if name not in ran or match["text"] is None:
@@ -69,17 +78,24 @@ def refreshed(page: str, native: bool = False) -> str:
     return BLOCK.sub(block, page)
 
 
-def run(name: str, program: str, settings: dict[str, str]) -> Ran:
-    """Run a program in an empty folder, with the dumps of the compiler on its standard error and in files."""
+def programs_of(page: str) -> dict[str, str]:
+    """The text of each program by its name."""
+    return dict(PROGRAM.findall(page))
+
+
+def run(words: list[str], programs: Mapping[str, str]) -> Ran:
+    """Run a program, given by its name and settings, in an empty folder where the compiler's dumps go too."""
+    name, *settings = words
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GRAPHFLOW_")}
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, name).write_text(program, encoding="utf-8")
+        Path(folder, name).write_text(programs[name], encoding="utf-8")
         dumps = Path(folder, "dumps")
-        environment = {**clean, "PYTHONPATH": str(ROOT), "GRAPHFLOW_DUMP": str(dumps), **settings}
+        environment = {**clean, "PYTHONPATH": str(ROOT), "GRAPHFLOW_DUMP": str(dumps)}
+        environment.update(setting.split("=", 1) for setting in settings)
         command = [sys.executable, "-W", "error", name]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         found = {path.stem[4:]: path.read_text("utf-8") for path in sorted(dumps.glob("*.txt"))}
-    return Ran(done.stdout, error_of(done.stderr), found)
+    return Ran(done.stdout, error_of(done.stderr), done.returncode != 0, found)
 
 
 def error_of(stderr: str) -> str:

@@ -12,9 +12,10 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, add, at, const, mul
 from graphflow.compiler.llvm.philox import philox4x32
-from graphflow.compiler.llvm.scope import Scope, splat
+from graphflow.compiler.llvm.scope import Scope, loop_variables, splat
 from graphflow.compiler.llvm.values import Values, element_type, memory_type
 from graphflow.compiler.loops.ir import Condition, Expr
+from graphflow.core.dim import coefficient
 from graphflow.core.dtype import DType, float32, int64
 
 __all__ = ["spread", "store", "value"]
@@ -89,9 +90,8 @@ def wide_index(size: Any, scope: Scope) -> list[Any]:
 
 def tile_stride(size: Any, scope: Scope) -> Any:
     """How far an index moves from one vector of a tile to the next (a size)."""
-    from graphflow.core.dim import coefficient
-
-    assert scope.lanes is not None and scope.lanes.tile is not None
+    assert scope.lanes is not None
+    assert scope.lanes.tile is not None
     return coefficient(size, scope.lanes.tile) or 0
 
 
@@ -152,9 +152,7 @@ def _any_lane(b: Any, masks: list[Any]) -> Any:
 
 def condition(c: Condition, scope: Scope) -> Any:
     """A condition as i1, or as a list of masks where it changes with the lanes."""
-    from graphflow.compiler.llvm.scope import _variables
-
-    if scope.lanes is None or not scope.lanes.varies(_variables(c.at)):
+    if scope.lanes is None or not scope.lanes.varies(loop_variables(c.at)):
         return _holds(c, scope.size(c.at), scope.builder, scope, 0)
     return [_holds(c, x, scope.builder, scope, scope.lanes.width) for x in wide_index(c.at, scope)]
 
@@ -246,20 +244,23 @@ def _load_vectors(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[A
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
     base, _ = scope.lane_offset(index) or (0, 0)
-    start = at(b, address(scope.home(frozenset(_vars(base))), buffer, base, dtype), scope.variable(scope.lanes.symbol), memory_type(dtype))  # fmt: skip
+    start = at(
+        b,
+        address(scope.home(frozenset(loop_variables(base))), buffer, base, dtype),
+        scope.variable(scope.lanes.symbol),
+        memory_type(dtype),
+    )
     kind = ir.VectorType(memory_type(dtype), width)
     result = []
     for n in range(scope.lanes.vectors):
         pointer = at(b, start, const(n * width), memory_type(dtype))
         mask = active(scope, n)
-        result.append(b.load(pointer, typ=kind, align=dtype.size) if mask is None else masked_load(b, pointer, kind, mask, dtype.size))  # fmt: skip
+        result.append(
+            b.load(pointer, typ=kind, align=dtype.size)
+            if mask is None
+            else masked_load(b, pointer, kind, mask, dtype.size)
+        )
     return result
-
-
-def _vars(size: Any) -> list[Any]:
-    from graphflow.compiler.llvm.scope import _variables
-
-    return _variables(size)
 
 
 def masked_load(b: Any, pointer: Any, kind: Any, mask: Any, align: int) -> Any:
@@ -290,7 +291,7 @@ def store(scope: Scope, buffer: int, index: Any, e: Expr) -> None:
     """buffer[index] = e, for every active lane where e's place changes with the lanes."""
     lanes = scope.lanes
     b = scope.builder
-    if lanes is None or not lanes.varies(_vars(index)):
+    if lanes is None or not lanes.varies(loop_variables(index)):
         x = to_memory(b, value(e, scope), e.dtype)
         b.store(x, address(scope, buffer, index, e.dtype), align=e.dtype.size)
         return
@@ -299,7 +300,9 @@ def store(scope: Scope, buffer: int, index: Any, e: Expr) -> None:
     xs = spread(e, scope)
     start = at(b, address(scope, buffer, base, e.dtype), scope.variable(lanes.symbol), memory_type(e.dtype))
     for n, x in enumerate(xs):
-        offset = const(n * lanes.width) if lanes.tile is None else mul(b, const(n), scope.size(tile_stride(index, scope)))
+        offset = (
+            const(n * lanes.width) if lanes.tile is None else mul(b, const(n), scope.size(tile_stride(index, scope)))
+        )
         pointer = at(b, start, offset, memory_type(e.dtype))
         store_vector(b, to_memory(b, x, e.dtype), pointer, active(scope, n), e.dtype.size)
 
@@ -344,11 +347,10 @@ def _random(scope: Scope, index: Any, draw: Any, seed: tuple[int, int], stream: 
     b = scope.builder
     k = Values(b, fma=scope.function.fma)
     word = k.like(index, I32)
-    low = lambda x: b.trunc(x, word)  # noqa: E731
-    high = lambda x: b.trunc(b.lshr(x, k.constant(x.type, 32)), word)  # noqa: E731
-    second = b.add(high(index), k.constant(word, (stream << 28) & 0xFFFFFFFF))
-    key = tuple(k.constant(word, s & 0xFFFFFFFF) for s in seed)
-    words = philox4x32(b, (low(index), second, low(draw), high(draw)), key)
+    (at_low, at_high), (draw_low, draw_high) = (_words(k, x, word) for x in (index, draw))
+    second = b.add(at_high, k.constant(word, (stream << 28) & 0xFFFFFFFF))
+    key = (k.constant(word, seed[0] & 0xFFFFFFFF), k.constant(word, seed[1] & 0xFFFFFFFF))
+    words = philox4x32(b, (at_low, second, draw_low, draw_high), key)
     if dtype is float32:
         kind = k.like(index, ir.FloatType())
         return b.fmul(b.uitofp(b.lshr(words[0], k.constant(word, 8)), kind), k.constant(kind, 2.0**-24))
@@ -360,6 +362,11 @@ def _random(scope: Scope, index: Any, draw: Any, seed: tuple[int, int], stream: 
         return wide
     kind = k.like(index, ir.DoubleType())
     return b.fmul(b.uitofp(b.lshr(wide, k.constant(whole, 11)), kind), k.constant(kind, 2.0**-53))
+
+
+def _words(k: Values, x: Any, word: Any) -> tuple[Any, Any]:
+    """The low and the high half of an i64."""
+    return k.builder.trunc(x, word), k.builder.trunc(k.builder.lshr(x, k.constant(x.type, 32)), word)
 
 
 def emit_sum(e: Expr, scope: Scope) -> Any:
@@ -382,4 +389,3 @@ RULES = {
     "reduce": emit_reduce,
     "sum": emit_sum,
 }
-

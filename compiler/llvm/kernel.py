@@ -8,7 +8,7 @@ A contraction is handed to `contract.py`, with the kernel's stores as its epilog
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llvmlite import ir
 
@@ -16,11 +16,9 @@ from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, e
 from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const, divmod_
 from graphflow.compiler.llvm.emit import store, value
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, first_lanes, open_loop
+from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, sizes_in, walk
-from graphflow.core.dim import Size, Symbol, ceildiv, coefficient, estimate, product
-
-if TYPE_CHECKING:
-    from graphflow.compiler.llvm.target import Target
+from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product, substitute
 
 __all__ = ["KernelCode", "Launch", "emit_kernel"]
 
@@ -157,7 +155,11 @@ def _lane(kernel: Kernel, exprs: list[Expr]) -> Loop | None:
 
 def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> Loop | None:
     """The row loop along which data that is strided along the lanes lies contiguous; None where tiles do not serve."""
-    if lane is None or any(e.kind == "reduce" for e in exprs) or any(s.depth < len(kernel.loops) for s in kernel.stores):
+    if (
+        lane is None
+        or any(e.kind == "reduce" for e in exprs)
+        or any(s.depth < len(kernel.loops) for s in kernel.stores)
+    ):
         return None
     indices = [e.data[1] for e in exprs if e.kind == "load"]
     strided = [i for i in indices if coefficient(i, lane.symbol) not in (0, 1)]
@@ -194,8 +196,6 @@ def _weight(kernel: Kernel, exprs: list[Expr], rows: tuple[Loop, ...]) -> int:
 
 
 def _times(index: Size, extents: dict[Symbol, int], row_symbols: set[Symbol]) -> int:
-    from graphflow.core.dim import atoms_of
-
     turns = 1
     for atom in set(atoms_of(index)):
         if isinstance(atom, Symbol) and atom in extents and atom not in row_symbols:
@@ -261,7 +261,9 @@ def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, beg
         scope = _decode(loop.scope, schedule.rows, row)
         start = inner.mul(block, const(width))
         left = inner.sub(rows, start)
-        whole = inner.select(inner.icmp_signed(">=", left, const(width)), _whole(scope, const(0), lanes, width), const(0))
+        whole = inner.select(
+            inner.icmp_signed(">=", left, const(width)), _whole(scope, const(0), lanes, width), const(0)
+        )
         with open_loop(scope, const(0), whole, width, lane.symbol) as main:
             main.scope.variables[tile.symbol] = start
             main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
@@ -385,7 +387,7 @@ def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target,
 
 
 def _root_at(kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:
-    """The scope of the function around an epilogue: pointers, and what no element changes, are computed at its entry."""
+    """The scope of the function around an epilogue: its entry, where what no element changes is computed."""
     root = _root(point.entry, kernel, target, point.args, point.dims, symbols, 3)
     root.function.width = point.value.type.count
     return root
@@ -393,6 +395,4 @@ def _root_at(kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict
 
 def _without(index: Size, free: dict[Symbol, int]) -> Size:
     """The part of an index that no loop changes."""
-    from graphflow.core.dim import substitute
-
     return substitute(index, lambda atom: 0 if atom in free else None)

@@ -20,6 +20,7 @@ from graphflow.compiler.llvm.values import Values, element_type
 from graphflow.compiler.loops.ir import Expr, Loop, expr, walk
 from graphflow.core.dim import Size, coefficient, estimate, product
 from graphflow.core.dtype import DType, bool_
+from graphflow.core.type import static
 from graphflow.ops.view import ravel
 
 UNROLLED = 16
@@ -46,7 +47,16 @@ class Law:
         infinite = self.dtype.is_floating
         lowest = float("-inf") if infinite else 0 if self.dtype is bool_ else int(self.dtype.min)
         highest = float("inf") if infinite else 1 if self.dtype is bool_ else int(self.dtype.max)
-        numbers = {"sum": 0, "any": 0, "prod": 1, "all": 1, "max": lowest, "argmax": lowest, "min": highest, "argmin": highest}  # fmt: skip
+        numbers = {
+            "sum": 0,
+            "any": 0,
+            "prod": 1,
+            "all": 1,
+            "max": lowest,
+            "argmax": lowest,
+            "min": highest,
+            "argmin": highest,
+        }
         return k.constant(like, numbers[self.kind])
 
     def start(self, k: Values, like: Any, at_like: Any) -> State:
@@ -86,7 +96,9 @@ def reduction(e: Expr, scope: Scope) -> Any:
     """The value of a reduce expression: a scalar, or a list of vectors where it is wide."""
     kind, loops = e.data
     law = Law(kind, e.args[0].dtype, e.dtype)
-    position = expr("position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), e.dtype)  # fmt: skip
+    position = expr(
+        "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), e.dtype
+    )
     task = Task(law, e.args[0], position, tuple(loops))
     if is_wide(e, scope):
         return task.across_lanes(scope)
@@ -135,7 +147,7 @@ class Task:
         """All loops around one element; few turns are written out."""
         count = product(tuple(loop.extent for loop in loops))
         if isinstance(count, int) and count <= UNROLLED:
-            for turn in cartesian(*(range(int(loop.extent)) for loop in loops)):  # type: ignore[call-overload]
+            for turn in cartesian(*(range(static(loop.extent)) for loop in loops)):
                 fixed = {loop.symbol: const(n) for loop, n in zip(loops, turn, strict=True)}
                 states = self._take(scope.child(scope.builder, fixed, scope.lanes), states, wide)
             return states
@@ -146,7 +158,9 @@ class Task:
         k = values_of(scope, self.law.dtype)
         return [self.law.join(k, s, x) for s, x in zip(states, elements, strict=True)]
 
-    def _nest(self, scope: Scope, loops: list[Loop], states: list[State], inside: Callable[[Scope, list[State]], list[State]]) -> list[State]:  # fmt: skip
+    def _nest(
+        self, scope: Scope, loops: list[Loop], states: list[State], inside: Callable[[Scope, list[State]], list[State]]
+    ) -> list[State]:
         """for ... for ...: states = inside(states)"""
         if not loops:
             return inside(scope, states)
@@ -193,7 +207,11 @@ class Task:
         extent = scope.size(loop.extent)
         block = width * len(states)
         count = extent.constant if isinstance(extent, ir.Constant) else None
-        whole = const(count - count % block) if count is not None else scope.builder.sub(extent, scope.builder.urem(extent, const(block)))  # fmt: skip
+        whole = (
+            const(count - count % block)
+            if count is not None
+            else scope.builder.sub(extent, scope.builder.urem(extent, const(block)))
+        )
         length = len(states[0])
         if count is None or count >= block:
             lanes = Lanes(loop.symbol, width, len(states))

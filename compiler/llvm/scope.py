@@ -8,14 +8,15 @@ code can still ask for outer values.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I1, I32, I64, add, at, const, is_const, mul
-from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, coefficient
+from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, atoms_of, coefficient
 
-__all__ = ["Function", "Lanes", "Scope", "open_loop"]
+__all__ = ["Function", "Lanes", "Scope", "first_lanes", "loop_variables", "open_loop", "splat"]
 
 
 class Lanes:
@@ -45,8 +46,16 @@ class Function:
 class Scope:
     """One nesting level of code; `variables` are the loop variables that it binds."""
 
-    def __init__(self, parent: Scope | None, builder: Any, variables: dict[Symbol, Any], lanes: Lanes | None, function: Function) -> None:  # fmt: skip
-        self.parent, self.builder, self.variables, self.lanes, self.function = parent, builder, variables, lanes, function  # fmt: skip
+    def __init__(
+        self, parent: Scope | None, builder: Any, variables: dict[Symbol, Any], lanes: Lanes | None, function: Function
+    ) -> None:
+        self.parent, self.builder, self.variables, self.lanes, self.function = (
+            parent,
+            builder,
+            variables,
+            lanes,
+            function,
+        )
         self.values: dict[Any, Any] = {}
         self.sizes: dict[Size, Any] = {}
         self.guard: Any = None  # the condition under which this scope runs, besides the lanes' mask
@@ -81,7 +90,7 @@ class Scope:
         """A size or index as an i64, computed as far out as possible."""
         if not isinstance(size, Dim):
             return const(size)
-        home = self.home(frozenset(_variables(size)))
+        home = self.home(frozenset(loop_variables(size)))
         if home is not self:
             return home.size(size)
         if size not in self.sizes:
@@ -98,7 +107,7 @@ class Scope:
 
     def _binds(self, atom: Any) -> bool:
         if isinstance(atom, FloorDiv):
-            return any(v in self.variables for part in (atom.numerator, atom.denominator) for v in _variables(part))
+            return any(v in self.variables for part in (atom.numerator, atom.denominator) for v in loop_variables(part))
         return atom in self.variables
 
     def _monomial(self, monomial: Any, c: int) -> Any:
@@ -145,9 +154,8 @@ class Scope:
         return self.builder.add(splat(self.builder, base, width), scaled)
 
 
-def _variables(size: Size) -> list[Symbol]:
-    from graphflow.core.dim import atoms_of
-
+def loop_variables(size: Size) -> list[Symbol]:
+    """The loop variables in an index."""
     return [a for a in atoms_of(size) if isinstance(a, Symbol) and a.bound is not None]
 
 
@@ -157,7 +165,9 @@ def splat(b: Any, x: Any, lanes: int) -> Any:
     if isinstance(x, ir.Constant):
         return ir.Constant(kind, [x] * lanes)
     single = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
-    return b.shuffle_vector(single, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+    return b.shuffle_vector(
+        single, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
+    )
 
 
 def first_lanes(b: Any, count: Any, lanes: int) -> Any:
@@ -176,7 +186,16 @@ class open_loop:  # noqa: N801  (reads as a statement)
     at all where start >= stop.
     """
 
-    def __init__(self, parent: Scope, start: Any, stop: Any, step: int, symbol: Symbol | None, initial: Sequence[Any] = (), lanes: Lanes | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        parent: Scope,
+        start: Any,
+        stop: Any,
+        step: int,
+        symbol: Symbol | None,
+        initial: Sequence[Any] = (),
+        lanes: Lanes | None = None,
+    ) -> None:
         self.parent, self.start, self.stop, self.step = parent, start, stop, step
         function = parent.builder.function
         self.header = function.append_basic_block("loop")
@@ -191,21 +210,27 @@ class open_loop:  # noqa: N801  (reads as a statement)
         self.next: list[Any] = []
         self.results: list[Any] = []
 
-    def __enter__(self) -> open_loop:
+    def __enter__(self) -> Self:
         return self
 
     def carry(self, values: Sequence[Any]) -> None:
         """The carried values of the next turn."""
         self.next = list(values)
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             return
         b, outer = self.scope.builder, self.parent.builder
         following = b.add(self.index, const(self.step))
         before, last = outer.block, b.block
         b.cbranch(b.icmp_signed("<", following, self.stop), self.header, self.exit)
-        surely = isinstance(self.start, ir.Constant) and isinstance(self.stop, ir.Constant) and self.start.constant < self.stop.constant  # fmt: skip
+        surely = (
+            isinstance(self.start, ir.Constant)
+            and isinstance(self.stop, ir.Constant)
+            and self.start.constant < self.stop.constant
+        )
         if surely:
             outer.branch(self.header)
         else:

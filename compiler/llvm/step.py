@@ -42,7 +42,9 @@ class StepCode:
     launches: int
 
 
-def emit_step(steps: Sequence[Step], buffers: int, symbols: Sequence[str], target: Target, name: str = "step") -> StepCode:  # fmt: skip
+def emit_step(
+    steps: Sequence[Step], buffers: int, symbols: Sequence[str], target: Target, name: str = "step"
+) -> StepCode:
     """The module of a plan's steps; `symbols` are the entries of dims in order."""
     module = ir.Module(name)
     slots = {key: n for n, key in enumerate(symbols)}
@@ -92,7 +94,9 @@ def _structure(kernel: Kernel) -> Any:
     return (kernel.loops, kernel.buffers, kernel.stores, kernel.contract)
 
 
-def _launch(root: Scope, module: ir.Module, launch: Launch, arguments: Any, dims: Any, scratch: Any, stride: int) -> None:  # fmt: skip
+def _launch(
+    root: Scope, module: ir.Module, launch: Launch, arguments: Any, dims: Any, scratch: Any, stride: int
+) -> None:
     """Run a launch here or in the pool, as its work demands."""
     b = root.builder
     function = module.globals[launch.name]

@@ -66,7 +66,9 @@ def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) ->
 
 
 def _load(b: Any, pointer: Any, kind: Any, mask: Any, dtype: DType) -> Any:
-    return b.load(pointer, typ=kind, align=dtype.size) if mask is None else masked_load(b, pointer, kind, mask, dtype.size)  # fmt: skip
+    return (
+        b.load(pointer, typ=kind, align=dtype.size) if mask is None else masked_load(b, pointer, kind, mask, dtype.size)
+    )
 
 
 def _broadcast_lane(b: Any, vector: Any, lane: int) -> Any:
@@ -81,6 +83,8 @@ def transpose(b: Any, rows: list[Any]) -> list[Any]:
             low = [lane if not lane & half else width + (lane ^ half) for lane in range(width)]
             high = [lane ^ half if not lane & half else width + lane for lane in range(width)]
             x, y = rows[n], rows[n | half]
-            rows[n], rows[n | half] = (b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, width), m)) for m in (low, high))  # fmt: skip
+            rows[n], rows[n | half] = (
+                b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, width), m)) for m in (low, high)
+            )
         half *= 2
     return rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphflow.compiler.loops.ir import Buffer, Condition, Contract, Expr, Kernel, Loop, Store, expr
-from graphflow.core.dim import Dim, Size, Symbol, coefficient, symbol
+from graphflow.core.dim import Dim, Size, Symbol, coefficient, symbol, upper_bound
 from graphflow.core.dtype import DType, as_dtype
 from graphflow.core.node import Node
 from graphflow.core.op import OPS
@@ -165,7 +165,9 @@ class Builder:
         """x * y."""
         return self.apply(OPS["Mul"], x, y)
 
-    def reduce(self, kind: str, sizes: Shape, body: Callable[[tuple[Size, ...]], Expr], dtype: DType | None = None) -> Expr:  # fmt: skip
+    def reduce(
+        self, kind: str, sizes: Shape, body: Callable[[tuple[Size, ...]], Expr], dtype: DType | None = None
+    ) -> Expr:
         """kind ("sum", "max", "argmax" ...) of body over new loops of the given sizes."""
         loops = tuple(self.loop("r", size) for size in sizes)
         value = body(tuple(loop.var if loop.extent != 1 else 0 for loop in loops))
@@ -201,8 +203,6 @@ class _Scalar:
 
 
 def _always(c: Condition) -> bool:
-    from graphflow.core.dim import upper_bound
-
     if c.low is None:
         return False
     low = c.at - c.low

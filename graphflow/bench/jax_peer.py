@@ -13,12 +13,16 @@ from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload, sea
 Step = Callable[[], Any]
 
 
+def load(framework: str) -> tuple[Callable[[Workload], Step], str]:
+    """(workload -> step, version)."""
+    return make_step, jax.__version__
+
+
 def make_step(workload: Workload) -> Step:
     """A function that runs the workload once and waits for its value. KeyError if there is no text for it."""
     formula = FORMULAS[workload.kind]
     fed, weights = workload.arrays()
-    if any(a.dtype == "float64" for a in fed):
-        jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", any(a.dtype == "float64" for a in fed))
     feeds, parameters = [jnp.asarray(a) for a in fed], [jnp.asarray(w) for w in weights]
     if workload.optimizer:
         return training(formula, feeds, parameters, workload.optimizer)
@@ -117,7 +121,7 @@ def lstm(x: Any, y: Any, w: Any, b: Any, w_out: Any, b_out: Any) -> Any:
         memory = memory * jax.nn.sigmoid(forget + 1) + jax.nn.sigmoid(new) * jnp.tanh(candidate)
         return (memory, jnp.tanh(memory) * jax.nn.sigmoid(out)), None
 
-    start = jnp.zeros((x.shape[0], w_out.shape[0]))
+    start = jnp.zeros((x.shape[0], w_out.shape[0]), x.dtype)
     (_, state), _ = jax.lax.scan(cell, (start, start), x.swapaxes(0, 1))
     return cross_entropy(y, state @ w_out + b_out)
 

@@ -23,6 +23,11 @@ sea_water = numba.njit(fastmath=True)(workloads.sea_water_density)
 root = numba.njit(fastmath=True)(lambda x: math.sqrt(x))
 
 
+def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
+    """(workload -> step, version)."""
+    return make_step, numba.__version__
+
+
 def make_step(workload: Workload) -> Callable[[], Any]:
     """A function that runs the workload once and returns its value. KeyError if there is no text for it."""
     formula = COMPILED[workload.kind]

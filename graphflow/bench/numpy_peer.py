@@ -10,6 +10,11 @@ import numpy as np
 from graphflow.bench.workloads import STEPS, Workload, sea_water_density
 
 
+def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
+    """(workload -> step, version)."""
+    return make_step, np.__version__
+
+
 def make_step(workload: Workload) -> Callable[[], Any]:
     """A function that runs the workload once and returns its value. KeyError if there is no text for it."""
     formula = FORMULAS[workload.kind]

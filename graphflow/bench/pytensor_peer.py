@@ -14,6 +14,11 @@ from graphflow.bench.workloads import LEARNING_RATE, Workload, sea_water_density
 pytensor.config.floatX = "float32"
 
 
+def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
+    """(workload -> step, version)."""
+    return make_step, pytensor.__version__
+
+
 def make_step(workload: Workload) -> Callable[[], Any]:
     """A function that runs the workload once and returns its value. KeyError if there is no text for it."""
     formula = FORMULAS[workload.kind]

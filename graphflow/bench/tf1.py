@@ -8,12 +8,30 @@ A formula is a function of `tf`, the fed placeholders, and the weights.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload, sea_water_density
 
 Step = Callable[[], Any]
+
+
+def load(framework: str) -> tuple[Callable[[Workload], Step], str]:
+    """Import graphflow, TensorFlow 1 ("tf115"), TensorFlow 2 by compat.v1 ("tf"), or that with XLA ("tf-xla")."""
+    if framework == "graphflow":
+        tf = import_module("graphflow")
+        return lambda workload: make_step(tf, workload), tf.__version__
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if framework == "tf-xla":
+        os.environ["TF_XLA_FLAGS"] = "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"
+    tensorflow = import_module("tensorflow")
+    tf = tensorflow.compat.v1
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    if framework != "tf115":
+        tf.disable_v2_behavior()
+    return lambda workload: make_step(tf, workload), tensorflow.__version__
 
 
 class Program:

@@ -15,16 +15,15 @@ Step = Callable[[], Any]
 torch.set_flush_denormal(True)
 
 
+def load(framework: str) -> tuple[Callable[[Workload], Step], str]:
+    """(workload -> step, version)."""
+    return lambda workload: make_step(workload, framework == "torch-compile"), str(torch.__version__)
+
+
 def make_step(workload: Workload, compiled: bool) -> Step:
     """A function that runs the workload once and returns its value. KeyError if there is no text for it."""
     formula = FORMULAS[workload.kind]
-    fed, weights = workload.arrays()
-    feeds = [image(torch.from_numpy(a)) if a.ndim == 4 and workload.kind in IMAGES else torch.from_numpy(a) for a in fed]  # fmt: skip
-    constants = [torch.from_numpy(w) for w in weights]
-    if workload.kind in IMAGES:  # a filter may be fed too
-        feeds = [kernel(torch.from_numpy(a)) if n and a.ndim == 4 else f for n, (f, a) in enumerate(zip(feeds, fed, strict=True))]  # fmt: skip
-        constants = [kernel(w) if w.ndim == 4 else w for w in constants]
-    feeds = [f.long() if f.dtype == torch.int32 else f for f in feeds]
+    feeds, constants = tensors(workload)
     if workload.optimizer:
         return training(workload, formula, feeds, constants, compiled)
     function = torch.compile(formula, dynamic=False) if compiled else formula
@@ -63,9 +62,15 @@ OPTIMIZERS: dict[str, Callable[[list[Any]], Any]] = {
 IMAGES = ("conv3x3", "conv1x1", "depthwise", "bottleneck", "cnn_train")
 
 
-def image(x: Any) -> Any:
-    """NHWC as NCHW, without moving anything."""
-    return x.permute(0, 3, 1, 2)
+def tensors(workload: Workload) -> tuple[list[Any], list[Any]]:
+    """The workload's arrays in PyTorch's layouts: images are NHWC in memory still, called NCHW."""
+    fed, weights = ([torch.from_numpy(a) for a in arrays] for arrays in workload.arrays())
+    fed = [f.long() if f.dtype == torch.int32 else f for f in fed]
+    if workload.kind in IMAGES:
+        image, *rest = fed
+        fed = [image.permute(0, 3, 1, 2), *(kernel(w) for w in rest if w.ndim == 4), *(x for x in rest if x.ndim < 4)]
+        weights = [kernel(w) if w.ndim == 4 else w for w in weights]
+    return fed, weights
 
 
 def kernel(w: Any) -> Any:

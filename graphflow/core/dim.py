@@ -15,7 +15,7 @@ Division rounds toward minus infinity, as Python's does; `x % n` is `x - n * (x 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 __all__ = [
@@ -52,10 +52,11 @@ class Symbol(Atom):
     """A number known at run time only: a dimension, or a loop variable when it has a `bound`.
 
     `hint` is the value seen when the graph was compiled; None while the user is still declaring the graph.
+    Both are part of its identity: interned nodes and expressions of another program must not bring theirs along.
     """
 
-    hint: int | None = field(default=None, compare=False)
-    bound: int | Dim | None = field(default=None, compare=False)
+    hint: int | None = None
+    bound: int | Dim | None = None
 
 
 @dataclass(frozen=True)

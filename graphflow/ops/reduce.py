@@ -24,7 +24,6 @@ from graphflow.ops.elementwise import (
     floordiv,
     is_finite,
     log,
-    logical_and,
     select,
     stop_gradient,
     truediv,
@@ -91,13 +90,25 @@ class ReduceProd(Reduce):
     cases = (case(positive(2, 3, 4), axes=(1,)), case(np.array([[0.0, 2, 3], [1, 2, 3], [0, 0, 2]]), axes=(1,)))
 
     def grad(self, g: Node, y: Node, x: Node, *, axes: Axes) -> Any:
-        """The product of the others: without division by zero where x holds one zero, 0 where it holds more."""
+        """The product of the others, without division by zero.
+
+        Where x holds zeros, let p be the product of all else and z the sum of the zeros (0, but with a derivative):
+        for one zero the others' product is p at it and z p / x elsewhere; for two it is (z - x) p at them; else 0.
+        """
         zero = equal(x, 0)
         others = select(zero, 1, x)
-        zeros = spread_back(reduce_sum(cast(zero, dtype=x.dtype), axes=axes), x, axes)
-        whole = spread_back(reduce_prod(others, axes=axes), x, axes)
-        alone = logical_and(zero, equal(zeros, 1))
-        return spread_back(g, x, axes) * select(equal(zeros, 0), whole / others, select(alone, whole, 0))
+
+        def along(v: Node) -> Node:
+            return spread_back(v, x, axes)
+
+        count = along(reduce_sum(cast(zero, dtype=x.dtype), axes=axes))
+        p = along(reduce_prod(others, axes=axes))
+        z = along(reduce_sum(select(zero, x, 0), axes=axes))
+        one = select(zero, p, z * p / others)
+        two = select(zero, (z - x) * p, 0)
+        return along(g) * select(
+            equal(count, 0), p / others, select(equal(count, 1), one, select(equal(count, 2), two, 0))
+        )
 
 
 def _extreme_grad(g: Node, y: Node, x: Node, axes: Axes) -> Node:

@@ -1,4 +1,4 @@
-"""The views of a compiled program: after each pass, and its kernels. From a session's run, or compiled to be looked at."""
+"""The views of a compiled program, after each pass and of its kernels: from a session, or compiled for a look."""
 
 from __future__ import annotations
 

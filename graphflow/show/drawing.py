@@ -50,7 +50,7 @@ class Box:
 
     @property
     def subtitle(self) -> str:
-        """The op type, unless the title says it already, and the user's line; of several the first and how many more."""
+        """The op type, unless the title says it already, and the user's line, or the first and how many more."""
         op = "" if self.op.lower() == self.title.lower() else self.op
         first, *more = self.where.split(", ")
         place = f"{first} + {len(more)}" if more else first

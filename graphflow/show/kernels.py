@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from graphflow.compiler.loops.ir import Kernel, walk
 from graphflow.compiler.loops.lower import CONTRACTIONS

@@ -13,7 +13,7 @@ the order of the scopes are laid out upside down, and drawn upwards.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphflow.show.drawing import Box, Scope, View
 from graphflow.show.layers import Arranged, Hop, Item, Link, arrange
@@ -21,6 +21,11 @@ from graphflow.show.measure import LABEL, box_size, width_of
 
 PADDING, HEADER = 22.0, 30.0  # inside the border of a scope; its name
 MARGIN = 28.0  # around the picture
+MOST_EXITS = 4  # of a box, side by side
+
+
+Exits = dict[int, dict[tuple[str, bool], float]]
+"""By box: where a tensor with some label leaves it, and whether that is a control dependency."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,25 @@ class Frame:
 
 def place(view: View) -> Picture:
     """Coordinates for every box, scope and wire. Deterministic, and near linear in their number."""
+    view = _gathered(view)
     frames = _frames(view)
     _connect(view, frames)
     exits = _exits(view)
     for frame in sorted(frames.values(), key=lambda frame: -frame.depth):
         _arrange(frame, view, exits)
     return _picture(view, frames, exits)
+
+
+def _gathered(view: View) -> View:
+    """Tensors of many kinds from one box leave it together, under one label."""
+    leaving: dict[str, dict[str, None]] = {}
+    for wire in view.wires:
+        leaving.setdefault(wire.source, {})[wire.label] = None
+    many = {box: f"{len(labels)} tensors" for box, labels in leaving.items() if len(labels) > MOST_EXITS}
+    if not many:
+        return view
+    wires = (w if w.control or w.source not in many else replace(w, label=many[w.source]) for w in view.wires)
+    return replace(view, wires=tuple(wires))
 
 
 def _frames(view: View) -> dict[Scope, Frame]:
@@ -182,24 +200,25 @@ def _downwards(count: int, pairs: set[tuple[int, int]]) -> list[int]:
     return rank
 
 
-def _exits(view: View) -> dict[tuple[int, str, bool], float]:
+def _exits(view: View) -> Exits:
     """Where each kind of tensor leaves its box, from the middle; beside each other if their labels differ."""
     leaving: dict[int, dict[tuple[str, bool], float]] = {}
     for wire in view.wires:
         width = width_of(wire.label, LABEL) + 10.0
         leaving.setdefault(view.number[wire.source], {})[wire.label, wire.control] = width
-    exits = {}
+    exits: Exits = {}
     for box, widths in leaving.items():
         x = -sum(widths.values()) / 2
-        for (label, control), width in widths.items():
-            exits[box, label, control] = x + width / 2
+        exits[box] = {}
+        for kind, width in widths.items():
+            exits[box][kind] = x + width / 2
             x += width
     return exits
 
 
-def _arrange(frame: Frame, view: View, exits: dict[tuple[int, str, bool], float]) -> None:
+def _arrange(frame: Frame, view: View, exits: Exits) -> None:
     """Lay out one frame whose inner frames have their sizes already."""
-    items = [_item(thing, view) for thing in frame.items]
+    items = [_item(thing, view, exits) for thing in frame.items]
     links = []
     for upper, lower, bundle in frame.links:
         start = _meeting(frame.items[upper], bundle, exits)
@@ -218,31 +237,36 @@ def _indent(frame: Frame) -> float:
     return (frame.width - (frame.arranged.width if frame.arranged else 0.0)) / 2
 
 
-def _item(thing: Hashable, view: View) -> Item:
+def _item(thing: Hashable, view: View, exits: Exits) -> Item:
     if isinstance(thing, Frame):
         return Item(thing.width, thing.height)
     if isinstance(thing, tuple):
         return Item(0.0, 0.0, thing[1])
     assert isinstance(thing, int)
-    box = view.boxes[thing]
-    width, height = box_size(box)
-    return Item(max(width, _labels_width(box)), height)
+    width, height = _box_size(thing, view, exits)
+    return Item(max(width, _labels_width(view.boxes[thing])), height)
+
+
+def _box_size(k: int, view: View, exits: Exits) -> tuple[float, float]:
+    """Width and height: for its lines, and so that everything that leaves the box touches it."""
+    width, height = box_size(view.boxes[k])
+    return max([width, *(2 * abs(x) + 24.0 for x in exits.get(k, {}).values())]), height
 
 
 def _labels_width(box: Box) -> float:
     return width_of(box.type, LABEL) + 6.0 if box.type else 0.0
 
 
-def _meeting(thing: Hashable, bundle: Bundle, exits: dict[tuple[int, str, bool], float]) -> float | None:
+def _meeting(thing: Hashable, bundle: Bundle, exits: Exits) -> float | None:
     if isinstance(thing, Frame):
         return thing.ports[bundle]
     if isinstance(thing, tuple):
         return 0.0
     assert isinstance(thing, int)
-    return exits[thing, bundle.label, bundle.control] if thing == bundle.source and not bundle.up else None
+    return exits[thing][bundle.label, bundle.control] if thing == bundle.source and not bundle.up else None
 
 
-def _picture(view: View, frames: dict[Scope, Frame], exits: dict[tuple[int, str, bool], float]) -> Picture:
+def _picture(view: View, frames: dict[Scope, Frame], exits: Exits) -> Picture:
     """From the coordinates of each frame to those of the picture, from the outside in."""
     origin: dict[Scope, tuple[float, float]] = {(): (MARGIN - PADDING, MARGIN - HEADER)}
     boxes: dict[str, Rect] = {}
@@ -258,17 +282,17 @@ def _picture(view: View, frames: dict[Scope, Frame], exits: dict[tuple[int, str,
             if isinstance(thing, Frame):
                 origin[thing.scope] = (x0 + x, y0 + y)
             elif isinstance(thing, int):
-                boxes[view.boxes[thing].id] = _centred(x0 + x, y0 + y, view, thing)
+                boxes[view.boxes[thing].id] = _centred(x0 + x, y0 + y, thing, view, exits)
         traces += _traces(frame, arranged, x0, y0)
     outer = frames[()]
     width, height = outer.width - 2 * PADDING + 2 * MARGIN, outer.height - HEADER - PADDING + 2 * MARGIN
     return Picture(boxes, scopes, traces, _labels(view, boxes, exits), width, height)
 
 
-def _centred(x: float, y: float, view: View, k: int) -> Rect:
+def _centred(x: float, y: float, k: int, view: View, exits: Exits) -> Rect:
     """The box in the middle of its place, which may be wider to make room for the label below."""
-    width, height = box_size(view.boxes[k])
-    return Rect(x + (_item(k, view).width - width) / 2, y, width, height)
+    width, height = _box_size(k, view, exits)
+    return Rect(x + (_item(k, view, exits).width - width) / 2, y, width, height)
 
 
 def _traces(frame: Frame, arranged: Arranged, x0: float, y0: float) -> list[Trace]:
@@ -299,14 +323,12 @@ def _traces(frame: Frame, arranged: Arranged, x0: float, y0: float) -> list[Trac
     return traces
 
 
-def _labels(
-    view: View, boxes: dict[str, Rect], exits: dict[tuple[int, str, bool], float]
-) -> list[tuple[float, float, str]]:
+def _labels(view: View, boxes: dict[str, Rect], exits: Exits) -> list[tuple[float, float, str]]:
     """One label a tensor, below the box that makes it."""
     labels = []
-    for k, text, control in exits:
+    for k, leaving in exits.items():
         rect = boxes[view.boxes[k].id]
-        if text:
-            middle = rect.x + rect.width / 2 + exits[k, text, control]
-            labels.append((middle, rect.y + rect.height + 13.0, text))
+        for (text, _), x in leaving.items():
+            if text:
+                labels.append((rect.x + rect.width / 2 + x, rect.y + rect.height + 13.0, text))
     return labels

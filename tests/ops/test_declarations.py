@@ -58,13 +58,7 @@ def smooth(op, case: Case):
 SMOOTH = [(op, c) for op, c in CASES if smooth(op, c)]
 SMOOTH_IDS = [i for i, (op, c) in zip(IDS, CASES, strict=True) if smooth(op, c)]
 
-KNOWN_WRONG = {
-    "ReduceProd-1": "the product of the others is told by Select where x holds a zero, so its own derivative is lost",
-}
-TWICE = [
-    pytest.param(op, c, id=i, marks=[pytest.mark.xfail(reason=KNOWN_WRONG[i], strict=True)] if i in KNOWN_WRONG else [])
-    for i, (op, c) in zip(SMOOTH_IDS, SMOOTH, strict=True)
-]
+TWICE = [pytest.param(op, c, id=i) for i, (op, c) in zip(SMOOTH_IDS, SMOOTH, strict=True)]
 
 
 def run(program, inputs):

@@ -1,7 +1,7 @@
 // What is seen of a view when some scopes are open, and where it goes. The same algorithm as ../layout.py.
 "use strict";
 
-const PADDING = 22, HEADER = 32, MARGIN = 28, SHOWN_MEMBERS = 6, LONGEST = 38, MEMBERS_GAP = 6;
+const PADDING = 22, HEADER = 32, MARGIN = 28, SHOWN_MEMBERS = 6, LONGEST = 38, MEMBERS_GAP = 6, MOST_EXITS = 4;
 const FONTS = {
   title: '600 13px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',
   small: '11px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',
@@ -86,11 +86,12 @@ function visible(view, order, tree, opened) {
 }
 
 function mergedWires(view, nodes, nodeOf) {
-  const merged = new Map();
+  const merged = new Map(), kinds = view.boxes.map((_, k) => new Set(view.outOf[k].map((wire) => wire.label)));
+  const apart = (node) => node.box && kinds[node.boxes[0]].size <= MOST_EXITS; // else they leave together, under one label
   view.wires.forEach((wire, number) => {
     const source = nodeOf[view.number.get(wire.source)], target = nodeOf[view.number.get(wire.target)];
     if (source === target) return;
-    const key = [source, target, nodes[source].box ? wire.label || "" : "", !!wire.control].join("\u0000");
+    const key = [source, target, apart(nodes[source]) ? wire.label || "" : "", !!wire.control].join("\u0000");
     if (!merged.has(key)) merged.set(key, {source, target, control: !!wire.control, labels: new Set(), from: new Set(), wires: []});
     const one = merged.get(key);
     one.labels.add(wire.label || "");
@@ -98,7 +99,7 @@ function mergedWires(view, nodes, nodeOf) {
     one.wires.push(number);
   });
   const wires = [...merged.values()];
-  for (const wire of wires) wire.label = nodes[wire.source].box ? [...wire.labels][0] : "";
+  for (const wire of wires) wire.label = apart(nodes[wire.source]) ? [...wire.labels][0] : "";
   return wires;
 }
 
@@ -108,7 +109,8 @@ function place(seen) {
   nodes.forEach((node) => measure(node));
   for (const label of exits.values()) {
     const node = nodes[label.node];
-    node.room = Math.max(node.room, 2 * (Math.abs(label.at) + label.width / 2));
+    node.width = Math.max(node.width, 2 * Math.abs(label.at) + 24); // what leaves a node touches it
+    node.room = Math.max(node.room, node.width, 2 * (Math.abs(label.at) + label.width / 2));
   }
   const frames = framesOf(nodes);
   connect(nodes, wires, frames);
@@ -136,7 +138,7 @@ function exitsOf(nodes, wires) { // what leaves a node, by node, label and contr
   });
   const perNode = new Map();
   for (const exit of exits.values()) {
-    exit.text = exit.control ? "" : exit.labels.size === 1 ? [...exit.labels][0] : `${exit.from.size} tensors`;
+    exit.text = exit.control ? "" : exit.labels.size === 1 ? [...exit.labels][0] : `${Math.max(exit.from.size, exit.labels.size)} tensors`;
     if (exit.from.size > 1 && exit.labels.size === 1 && exit.text) exit.text = `${exit.from.size} × ${exit.text}`;
     exit.width = widthOf(exit.text, "mono") + 10;
     if (!perNode.has(exit.node)) perNode.set(exit.node, []);

@@ -180,13 +180,13 @@ function markFar() {
   world.classList.toggle("far", state.scale < 0.42);
 }
 
-function fit() {
+function fit(whole = false) {
   const {width, height} = room(), top = 52, bottom = 56;
   const scale = Math.min((width - 24) / placed.width, (height - top - bottom) / placed.height);
   state.scale = Math.max(0.02, Math.min(1.15, scale));
   state.x = (width - placed.width * state.scale) / 2;
   state.y = top + (height - top - bottom - placed.height * state.scale) / 2;
-  if (state.scale < 0.5 && placed.height > 2 * placed.width) { // a long graph is read from its top
+  if (!whole && state.scale < 0.45 && placed.height > 1.2 * placed.width) { // a long graph is read from its top
     state.scale = 0.8;
     const first = placed.nodes.reduce((a, b) => (b.y < a.y ? b : a)), wide = placed.width * 0.8 > width;
     state.x = width / 2 - state.scale * (wide ? first.x + first.width / 2 : placed.width / 2);
@@ -358,7 +358,7 @@ function recall() {
   if (!selected) return;
   if (view.number.has(selected)) reveal(selected);
   else if (tree.has(selected)) select(selected);
-  if (wanted.has("fit")) fit();
+  if (wanted.has("fit")) fit(true);
 }
 
 /* listening */
@@ -438,7 +438,7 @@ function onKey(event) {
   }
   const pan = {ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60]}[event.key];
   const keys = {
-    "/": () => search.focus(), "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), 0: fit,
+    "/": () => search.focus(), "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), 0: () => fit(true),
     o: () => openAll(true), c: () => openAll(false), t: () => showText(!state.text),
   };
   if (event.target.closest("#tabs") && pan && pan[0]) moveTab(-Math.sign(pan[0]));
@@ -471,7 +471,7 @@ function start() {
   $("in").onclick = () => zoom(1.25);
   $("out").onclick = () => zoom(0.8);
   $("scale").onclick = () => zoom(1 / state.scale);
-  $("fit").onclick = fit;
+  $("fit").onclick = () => fit(true);
   $("as-graph").onclick = () => showText(false);
   $("as-text").onclick = () => showText(true);
   search.oninput = () => find(search.value);

@@ -1,0 +1,178 @@
+"""Sizes that the user left open: one compilation serves them all, and answers are right where sizes meet by chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.demo import cnn, mlp
+from tests.e2e import numpy_networks as reference
+
+
+@pytest.fixture(autouse=True)
+def fresh_graph():
+    with tf.Graph().as_default():
+        yield
+
+
+def compiled(sess: Any) -> list[Any]:
+    """The programs with feeds that a session has compiled."""
+    return [e for p in sess._plans.values() for e in p._executables if e.types]
+
+
+def normal(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+NETWORKS = {"mlp": (mlp.build, reference.mlp, range(1, 41)), "cnn": (cnn.build, reference.cnn, (1, 2, 3, 7, 8, 16, 17))}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_compilation_serves_every_batch_size(name):
+    build, step, sizes = NETWORKS[name]
+    network = build()
+    variables = tf.trainable_variables()
+    fetches = [network.loss, *tf.gradients(network.loss, variables)]
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        values = {v.op.name: sess.run(v) for v in variables}
+        for size in sizes:
+            images = np.random.default_rng(size).random((size, 28, 28, 1), np.float32)
+            labels = np.random.default_rng(size).integers(0, 10, size)
+            loss, *gradients = sess.run(fetches, {network.images: images, network.labels: labels})
+            wanted, by_hand = step(values, images, labels)
+            assert loss == pytest.approx(wanted, rel=1e-5)
+            for v, g in zip(variables, gradients, strict=True):
+                by_numpy = by_hand[v.op.name]
+                np.testing.assert_allclose(g, by_numpy, rtol=1e-3, atol=1e-5 * max(np.abs(by_numpy).max(), 0.1))
+        assert len(compiled(sess)) == 1
+
+
+def test_two_unknown_sizes_that_differ():
+    x, y = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.float32, [None, 3])
+    products = tf.matmul(x, y, transpose_b=True)
+    apart = tf.reduce_sum(tf.square(x[:, None, :] - y[None, :, :]), 2)
+    both = tf.concat([x, y], 0)
+    with tf.Session() as sess:
+        for m, n in ((4, 5), (5, 4), (1, 9), (17, 2), (30, 33)):
+            a, b = normal(m, 3), normal(n, 3, seed=1)
+            p, d, c = sess.run([products, apart, both], {x: a, y: b})
+            np.testing.assert_allclose(p, a @ b.T, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(d, np.square(a[:, None] - b).sum(2), rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(c, np.concatenate([a, b]))
+        assert len(compiled(sess)) == 1
+
+
+def test_sizes_equal_by_chance_then_different():
+    x, y = tf.placeholder(tf.float32, [None]), tf.placeholder(tf.float32, [None])
+    outer = x[:, None] * y[None, :]
+    with tf.Session() as sess:
+        for m, n in ((4, 4), (4, 6), (6, 6), (2, 3), (5, 5)):
+            a, b = normal(m), normal(n, seed=1)
+            np.testing.assert_array_equal(sess.run(outer, {x: a, y: b}), np.outer(a, b))
+        assert len(compiled(sess)) == 2
+
+
+def test_sums_of_sizes_that_must_agree():
+    """x + y compiles for equal sizes; unequal ones are refused, unless one is 1."""
+    x, y = tf.placeholder(tf.float32, [None]), tf.placeholder(tf.float32, [None])
+    total = x + y
+    with tf.Session() as sess:
+        for m, n in ((4, 4), (7, 7), (1, 5), (6, 1), (1, 1), (3, 3)):
+            a, b = normal(m), normal(n, seed=1)
+            np.testing.assert_array_equal(sess.run(total, {x: a, y: b}), a + b)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"4.*5"):
+            sess.run(total, {x: normal(4), y: normal(5)})
+
+
+def test_an_unknown_size_that_equals_a_known_one():
+    """A batch of 10 beside 10 classes is a coincidence: the program for it serves no other batch."""
+    x = tf.placeholder(tf.float32, [None, 10])
+    total = x + tf.reduce_sum(x, 0)
+    square = tf.matmul(x, x, transpose_a=True)
+    with tf.Session() as sess:
+        for size in (10, 3, 10, 1, 12):
+            a = normal(size, 10)
+            np.testing.assert_allclose(sess.run(total, {x: a}), a + a.sum(0), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(sess.run(square, {x: a}), a.T @ a, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (5, 0, 3), (0, 4)])
+def test_batches_of_nothing(sizes):
+    x = tf.placeholder(tf.float32, [None, 6])
+    w = tf.constant(normal(6, 4))
+    y = tf.nn.softmax(tf.nn.relu(tf.matmul(x, w)))
+    columns = tf.reduce_sum(y, 0)
+    gradient = tf.matmul(x, y, transpose_a=True)
+    with tf.Session() as sess:
+        for size in sizes:
+            a = normal(size, 6)
+            rows, sums, product = sess.run([y, columns, gradient], {x: a})
+            assert rows.shape == (size, 4)
+            np.testing.assert_allclose(sums, rows.sum(0), rtol=1e-5)
+            np.testing.assert_allclose(product, a.T @ rows, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_takes_a_batch_of_nothing():
+    network = cnn.build()
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        feed = {network.images: np.zeros((0, 28, 28, 1), np.float32), network.labels: np.zeros(0, np.int64)}
+        loss, correct = sess.run([network.loss, network.correct], feed)
+        assert np.isnan(loss)  # the mean of nothing
+        assert correct == 0
+
+
+def test_a_placeholder_of_unknown_rank():
+    x = tf.placeholder(tf.float32)
+    y = tf.tanh(x) * 2
+    total = tf.reduce_sum(x * x)
+    with tf.Session() as sess:
+        for shape in ((), (4,), (2, 3), (2, 3, 4), (0, 2), (5,)):
+            a = normal(*shape)
+            got, s = sess.run([y, total], {x: a})
+            np.testing.assert_allclose(got, np.tanh(a) * 2, rtol=1e-5)
+            assert np.shape(got) == shape
+            assert s == pytest.approx((a * a).sum(), rel=1e-5)
+
+
+def test_every_axis_unknown():
+    x = tf.placeholder(tf.float32, [None, None, None])
+    y = tf.transpose(tf.nn.softmax(x), [2, 0, 1])
+    flat = tf.reshape(x, [tf.shape(x)[0], -1])
+    with tf.Session() as sess:
+        for shape in ((2, 3, 4), (3, 4, 2), (2, 2, 2), (4, 4, 3), (1, 1, 7), (5, 16, 33)):
+            a = normal(*shape)
+            soft, rows = sess.run([y, flat], {x: a})
+            e = np.exp(a - a.max(2, keepdims=True))
+            np.testing.assert_allclose(soft, np.transpose(e / e.sum(2, keepdims=True), (2, 0, 1)), rtol=1e-5)
+            np.testing.assert_array_equal(rows, a.reshape(shape[0], -1))
+
+
+NEED_NUMBERS = {
+    "same padding": (
+        lambda x: tf.nn.max_pool(x[None, :, :, None], [1, 2, 2, 1], [1, 2, 2, 1], "SAME"),
+        lambda a: np.pad(a, ((0, len(a) % 2), (0, 0)), constant_values=-np.inf).reshape(-1, 2, 2, 2).max((1, 3))[None, ..., None],
+    ),
+    "backwards from the end": (lambda x: x[-1:0:-1], lambda a: a[-1:0:-1]),
+    "squeeze": (lambda x: tf.squeeze(x[:, :1]), lambda a: a[:, :1].squeeze()),
+    "last": (lambda x: x[-1], lambda a: a[-1]),
+    "last two": (lambda x: x[-2:], lambda a: a[-2:]),
+    "first two": (lambda x: x[:2], lambda a: a[:2]),
+    "all but the ends": (lambda x: x[1:-1], lambda a: a[1:-1]),
+    "every second": (lambda x: x[::2], lambda a: a[::2]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEED_NUMBERS)
+def test_what_may_need_a_number_gets_one(name):
+    build, by_numpy = NEED_NUMBERS[name]
+    x = tf.placeholder(tf.float32, [None, 4])
+    y = build(x)
+    with tf.Session() as sess:
+        for size in (3, 8, 1, 2, 3, 5, 17):
+            a = normal(size, 4)
+            np.testing.assert_allclose(sess.run(y, {x: a}), by_numpy(a), rtol=1e-5, atol=1e-6)
