@@ -17,6 +17,7 @@ from graphflow.core.node import Node, make_node
 from graphflow.core.op import Elementwise, broadcast_node
 from graphflow.ops.elementwise import cast, mul
 from graphflow.ops.reduce import size_of
+from graphflow.ops.view import reshape
 
 __all__ = ["ELEMENTWISE"]
 
@@ -100,6 +101,26 @@ def compute_before_broadcast(node: Node) -> Node | None:
     return broadcast_node(make_node(node.op, inputs, dict(node.attrs)), node.shape)
 
 
+def compute_before_axes(node: Node) -> Node | None:
+    """An op on inputs that were given the same axes of size 1 comes before them: the axes then stay out of its loops.
+
+    Reshape(x: [m], [m, 1]) * 2 is Reshape(x * 2, [m, 1]).
+    """
+    if not isinstance(node.op, Elementwise):
+        return None
+    given = [x for x in node.inputs if splat_scalar(x) is None]
+    if not given or any(x.op.name != "Reshape" or x.shape != node.shape for x in given):
+        return None
+    small = given[0].inputs[0].shape
+    if any(x.inputs[0].shape != small for x in given) or len(small) >= len(node.shape):
+        return None
+    if [s for s in small if s != 1] != [s for s in node.shape if s != 1]:
+        return None
+    scalars = {x: splat_scalar(x) for x in node.inputs}
+    inputs = [x.inputs[0] if (scalar := scalars[x]) is None else splat(scalar, small) for x in node.inputs]
+    return reshape.node(make_node(node.op, inputs, dict(node.attrs)), shape=node.shape)
+
+
 def known_size(node: Node) -> Node | None:
     """The number of a size that has become known."""
     size = node.attrs["size"]
@@ -118,4 +139,5 @@ ELEMENTWISE = (
     _row("RealDiv", divide_by_power_of_two),
     _row("SizeOf", known_size),
     _row("", compute_before_broadcast),
+    _row("", compute_before_axes),
 )

@@ -254,6 +254,13 @@ EXAMPLES = {
         wide(SCALAR) + number(np.inf, WIDE),
         sqrt(wide(fed((3, 1)))),
     ],
+    "compute_before_axes": [
+        neg(reshape(ROW, shape=(4, 1))),
+        mul(reshape(ROW, shape=(1, 4, 1)), reshape(ROW_Y, shape=(1, 4, 1))),
+        reshape(fed((BATCH, 3)), shape=(BATCH, 3, 1)) * 2.5,
+        select(reshape(CONDITION, shape=(4, 1)), reshape(ROW, shape=(4, 1)), 0),
+        cast(reshape(SCALAR, shape=(1, 1)), dtype=int32),
+    ],
     "known_size": [raw("SizeOf", size=7, dtype=int32)],
     "broadcast_to_own_shape": [wide(X, (3, 4)), wide(fed(WIDE))],
     "broadcast_of_broadcast": [wide(wide(fed((3, 1)), (3, 4))), wide(wide(ROW, (1, 1, 4)))],
