@@ -4,7 +4,8 @@ A symbol has no truth value, so inference grants what it can't decide: that `x[-
 This pass asks that of the sizes seen at capture, and the runtime of each set of sizes that is new to a program; where
 the answer is a node, the run is compiled for numbers instead.
 
-Assumes: gradients are expanded, and no pass has hidden a node behind a simpler one.  Guarantees: the program it was given.
+Assumes: gradients are expanded, and no rule has hidden a node behind a simpler one.
+Guarantees: the program that it was given.
 """
 
 from __future__ import annotations

@@ -14,44 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from graphflow.compiler.loops.lower import CONTRACTIONS, Group, lower
+from graphflow.compiler.loops.lower import Group, lower
 from graphflow.compiler.program import TensorProgram
-from graphflow.core.dim import Size, Symbol, estimate
+from graphflow.core.dim import Size, Symbol
 from graphflow.core.node import Node, make_node
-from graphflow.core.op import OPS, Elementwise
+from graphflow.core.op import OPS
 from graphflow.core.type import Shape
 
 __all__ = ["Fused", "base_of", "fuse"]
 
-EXTERNAL = ("Feed", "Variable")
-VIEWS = (
-    "BroadcastTo",
-    "Transpose",
-    "StridedSlice",
-    "Reverse",
-    "Reshape",
-    "Windows",
-    "Pad",
-    "Concat",
-    "Unwindow",
-    "Blocks",
-)
-AFFINE = ("BroadcastTo", "Transpose", "StridedSlice", "Reverse")
-REDUCTIONS = (
-    "ReduceSum",
-    "ReduceProd",
-    "ReduceMax",
-    "ReduceMin",
-    "ReduceAny",
-    "ReduceAll",
-    "ReduceArgMax",
-    "ReduceArgMin",
-    "WindowMax",
-)
-HEAVY = {"RandomBits": 60, "Unwindow": 12}
-
 CHEAP = 2
 """Up to this cost a value is computed again rather than stored."""
+
+DEAR = 8
+"""Up to this cost a view is computed wherever it is read."""
 
 RECOMPUTED = 48
 """Up to this cost a row's values are computed again for each of its reductions."""
@@ -82,7 +58,7 @@ def fuse(program: TensorProgram) -> Fused:
 
 def is_buffer(node: Node) -> bool:
     """Whether a node's elements are in memory before the run: fed, a variable, an array constant."""
-    return node.op.name in EXTERNAL or (node.op.name == "Const" and node.type.size != 1)
+    return node.op.form == "memory" or (node.op.name == "Const" and node.type.size != 1)
 
 
 def base_of(stored: Callable[[Node], bool]) -> Callable[[Node], Node | None]:
@@ -124,7 +100,7 @@ def _stored(program: TensorProgram) -> set[Node]:
     stored = set(program.roots)
     depth: dict[Node, int] = {}
     for node in reversed(nodes):
-        if node.op.name in CONTRACTIONS:
+        if node.op.form == "contraction":
             stored.add(node)
             stored.update(_memory(x) for x in node.inputs)
         if node.op.name == "Reshape" and not keeps_order(node):
@@ -141,7 +117,7 @@ def _stored(program: TensorProgram) -> set[Node]:
 
 def _memory(node: Node) -> Node:
     """What must be in memory so that `node` can be addressed linearly."""
-    while node.op.name in AFFINE or node.op.name == "Reshape":
+    while node.op.linear or node.op.name == "Reshape":
         if is_buffer(node):
             return node
         node = node.inputs[0]
@@ -170,18 +146,18 @@ def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
 
 def _worth_storing(node: Node, users: dict[Node, list[Node]]) -> bool:
     """Whether computing a node where it is used would repeat too much."""
-    if node.op.name in VIEWS and node.op.name not in HEAVY:
+    if node.op.form == "view" and node.op.cost <= DEAR:
         return False
     if is_buffer(node) or node.op.name in ("Const", "Iota", "SizeOf"):
         return False
     readers = _readers(node, users)
-    if node.op.name in REDUCTIONS:
+    if node.op.form == "reduction":
         return True
-    cost = HEAVY.get(node.op.name, node.op.cost if isinstance(node.op, Elementwise) else 8)
+    cost = node.op.cost
     if node.type.size == 1:
         return cost > CHEAP and any(reader.type.size != 1 for reader, _ in readers)
     if any(expands for _, expands in readers) and cost > 0:
-        return cost > CHEAP or any(x.op.name not in VIEWS and not is_buffer(x) for x in node.inputs)
+        return cost > CHEAP or any(x.op.form != "view" and not is_buffer(x) for x in node.inputs)
     return len({reader for reader, _ in readers}) > 1 and cost > CHEAP
 
 
@@ -191,19 +167,12 @@ def _readers(node: Node, users: dict[Node, list[Node]]) -> list[tuple[Node, bool
     stack = [(user, node, False) for user in users.get(node, [])]
     while stack:
         user, x, expanded = stack.pop()
-        grows = user.op.name in ("BroadcastTo", "Windows", "WindowMax") and estimate(user.type.size) > 0
-        grows = grows and _repeats(user, x)
-        if user.op.name in VIEWS:
+        grows = user.op.form != "contraction" and user.op.rereads(x.type, user.type, **user.attrs)
+        if user.op.form == "view":
             stack.extend((u, user, expanded or grows) for u in users.get(user, []))
         else:
             found.append((user, expanded or grows))
     return found
-
-
-def _repeats(user: Node, x: Node) -> bool:
-    if user.op.name in ("Windows", "WindowMax"):
-        return any(w > s for w, s in zip(user.attrs["window"], user.attrs["strides"], strict=True))
-    return estimate(user.type.size) > estimate(x.type.size)
 
 
 # groups
@@ -240,7 +209,7 @@ class _Groups:
         for node in program.nodes():
             depth[node] = 1 + max((depth[x] for x in node.inputs if x not in stored), default=0)
         for node in self.order:
-            contraction = node if node.op.name in CONTRACTIONS else None
+            contraction = node if node.op.form == "contraction" else None
             self.of[node] = _Group(node.shape, [node], contraction, depth[node])
         for node in self.order:
             self._link(self.of[node])
@@ -332,9 +301,9 @@ class _Groups:
             if x in seen or is_buffer(x) or (x in self.of and self.of[x] is not group):
                 continue
             seen.add(x)
-            if x.op.name in REDUCTIONS and x is not node:
+            if x.op.form == "reduction" and x is not node:
                 continue
-            total += HEAVY.get(x.op.name, x.op.cost if isinstance(x.op, Elementwise) else 1)
+            total += 0 if x.op.form == "view" else x.op.cost
             stack.extend(x.inputs)
         return total
 
@@ -376,7 +345,7 @@ class _Groups:
 
 def _is_row_reduction(node: Node) -> bool:
     """Whether a node reduces the last axis, or the last axes, of its input."""
-    if node.op.name not in REDUCTIONS or node.op.name == "WindowMax":
+    if node.op.form != "reduction" or "axes" not in node.attrs:
         return False
     axes, rank = node.attrs["axes"], node.inputs[0].ndim
     return tuple(axes) == (rank - 1,)

@@ -1,4 +1,4 @@
-"""The command `graphflow`: `graphflow demo`, `graphflow info`, `graphflow --version`.
+"""The command `graphflow`: `graphflow demo`, `graphflow bench`, `graphflow info`, `graphflow --version`.
 
 Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted, 141 nobody reads the output.
 """
@@ -53,11 +53,33 @@ def make_parser() -> argparse.ArgumentParser:
         "--html", type=html_file, default=Path("graph.html"), metavar="FILE", help="where to draw the graph"
     )
     demo.add_argument("--threads", type=positive, metavar="N", help="threads to compute with (default: all allowed)")
-    demo.add_argument("--seed", type=natural, default=1, metavar="N", help="decides weights and order (default: 1)")
+    demo.add_argument("--seed", type=natural, default=4, metavar="N", help="decides weights and order (default: 4)")
+
+    add_bench(commands.add_parser("bench", help="measure beside other frameworks, and each kernel beside the machine"))
 
     info = commands.add_parser("info", help="versions, the CPU as the compiler sees it, threads")
     info.set_defaults(command=print_info)
     return parser
+
+
+def add_bench(bench: argparse.ArgumentParser) -> None:
+    """What may be typed after `graphflow bench`."""
+    bench.set_defaults(command=run_bench)
+    bench.add_argument(
+        "--only", nargs="+", type=workload, metavar="NAME", help="workloads: gemm_512, 'bmm*', gemm:300x200x100"
+    )
+    bench.add_argument(
+        "--peers", nargs="*", type=peer, metavar="NAME[=PYTHON]",
+        help="whom to compare with, and the interpreter that has it (default: those that this one has)",
+    )  # fmt: skip
+    bench.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each framework (default: 5)")
+    bench.add_argument("--seconds", type=float, default=0.3, metavar="S", help="of a turn (default: 0.3)")
+    bench.add_argument("--pin", type=cpu_list, metavar="CPUS", help="stay on these CPUs: 0 or 0,1 (default: all)")
+    bench.add_argument("--out", type=Path, default=Path("graphflow-bench"), metavar="DIR", help="where files go")
+    bench.add_argument(
+        "--kernels", nargs="+", type=workload, metavar="NAME", help="time each kernel of these workloads instead"
+    )
+    bench.add_argument("--list", action="store_true", help="name the workloads and end")
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
@@ -75,6 +97,28 @@ def run_demo(arguments: argparse.Namespace) -> None:
         epochs=arguments.epochs,
         html=arguments.html,
         seed=arguments.seed,
+    )
+    run(options, sys.stdout)
+
+
+def run_bench(arguments: argparse.Namespace) -> None:
+    """`graphflow bench`."""
+    from graphflow.bench.workloads import WORKLOADS
+
+    if arguments.list:
+        print("\n".join(f"{w.name:20} {w.what}  {'x'.join(map(str, w.size))}" for w in WORKLOADS))
+        return
+    from graphflow.bench.command import Options
+    from graphflow.bench.command import run_bench as run
+    from graphflow.bench.run import Timing
+
+    options = Options(
+        only=arguments.kernels or arguments.only or (),
+        peers=arguments.peers,
+        timing=Timing(arguments.rounds, arguments.seconds),
+        pin=arguments.pin or "",
+        out=arguments.out,
+        kernels=arguments.kernels is not None,
     )
     run(options, sys.stdout)
 
@@ -113,6 +157,31 @@ def positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def workload(text: str) -> str:
+    """A name or pattern of workloads."""
+    from graphflow.bench.workloads import select
+
+    try:
+        select([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def peer(text: str) -> str:
+    """A framework, with or without its interpreter."""
+    from graphflow.bench.worker import FRAMEWORKS
+
+    if text.partition("=")[0] not in FRAMEWORKS:
+        raise argparse.ArgumentTypeError(f"no peer is called {text!r}; there are {', '.join(FRAMEWORKS)}")
+    return text
+
+
+def cpu_list(text: str) -> str:
+    """Numbers of CPUs with commas between. ValueError tells argparse that they are none."""
+    return ",".join(str(natural(part)) for part in text.split(","))
 
 
 def natural(text: str) -> int:

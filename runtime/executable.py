@@ -38,6 +38,9 @@ __all__ = ["Executable", "build"]
 
 Array = np.ndarray[Any, Any]
 
+KEPT_SIZES = 8
+"""For how many sets of sizes a program keeps its memory; the oldest gives way."""
+
 
 def build(
     graph: Graph,
@@ -146,7 +149,11 @@ class Executable:
 
     def _call(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
         key = tuple(values[f].shape[a] for f, a in self.symbols)
-        idle = self.free.setdefault(key, [])
+        idle = self.free.get(key)
+        if idle is None:
+            while len(self.free) >= KEPT_SIZES:
+                self.free.pop(next(iter(self.free)), None)
+            idle = self.free.setdefault(key, [])
         bound = idle.pop() if idle else _Bound(self, key)
         try:
             return bound.run(values, state)
@@ -205,7 +212,12 @@ class _Bound:
         for n, spec in enumerate(self.plan.buffers):
             if spec.kind == "constant":
                 self.table[n] = spec.key.value.ctypes.data
-        self.threads = pool().threads
+        self.pool = pool()
+        self._make_scratch()
+
+    def _make_scratch(self) -> None:
+        """Scratch for as many threads as a step may use now."""
+        self.threads = self.pool.threads
         self.scratch = self._memory(self.threads * self.code.scratch_bytes)
 
     def _memory(self, size: int) -> Array:
@@ -217,6 +229,8 @@ class _Bound:
     def run(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
         """One native call."""
         fresh = self._bind(state)
+        if self.threads != self.pool.threads:
+            self._make_scratch()
         outputs = [state.outputs.empty(shape, dtype) for shape, dtype in self.output_types]
         status = self.caller(*values, *outputs, self.scratch)
         if status < 0:

@@ -57,12 +57,13 @@ class Feed:
         self._exact = self._shape if self._shape is not None and -1 not in self._shape else None
 
     def __call__(self, value: Any) -> Value:
-        """`value` as a C-contiguous array of the tensor's dtype; raises InvalidArgumentError (a ValueError)."""
+        """`value` as an aligned C-contiguous array of the tensor's dtype; raises InvalidArgumentError, a ValueError."""
         if type(value) is not np.ndarray or value.dtype is not self._dtype:
             value = self._converted(value)
         if value.shape != self._exact and self._shape is not None and not self._fits(value.shape):
             raise self._complaint(f"Cannot feed value of shape {value.shape}")
-        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
+        flags = value.flags
+        return value if flags.c_contiguous and flags.aligned else np.array(value, order="C")
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         wanted = self._shape or ()

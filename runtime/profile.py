@@ -14,13 +14,14 @@ import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from graphflow.compiler.llvm.jit import CompiledModule, compile_module
 from graphflow.compiler.llvm.kernel import KernelCode, Launch
-from graphflow.compiler.llvm.launches import NOTHING, emit_launches, entry_of
+from graphflow.compiler.llvm.launches import emit_launches, entry_of
 from graphflow.compiler.llvm.step import PARALLEL_NS
 from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.loops.work import Work, work_of
@@ -34,8 +35,10 @@ from graphflow.runtime.threads import pool
 __all__ = ["KernelTime", "LaunchTime", "time_kernels"]
 
 Array = np.ndarray[Any, Any]
+Runner = Callable[[int], object]
 BYTES = np.dtype(np.uint8)
 LEAST_RUNS = 5
+BATCH_SECONDS = 50e-6
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def time_kernels(
     """Time the kernels in the order in which a step runs them, each for about `seconds`.
 
     feeds: values as they are fed, in order; variables: the session's, by name.  The time of a launch is the shortest
-    seen, less what calling costs.
+    seen; short ones run in batches, so that what a call from Python costs is not in it.
     """
     return _Profile(executable, feeds, variables).run(seconds)
 
@@ -88,24 +91,22 @@ class _Profile:
         self.sizes = {key: feeds[feed].shape[axis] for key, (feed, axis) in places}
         self.dims = (ctypes.c_int64 * (len(self.sizes) + 1))(*self.sizes.values())
         self.buffers = [self._buffer(n, feeds, variables) for n in range(len(self.plan.buffers))]
+        self.workspaces: list[Array] = []
         module, self.codes = emit_launches([s.kernel for s in self.plan.steps], self.plan.symbols, host_target())
         self.module: CompiledModule = compile_module(module, host_target())
         self.stride = -(-max((c.scratch_bytes for c in self.codes), default=0) // 64) * 64 + 64
         self.scratch = aligned_empty((pool().threads * self.stride,), BYTES)
-        self.overhead = shortest(self._serial(NOTHING, (ctypes.c_void_p * 1)(), 0), 0.005)
 
     def run(self, seconds: float) -> list[KernelTime]:
-        calls = [self._calls(step, code) for step, code in zip(self.plan.steps, self.codes, strict=True)]
-        for of_kernel in calls:
-            for _, _, call in of_kernel:
-                call()
+        runners = [self._runners(step, code) for step, code in zip(self.plan.steps, self.codes, strict=True)]
+        for of_kernel in runners:
+            for runner in of_kernel:
+                runner(1)
         found = []
-        for step, code, of_kernel in zip(self.plan.steps, self.codes, calls, strict=True):
+        for step, code, of_kernel in zip(self.plan.steps, self.codes, runners, strict=True):
             times = tuple(
-                LaunchTime(
-                    launch.name, self._units(launch), threads, max(shortest(call, seconds) - self.overhead, 1e-9)
-                )
-                for launch, (_, threads, call) in zip(code.launches, of_kernel, strict=True)
+                LaunchTime(launch.name, self._units(launch), self._threads(launch), per_run(runner, seconds))
+                for launch, runner in zip(code.launches, of_kernel, strict=True)
             )
             sources = tuple(dict.fromkeys(str(origin.source) for origin in step.origins))
             work = work_of(step.kernel, self.sizes)
@@ -123,45 +124,32 @@ class _Profile:
         made[...] = variables[spec.key] if spec.kind == "variable" and spec.key in variables else 0
         return made
 
-    def _calls(self, step: Step, code: KernelCode) -> list[tuple[Array, int, Callable[[], Any]]]:
-        """For each launch what must stay alive, how many threads it may use, and the call."""
+    def _runners(self, step: Step, code: KernelCode) -> list[Runner]:
+        """For each launch a function that runs it so many times."""
         workspace = aligned_empty((evaluate(code.workspace_bytes, self.sizes) + 64,), BYTES)
+        self.workspaces.append(workspace)
         pointers = (ctypes.c_void_p * max(len(code.arguments), 1))()
         for n, argument in enumerate(code.arguments):
             if argument is None:
                 pointers[n] = workspace.ctypes.data
             else:
                 pointers[n] = self.buffers[step.arguments[argument]].ctypes.data + step.offsets[argument]
-        made = []
-        for launch in code.launches:
-            units = self._units(launch)
-            parallel = units > 1 and units * launch.unit_ns >= PARALLEL_NS
-            call = (
-                self._shared(launch, pointers, units) if parallel else self._serial(entry_of(launch), pointers, units)
-            )
-            made.append((workspace, pool().threads if parallel else 1, call))
-        return made
+        return [self._runner(launch, pointers) for launch in code.launches]
+
+    def _runner(self, launch: Launch, pointers: Any) -> Runner:
+        pointer, number = ctypes.c_void_p, ctypes.c_int64
+        native = ctypes.CFUNCTYPE(None, pointer, pointer, number, pointer, number, number)
+        function = native(self.module.address(entry_of(launch, shared=self._threads(launch) > 1)))
+        fixed = self.dims, self._units(launch), pointer(self.scratch.ctypes.data), self.stride
+        return lambda count: function(pointers, *fixed, count)
 
     def _units(self, launch: Launch) -> int:
         return evaluate(launch.units, self.sizes)
 
-    def _serial(self, name: str, pointers: Any, units: int) -> Callable[[], Any]:
-        """On this thread."""
-        pointer, number = ctypes.c_void_p, ctypes.c_int64
-        function = ctypes.CFUNCTYPE(None, pointer, pointer, number, number, pointer)(self.module.address(name))
-        begin, end, dims, scratch = number(0), number(units), self.dims, pointer(self.scratch.ctypes.data)
-        return lambda: function(pointers, dims, begin, end, scratch)
-
-    def _shared(self, launch: Launch, pointers: Any, units: int) -> Callable[[], Any]:
-        """By the pool, as a step does it."""
-        address, scratch, workers = self.module.address(entry_of(launch)), self.scratch.ctypes.data, pool()
-        arguments, dims = ctypes.addressof(pointers), ctypes.addressof(self.dims)
-
-        def call() -> object:
-            workers.parallel_for(address, arguments, dims, units, scratch, self.stride)
-            return pointers
-
-        return call
+    def _threads(self, launch: Launch) -> int:
+        """How many may work at it in a step."""
+        units = self._units(launch)
+        return pool().threads if units > 1 and units * launch.unit_ns >= PARALLEL_NS else 1
 
 
 def _dtype(step: Step) -> DType:
@@ -169,6 +157,13 @@ def _dtype(step: Step) -> DType:
     if step.kernel.contract is not None:
         return step.kernel.contract.dtype
     return max((step.kernel.buffers[s.buffer].dtype for s in step.kernel.stores), key=lambda dtype: dtype.size)
+
+
+def per_run(runner: Runner, seconds: float) -> float:
+    """The shortest time of a run, in batches of at least `BATCH_SECONDS`."""
+    once = shortest(partial(runner, 1), 0)
+    count = min(max(int(BATCH_SECONDS / once), 1), 1000)
+    return shortest(partial(runner, count), seconds) / count
 
 
 def shortest(call: Callable[[], Any], seconds: float) -> float:

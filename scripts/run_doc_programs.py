@@ -91,7 +91,9 @@ def run(words: list[str], programs: Mapping[str, str]) -> Ran:
         Path(folder, name).write_text(programs[name], encoding="utf-8")
         dumps = Path(folder, "dumps")
         environment = {**clean, "PYTHONPATH": str(ROOT), "GRAPHFLOW_DUMP": str(dumps)}
-        environment.update(setting.split("=", 1) for setting in settings)
+        for setting in settings:
+            key, _, value = setting.partition("=")
+            environment[key] = value
         command = [sys.executable, "-W", "error", name]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         found = {path.stem[4:]: path.read_text("utf-8") for path in sorted(dumps.glob("*.txt"))}

@@ -1,8 +1,8 @@
 """Compile a `TensorProgram` as a session would, run it, and compare it with the interpreter.
 
-    executable = compile_program(TensorProgram(types, outputs))
-    got = run(executable, feeds)
-    check(TensorProgram(types, outputs), feeds)             # compiled and interpreted agree
+executable = compile_program(TensorProgram(types, outputs))
+got = run(executable, feeds)
+check(TensorProgram(types, outputs), feeds)             # compiled and interpreted agree
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def compile_program(program: TensorProgram) -> Executable:
     return executable
 
 
-def run(executable: Executable, feeds: Sequence[Any], variables: Mapping[str, Any] | None = None) -> tuple[list[Array], dict[str, Array]]:  # fmt: skip
+def run(
+    executable: Executable, feeds: Sequence[Any], variables: Mapping[str, Any] | None = None
+) -> tuple[list[Array], dict[str, Array]]:
     """(outputs, variables after the run)."""
     state = VariableStore()
     for name, value in (variables or {}).items():
@@ -65,7 +67,9 @@ def feed_nodes(types: Sequence[TensorType]) -> list[Node]:
     return [feed_node(n, t) for n, t in enumerate(types)]
 
 
-def check(program: TensorProgram, feeds: Sequence[Any], variables: Mapping[str, Any] | None = None, scale: float = 1.0) -> list[Array]:  # fmt: skip
+def check(
+    program: TensorProgram, feeds: Sequence[Any], variables: Mapping[str, Any] | None = None, scale: float = 1.0
+) -> list[Array]:
     """Assert that compiled and interpreted agree in outputs and variables; returns the outputs."""
     wanted, updates = interpret(program, feeds, variables or {})
     got, state = run(compile_program(program), feeds, variables)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from graphflow.compiler.pipeline import LOWERING, TENSOR_PASSES
 from scripts import run_doc_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+SOURCE = re.compile(r"`([\w/*]+\.py)`")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 # Declares the ops of the page's programs, then runs the generated tests on them.
@@ -64,10 +66,24 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("path", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES])
+def test_source_files_that_a_page_names_exist(path: Path) -> None:
+    folders = [ROOT / name for name in (".", "compiler", "graphflow", "graphflow/ops", "tests/ops")]
+    named = SOURCE.findall(FENCED.sub("", path.read_text("utf-8")))
+    missing = [name for name in named if not any(list(folder.glob(name)) for folder in folders)]
+    assert missing in ([], ["utils.py"])  # CONTRIBUTING says that there is none
+
+
 def anchors(page: Path) -> set[str]:
     """What a heading is called in links to it."""
     headings = HEADING.findall(FENCED.sub("", page.read_text("utf-8")))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_ladder_names_every_pass() -> None:
+    page = (ROOT / "docs/debugging.md").read_text("utf-8")
+    passes = [one.name for one in TENSOR_PASSES + LOWERING]
+    assert re.findall(r"^graphflow: (\w+)", page, re.MULTILINE) == ["capture", *passes, "emit", "llvm"]
 
 
 def test_a_stale_listing_is_noticed() -> None:

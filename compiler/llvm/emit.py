@@ -92,7 +92,8 @@ def tile_stride(size: Any, scope: Scope) -> Any:
     """How far an index moves from one vector of a tile to the next (a size)."""
     assert scope.lanes is not None
     assert scope.lanes.tile is not None
-    return coefficient(size, scope.lanes.tile) or 0
+    stride = coefficient(size, scope.lanes.tile)
+    return 0 if stride is None else stride
 
 
 def row_start(scope: Scope, start: Any, stride: Any, row: int) -> Any:

@@ -351,7 +351,9 @@ def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target,
     index_of = contract.a_index, contract.b_index
 
     def axis(loop: Loop) -> Axis:
-        a, b = (coefficient(index, loop.symbol) or 0 for index in index_of)
+        a, b = (coefficient(index, loop.symbol) for index in index_of)
+        assert a is not None
+        assert b is not None
         return Axis(loop.extent, a, b)
 
     free = {loop.symbol: 0 for loop in (*kernel.loops, *contract.k)}

@@ -1,7 +1,10 @@
 """The kernels of a plan as functions to call one by one, so that each can be timed: `emit_launches`.
 
-A step runs all its kernels in one native call, so nothing outside can see how long one of them takes.  Here every launch
-is a function of its own, `run_<its name>`, with the signature of all launches and denormals flushed as in a step.
+A step runs all its kernels in one native call, so nothing outside can see how long one of them takes.  Here every
+launch has two functions of its own, which run it `count` times with denormals flushed, as in a step: `alone_<its name>`
+on the caller's thread, `shared_<its name>` by the thread pool.
+
+    void f(ptr args, ptr dims, i64 units, ptr scratch, i64 scratch_stride, i64 count)
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.contract_ir import I64, PTR, VOID, const, loop
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernel
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.loops.ir import Kernel
@@ -18,18 +22,17 @@ from graphflow.compiler.loops.ir import Kernel
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
-__all__ = ["NOTHING", "emit_launches", "entry_of"]
-
-NOTHING = "nothing"
-"""A launch without work, to measure what a call costs."""
+__all__ = ["emit_launches", "entry_of"]
 
 
-def entry_of(launch: Launch) -> str:
-    """The name of the function to call for a launch."""
-    return f"run_{launch.name}"
+def entry_of(launch: Launch, shared: bool) -> str:
+    """The name of the function that runs a launch."""
+    return f"{'shared' if shared else 'alone'}_{launch.name}"
 
 
-def emit_launches(kernels: Sequence[Kernel], symbols: Sequence[str], target: Target) -> tuple[ir.Module, list[KernelCode]]:  # fmt: skip
+def emit_launches(
+    kernels: Sequence[Kernel], symbols: Sequence[str], target: Target
+) -> tuple[ir.Module, list[KernelCode]]:
     """(module, the code of each kernel); kernels of equal structure share theirs. `symbols`: the entries of dims."""
     module = ir.Module("launches")
     slots = {key: n for n, key in enumerate(symbols)}
@@ -40,19 +43,27 @@ def emit_launches(kernels: Sequence[Kernel], symbols: Sequence[str], target: Tar
         if key not in known:
             known[key] = emit_kernel(module, f"kernel{len(known)}", kernel, target, slots)
             for launch in known[key].launches:
-                _entry(module, entry_of(launch), module.globals[launch.name], target)
+                _entry(module, launch, False, target)
+                _entry(module, launch, True, target)
         codes.append(known[key])
-    _entry(module, NOTHING, None, target)
     return module, codes
 
 
-def _entry(module: ir.Module, name: str, launch: ir.Function | None, target: Target) -> None:
-    pointer, number = ir.PointerType(), ir.IntType(64)
-    kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, number, number, pointer])
-    function = ir.Function(module, kind, name)
+def _entry(module: ir.Module, launch: Launch, shared: bool, target: Target) -> None:
+    kind = ir.FunctionType(VOID, [PTR, PTR, I64, PTR, I64, I64])
+    function = ir.Function(module, kind, entry_of(launch, shared))
     b = ir.IRBuilder(function.append_basic_block("entry"))
+    args, dims, units, scratch, stride, count = function.args
     saved = emit_flush_denormals(b, target)
-    if launch is not None:
-        b.call(launch, function.args)
+    with loop(b, const(0), count):
+        if shared:
+            b.call(_parallel_for(module), [module.globals[launch.name], args, dims, units, scratch, stride])
+        else:
+            b.call(module.globals[launch.name], [args, dims, const(0), units, scratch])
     emit_restore_denormals(b, target, saved)
     b.ret_void()
+
+
+def _parallel_for(module: ir.Module) -> ir.Function:
+    kind = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, PTR, I64])
+    return module.globals.get("gf_parallel_for") or ir.Function(module, kind, "gf_parallel_for")

@@ -7,8 +7,8 @@
     triad         c = a + s * b (as in McCalpin's STREAM)
 
 Each is a launch, `void f(ptr args, ptr dims, i64 begin, i64 end, ptr scratch)`, so that the thread pool can run it.
-What it works on is the worker's own scratch: threads share nothing but the memory bus.  An fma unit is dims[0] rounds of
-`fma_flops`.  A unit of the others is one slice of the arrays: `SLICES` slices of dims[0] float32 elements make an
+What it works on is the worker's own scratch: threads share nothing but the memory bus.  An fma unit is dims[0] rounds
+of `fma_flops`.  A unit of the others is one slice of the arrays: `SLICES` slices of dims[0] float32 elements make an
 array, and the arrays follow each other in scratch.
 """
 
@@ -81,7 +81,9 @@ def _launch(module: ir.Module, name: str, target: Target, body: Body) -> None:
     b.ret_void()
 
 
-def _carried(b: Any, stop: Any, step: int, start: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:  # fmt: skip
+def _carried(
+    b: Any, stop: Any, step: int, start: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
     """For i in range(0, stop, step), with values carried from round to round; at least one round."""
     before = b.block
     head, after = b.append_basic_block("carry"), b.append_basic_block("carried")
@@ -100,7 +102,7 @@ def _carried(b: Any, stop: Any, step: int, start: Sequence[Any], body: Callable[
 
 
 def _fma(dtype: str, target: Target) -> Body:
-    """Each sum becomes sum * x + y: finite for x < 1. The factors come from memory, so that nothing is known of them."""
+    """Each sum becomes sum * x + y: finite for x < 1. The factors come from memory: nothing is known of them."""
     element, lanes = ELEMENTS[dtype], target.lanes(dtype)
     vector = ir.VectorType(element, lanes)
 

@@ -146,6 +146,8 @@ class Task:
     def _run(self, scope: Scope, loops: list[Loop], states: list[State], wide: bool) -> list[State]:
         """All loops around one element; few turns are written out."""
         count = product(tuple(loop.extent for loop in loops))
+        if isinstance(count, int) and count == 0:
+            return states
         if isinstance(count, int) and count <= UNROLLED:
             for turn in cartesian(*(range(static(loop.extent)) for loop in loops)):
                 fixed = {loop.symbol: const(n) for loop, n in zip(loops, turn, strict=True)}

@@ -20,8 +20,6 @@ from graphflow.ops.view import ravel
 
 __all__ = ["Group", "Lowered", "lower"]
 
-CONTRACTIONS = ("MatMul", "Conv", "ConvFilter")
-
 
 @dataclass(frozen=True)
 class Group:

@@ -66,7 +66,12 @@ def sgd(gradients: list[Any], parameters: list[Any], time: Any) -> list[Any]:
     return [[p - LEARNING_RATE * g for p, g in zip(parameters, gradients, strict=True)], time]
 
 
-OPTIMIZERS: dict[str, tuple[Callable[..., list[Any]], int]] = {"adam": (adam, 2), "momentum": (momentum, 1), "sgd": (sgd, 0)}  # fmt: skip
+# Each with the number of its slots.
+OPTIMIZERS: dict[str, tuple[Callable[..., list[Any]], int]] = {
+    "adam": (adam, 2),
+    "momentum": (momentum, 1),
+    "sgd": (sgd, 0),
+}
 
 
 def gelu(x: Any) -> Any:

@@ -1,7 +1,7 @@
 """Each kernel of a workload beside what the machine allows: `graphflow bench --kernels mlp_train`.
 
-    rows = kernel_rows(profile(workload), one, all_)
-    print(kernel_table(rows))
+rows = kernel_rows(profile(workload), one, all_)
+print(kernel_table(rows))
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def kernel_rows(kernels: Sequence[KernelTime], one: Limits, all_: Limits) -> lis
 
 def kernel_table(rows: Sequence[Row]) -> str:
     """The kernels in order, for people."""
-    head = f"{'kernel':8} {'µs':>9} {'limit':>6} {'by':9} {'cores':>5} {'units':>6} {'Mflop':>9} {'Mop':>8} {'MB':>8}  ops, lines"
-    lines = [head]
+    right = f"{'cores':>5} {'units':>6} {'Mflop':>9} {'Mop':>8} {'MB':>8}  ops, lines"
+    lines = [f"{'kernel':8} {'µs':>9} {'limit':>6} {'by':9} {right}"]
     for row in rows:
         moved = (row["read"] + row["written"]) / 1e6
         lines.append(

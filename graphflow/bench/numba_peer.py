@@ -1,4 +1,4 @@
-"""The workloads in Numba, where a person would write the loop by hand: parallel, fastmath, results into given memory."""
+"""The workloads in Numba, as a person would write the loops by hand: parallel, fastmath, results into given memory."""
 
 from __future__ import annotations
 
@@ -99,10 +99,12 @@ def transpose(x: Any, out: Any) -> None:
 
 
 def colsum(x: Any, out: Any) -> None:
-    out[:] = 0
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            out[j] += x[i, j]
+    for block in prange((x.shape[1] + 255) // 256):
+        begin, end = block * 256, min(block * 256 + 256, x.shape[1])
+        out[begin:end] = 0
+        for i in range(x.shape[0]):
+            for j in range(begin, end):
+                out[j] += x[i, j]
 
 
 def rowsum(x: Any, out: Any) -> None:

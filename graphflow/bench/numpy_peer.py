@@ -20,8 +20,9 @@ def make_step(workload: Workload) -> Callable[[], Any]:
     formula = FORMULAS[workload.kind]
     feeds, _ = workload.arrays()
     if workload.kind in ("gemm", "bmm", "gemv"):
-        out = np.matmul(*feeds)
-        return lambda: np.matmul(*feeds, out=out)
+        a, b = feeds
+        out = np.matmul(a, b)
+        return lambda: np.matmul(a, b, out=out)
     return lambda: formula(*feeds)
 
 

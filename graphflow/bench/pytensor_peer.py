@@ -11,8 +11,6 @@ import pytensor.tensor as pt
 
 from graphflow.bench.workloads import LEARNING_RATE, Workload, sea_water_density
 
-pytensor.config.floatX = "float32"
-
 
 def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
     """(workload -> step, version)."""
@@ -23,6 +21,7 @@ def make_step(workload: Workload) -> Callable[[], Any]:
     """A function that runs the workload once and returns its value. KeyError if there is no text for it."""
     formula = FORMULAS[workload.kind]
     fed, weights = workload.arrays()
+    pytensor.config.floatX = "float64" if any(a.dtype == "float64" for a in fed) else "float32"  # of Python's numbers
     inputs = [pt.tensor(dtype=a.dtype.name, shape=a.shape) for a in fed]
     shared = [pytensor.shared(w) for w in weights]
     result = formula(*inputs, *shared)

@@ -1,8 +1,8 @@
 """What a run found: a table for people, one JSON file for programs, two pictures.
 
-    {"format": 1, "frameworks": {"jax": {"version": …}}, "machine": {…}, "timing": {…}, "geometric_mean": 1.7,
-     "rows": [{"name": "chain", "seconds": {"graphflow": 4.1e-4, "jax": 9e-4}, "ratio": 2.2, "best_peer": "jax", …}],
-     "limits": [{"threads": 1, "flops": {…}, "curves": {…}}, …]}
+{"format": 1, "frameworks": {"jax": {"version": …}}, "machine": {…}, "timing": {…}, "geometric_mean": 1.7,
+ "rows": [{"name": "chain", "seconds": {"graphflow": 4.1e-4, "jax": 9e-4}, "ratio": 2.2, "best_peer": "jax", …}],
+ "limits": [{"threads": 1, "flops": {…}, "curves": {…}}, …]}
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{mean:.2f} × the best peer's speed in the geometric mean over {len(ratios)} workloads; {where}"
 
 
-def as_json(rows: Sequence[Row], frameworks: Mapping[str, Any], timing: Timing, limits: Sequence[Any], pinned: str) -> dict[str, Any]:  # fmt: skip
+def as_json(
+    rows: Sequence[Row], frameworks: Mapping[str, Any], timing: Timing, limits: Sequence[Any], pinned: str
+) -> dict[str, Any]:
     """Everything, for a file."""
     ratios = [row.ratio for row in rows if row.ratio is not None]
     return {

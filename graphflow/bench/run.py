@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from graphflow.bench import worker
 from graphflow.bench.workloads import Workload
@@ -29,7 +30,8 @@ Answer = dict[str, Any]
 
 # They choose OpenBLAS' kernels: whoever set them did so for something else.
 UNWANTED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-TOLERANCE = 2e-3  # of the results' root mean square; sums of millions in float32 differ by as much
+# Of the results' root mean square; sums of millions in float32 differ by as much.
+TOLERANCE, DOUBLE_TOLERANCE = 2e-3, 1e-9
 
 
 class Client(Protocol):
@@ -100,7 +102,7 @@ class Worker:
         except queue.Empty:
             self.close()
             return {"failed": f"no answer within {self.patience:g} s"}
-        return json.loads(line) if line else self._dead()  # type: ignore[no-any-return]
+        return json.loads(line) if line else self._dead()
 
     def _dead(self) -> Answer:
         self.close()
@@ -112,12 +114,10 @@ class Worker:
             self.process.kill()
         self.process.wait()
         if self.process.stdin is not None and not self.process.stdin.closed:
-            try:
+            with suppress(BrokenPipeError):
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,6 +136,7 @@ class Row:
     first_seconds: dict[str, float] = field(default_factory=dict)
     rss_mb: dict[str, float] = field(default_factory=dict)
     check: dict[str, list[float]] = field(default_factory=dict)
+    dtype: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     kernels: list[Answer] = field(default_factory=list)
@@ -150,7 +151,9 @@ class Row:
     def ratio(self) -> float | None:
         """The best peer's time over graphflow's: above 1, graphflow is faster. None if one of them has no figure."""
         peer = self.best_peer
-        return None if peer is None or "graphflow" not in self.seconds else self.seconds[peer] / self.seconds["graphflow"]
+        return (
+            None if peer is None or "graphflow" not in self.seconds else self.seconds[peer] / self.seconds["graphflow"]
+        )
 
     @property
     def disagree(self) -> list[str]:
@@ -158,7 +161,8 @@ class Row:
         if len(self.check) < 2:
             return []
         mean, rms = (statistics.median(values[n] for values in self.check.values()) for n in range(2))
-        allowed = TOLERANCE * abs(rms) + 1e-12
+        double = "float64" in self.dtype.values()
+        allowed = (DOUBLE_TOLERANCE if double else TOLERANCE) * abs(rms) + 1e-12
         # `not <=`, so that NaN disagrees
         return [f for f, (m, r) in self.check.items() if not (abs(m - mean) <= allowed and abs(r - rms) <= allowed)]
 
@@ -208,5 +212,6 @@ def built(answer: Answer, name: str, row: Row) -> bool:
         if refusal in answer:
             getattr(row, refusal)[name] = answer[refusal]
             return False
-    row.first_seconds[name], row.check[name] = answer["first_seconds"], answer["check"]
+    row.first_seconds[name] = answer["first_seconds"]
+    row.check[name], row.dtype[name] = answer["check"], answer["dtype"]
     return True

@@ -15,10 +15,8 @@ from typing import Any
 
 from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload, sea_water_density
 
-Step = Callable[[], Any]
 
-
-def load(framework: str) -> tuple[Callable[[Workload], Step], str]:
+def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
     """Import graphflow, TensorFlow 1 ("tf115"), TensorFlow 2 by compat.v1 ("tf"), or that with XLA ("tf-xla")."""
     if framework == "graphflow":
         tf = import_module("graphflow")
@@ -49,7 +47,7 @@ class Program:
             self.session.run(tf.global_variables_initializer())
         self.feeds, self.values = feeds, list(fed)
 
-    def step(self, plain_run: bool) -> Step:
+    def step(self, plain_run: bool) -> Callable[[], Any]:
         """What a user would call in a loop."""
         if plain_run:
             feed = dict(zip(self.feeds, self.values))  # noqa: B905  (Python 3.7)
@@ -60,7 +58,7 @@ class Program:
         return lambda: call(*self.values)
 
 
-def make_step(tf: Any, workload: Workload) -> Step:
+def make_step(tf: Any, workload: Workload) -> Callable[[], Any]:
     """A function that runs the workload once and returns its value. KeyError if there is no text for it."""
     return Program(tf, workload).step(plain_run=workload.kind == "call_run")
 

@@ -1,4 +1,4 @@
-"""The workloads in PyTorch, eager or through torch.compile; images are NCHW in channels-last memory, as it likes them."""
+"""The workloads in PyTorch, eager or through torch.compile; images are NCHW in channels-last memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_step(workload: Workload, compiled: bool) -> Step:
 def training(workload: Workload, formula: Any, feeds: list[Any], weights: list[Any], compiled: bool) -> Step:
     """Steps that change the weights and return the loss."""
     if workload.kind == "lstm_train":
-        formula, weights = lstm(*weights, inputs=feeds[0].shape[-1])
+        formula, weights = lstm(feeds[0].shape[-1], *weights)
     leaves = [w.detach().clone(memory_format=torch.preserve_format).requires_grad_() for w in weights]
     optimizer = OPTIMIZERS[workload.optimizer](leaves)
     function = torch.compile(formula, dynamic=False) if compiled else formula
@@ -103,7 +103,7 @@ def cnn(x: Any, y: Any, k1: Any, c1: Any, k2: Any, c2: Any, w1: Any, b1: Any, w2
     return mlp(x.permute(0, 2, 3, 1).reshape(-1, 320), y, w1, b1, w2, b2)
 
 
-def lstm(w: Any, b: Any, w_out: Any, b_out: Any, inputs: int) -> tuple[Any, list[Any]]:
+def lstm(inputs: int, w: Any, b: Any, w_out: Any, b_out: Any) -> tuple[Any, list[Any]]:
     """PyTorch's own LSTM with our weights: its gates are (input, forget, cell, output), its forget bias is not 1."""
     hidden = w_out.shape[0]
     new, candidate, forget, out = w.t().split(hidden)

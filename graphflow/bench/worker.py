@@ -4,7 +4,7 @@
                                 {"do": "time", "seconds": 0.3}
 
 `Bench` does the same in this process.  The interpreter may be one in which graphflow itself can't be imported (another
-Python, no LLVM): there the package `graphflow` is entered as an empty one, in which only `graphflow.bench` is looked up.
+Python, no LLVM): there the package `graphflow` is entered as an empty one, in which only its `bench` is looked up.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from typing import Any
 
 import numpy as np
 
-Answer = dict  # `dict[str, Any]` is none yet in Python 3.7
 PACKAGE = Path(__file__).resolve().parent.parent
 SAMPLE_SECONDS = 0.003  # calls are timed in batches of about this length
 
-# framework: the module in graphflow.bench with its text. Its `load(framework)` imports the framework, in the process that
-# asked for it, and returns (workload -> step, version).
+# framework: the module in graphflow.bench with its text. Its `load(framework)` imports the framework, in the process
+# that asked for it, and returns (workload -> step, version).
 FRAMEWORKS = {
     "graphflow": "tf1",
     "tf115": "tf1",
@@ -52,18 +51,18 @@ class Bench:
         self.import_seconds = time.perf_counter() - start
         self.step: Callable[[], Any] | None = None
 
-    def hello(self) -> Answer:
+    def hello(self) -> dict[str, Any]:
         """Who answers."""
         return {"version": self.version, "python": platform.python_version(), "import_seconds": self.import_seconds}
 
-    def answer(self, request: Answer) -> Answer:
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request says. Failures are answers: {"unavailable": why} or {"failed": why}."""
         try:
             return self.do(request)
         except Exception as e:  # noqa: BLE001  (a peer may raise anything; the others go on)
             return refusal(e, request, self.framework)
 
-    def do(self, request: Answer) -> Answer:
+    def do(self, request: dict[str, Any]) -> dict[str, Any]:
         """`answer`, raising what is raised."""
         if request["do"] == "build":
             return self.build(request)
@@ -71,7 +70,7 @@ class Bench:
             return self.time(request["seconds"])
         return import_module("graphflow.bench.kernels").answer(request)  # type: ignore[no-any-return]
 
-    def build(self, request: Answer) -> Answer:
+    def build(self, request: dict[str, Any]) -> dict[str, Any]:
         """Declare, compile, run once and warm up. The check numbers are those of the first run."""
         self.step = None
         workload = import_module("graphflow.bench.workloads").Workload
@@ -79,21 +78,22 @@ class Bench:
         step = self.make_step(workload(request["name"], request["kind"], tuple(request["size"])))
         first = step()
         seconds = time.perf_counter() - start
-        value = np.asarray(first, dtype=np.float64)
+        result = np.asarray(first)
+        value = result.astype(np.float64)
         for _ in range(3):
             step()
         self.step = step
         check = [float(value.mean()), float(np.sqrt(np.square(value).mean()))]
-        return {"first_seconds": seconds, "check": check}
+        return {"first_seconds": seconds, "check": check, "dtype": result.dtype.name}
 
-    def time(self, seconds: float) -> Answer:
+    def time(self, seconds: float) -> dict[str, Any]:
         """Median and tenth percentile of a step's time, over about `seconds`."""
         assert self.step is not None
         step, clock = self.step, time.perf_counter
         start = clock()
         step()
         batch = max(1, int(SAMPLE_SECONDS / max(clock() - start, 1e-7)))
-        samples = []
+        samples: list[float] = []
         end = clock() + seconds
         while clock() < end or len(samples) < 3:
             start = clock()
@@ -104,7 +104,7 @@ class Bench:
         return {"median": samples[len(samples) // 2], "low": samples[len(samples) // 10], "rss_mb": rss_mb()}
 
 
-def refusal(error: Exception, request: Answer, framework: str) -> Answer:
+def refusal(error: Exception, request: dict[str, Any], framework: str) -> dict[str, Any]:
     """What needs something that is not there is unavailable; everything else has failed."""
     if isinstance(error, KeyError) and error.args == (request.get("kind"),):
         return {"unavailable": "not written for " + framework}
@@ -143,7 +143,7 @@ def main(framework: str, cpus: str) -> None:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     enter_package(framework)
 
-    def say(answer: Answer) -> None:
+    def say(answer: dict[str, Any]) -> None:
         out.write(json.dumps(answer) + "\n")
         out.flush()
 

@@ -92,7 +92,8 @@ def density_arrays(count: int) -> Any:
 def bottleneck_arrays(batch: int, side: int, channels: int) -> Any:
     """A residual block of ResNet-50: 1x1 down to a quarter, 3x3, 1x1 up, batch norm folded into the weights."""
     quarter = channels // 4
-    shapes = ((1, 1, channels, quarter), (quarter,), (3, 3, quarter, quarter), (quarter,), (1, 1, quarter, channels), (channels,))  # fmt: skip
+    filters = (1, 1, channels, quarter), (3, 3, quarter, quarter), (1, 1, quarter, channels)
+    shapes = [shape for both in filters for shape in (both, both[3:])]
     return fed((batch, side, side, channels)), weights(*shapes)
 
 

@@ -62,6 +62,9 @@ class Op:
     cases: Sequence[Case] = ()
     differentiable = True  # False: its output has no gradient (StopGradient, ArgMax, ...)
     fold = True  # False: never computed while compiling (random numbers, state)
+    form = "map"  # what fusion sees: "map", "view", "reduction", "contraction" (a sum of products) or "memory"
+    linear = False  # a view whose index rule is linear, so that a contraction may read through it
+    cost = 8  # about how many vector instructions an element takes
 
     def __init__(self) -> None:
         self.name = self.name or type(self).__name__
@@ -85,6 +88,10 @@ class Op:
     def grad(self, g: Node, y: Node, *xs: Any, **attrs: Any) -> Any:
         """Gradients with respect to each input (None: none), given g with respect to the output y."""
         raise NotImplementedError(f"{self.name} has no gradient")
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        """Whether computing all of y reads elements of the input x more than once."""
+        return self.form != "map"
 
     def index(self, k: Any, i: tuple[Any, ...], *xs: Any, **attrs: Any) -> Any:
         """The value of element i, given views of the inputs and the builder k of loop code."""

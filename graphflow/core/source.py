@@ -1,6 +1,7 @@
 """Which line of the user's program made a node: `user_source()`.
 
-Frames of the package itself are skipped, those of its demo programs excepted: they are written as a user writes.
+Frames of the package itself are skipped, those of its demo programs and benchmarks excepted: they are written as a user
+writes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 __all__ = ["Source", "user_source"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_PROGRAMS = _PACKAGE + "demo" + os.sep
+_PROGRAMS = (_PACKAGE + "demo" + os.sep, _PACKAGE + "bench" + os.sep)
 
 
 @dataclass(frozen=True, slots=True)

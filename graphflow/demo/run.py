@@ -5,6 +5,8 @@
 The loop is the one that every TensorFlow-1 program has: feed a batch, run the training step, look at the loss.
 """
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,22 +48,36 @@ class Options:
     data: Path | None = None
     epochs: int | None = None
     html: Path = Path("graph.html")
-    seed: int = 1
+    seed: int = 4
 
 
 def run_demo(options: Options, out: TextIO) -> dict[str, float]:
     """Train each network in turn, report to `out`, draw the graphs; returns the test accuracy of each, 0 to 1."""
+    pages = {name: page_of(options.html, position, name) for position, name in enumerate(options.networks)}
+    for page in pages.values():
+        check_place(page)
     digits = mnist.load(options.data)
     print(f"{len(digits.train):,} images to learn from, {len(digits.test):,} to be tested on", file=out)
     print(digits.attribution, file=out)
-    accuracies = {}
-    for position, name in enumerate(options.networks):
-        html = options.html if position == 0 else options.html.with_stem(f"{options.html.stem}-{name}")
-        accuracies[name] = run_network(name, digits, options, html, out)
-    return accuracies
+    return {name: run_network(name, digits, options, page, out) for name, page in pages.items()}
 
 
-def run_network(name: str, digits: mnist.Mnist, options: Options, html: Path, out: TextIO) -> float:
+def page_of(html: Path, position: int, name: str) -> Path:
+    """The page of the first network is the one that was asked for; those after it have the network's name in theirs."""
+    return html.with_stem(f"{html.stem}-{name}") if position else html
+
+
+def check_place(page: Path) -> None:
+    """Raise OSError, before anything is trained, where the page could not be written after it."""
+    if page.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(page))
+    if not page.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(page.parent))
+    if not os.access(page.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(page.parent))
+
+
+def run_network(name: str, digits: mnist.Mnist, options: Options, page: Path, out: TextIO) -> float:
     """Declare, train, evaluate and draw one network; returns its test accuracy after the last epoch."""
     recipe = RECIPES[name]
     epochs = recipe.epochs if options.epochs is None else options.epochs
@@ -71,24 +87,26 @@ def run_network(name: str, digits: mnist.Mnist, options: Options, html: Path, ou
         tf.set_random_seed(options.seed)
         network = recipe.build()
         initialize = tf.global_variables_initializer()
-    tf.show(graph, html)
 
-    start = time.perf_counter()
+    accuracy = running = 0.0
     with tf.Session(graph=graph) as sess:
+        clock = running_time(sess)
         sess.run(initialize)
         for epoch in range(epochs):
+            start = clock()
             batches = digits.train.batches(recipe.batch_size, seed=options.seed, epoch=epoch)
-            label = f"epoch {epoch + 1}/{epochs}"
-            with Progress(label, len(digits.train), stream=out, clock=running_time(sess)) as progress:
+            with Progress(f"epoch {epoch + 1}/{epochs}", len(digits.train), stream=out, clock=clock) as progress:
                 for images, labels in batches:
                     feed = {network.images: images, network.labels: labels}
                     _, loss = sess.run([network.train_op, network.loss], feed_dict=feed)
                     progress.advance(len(labels), float(loss))
                 accuracy = evaluate(sess, network, digits.test)
                 progress.note = f"test accuracy {accuracy:.2%}"
+            running += clock() - start
+            if epoch == 0:  # as soon as there is something compiled to look at
+                tf.show(graph, page, session=sess)
         compiling = sess.compile_seconds
-    running = time.perf_counter() - start - compiling
-    print(f"compiled in {compiling:.2f} s, ran for {running:.2f} s; the graph is drawn in {html}", file=out)
+    print(f"compiled in {compiling:.2f} s, ran for {running:.2f} s; drawn in {page}: open it in a browser", file=out)
     return accuracy
 
 

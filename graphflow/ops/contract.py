@@ -31,6 +31,7 @@ class MatMul(Op):
     attrs transpose_a, transpose_b: whether the last two axes of an input are exchanged first.
     """
 
+    form = "contraction"
     cases = (
         case(normal(3, 4), normal(4, 5, seed=1), transpose_a=False, transpose_b=False),
         case(normal(4, 3), normal(5, 4, seed=1), transpose_a=True, transpose_b=True),
@@ -87,6 +88,7 @@ class Conv(Op):
     Output [batch, *(s - (w - 1) * dilation - 1) // stride + 1, o].
     """
 
+    form = "contraction"
     cases = (
         case(normal(2, 5, 6, 3), normal(3, 2, 3, 4, seed=1), strides=(1, 1), dilations=(1, 1)),
         case(normal(2, 7, 6, 2), normal(2, 3, 2, 3, seed=1), strides=(2, 1), dilations=(1, 2)),
@@ -129,6 +131,7 @@ class ConvFilter(Op):
     Inputs x: [batch, *space, c], g: [batch, *out, o]; attrs window, strides, dilations.  Output [*window, c, o].
     """
 
+    form = "contraction"
     cases = (
         case(normal(2, 5, 6, 3), normal(2, 3, 5, 4, seed=1), window=(3, 2), strides=(1, 1), dilations=(1, 1)),
         case(normal(2, 7, 6, 2), normal(2, 3, 2, 3, seed=1), window=(2, 3), strides=(2, 1), dilations=(1, 2)),

@@ -33,6 +33,7 @@ class Const(Op):
 class Leaf(Op):
     """A value that comes from outside of a run.  attrs type: TensorType, and what tells it from others."""
 
+    form = "memory"
     fold = False
 
     def infer(self, *, type: TensorType, **identity: Any) -> TensorType:  # noqa: A002

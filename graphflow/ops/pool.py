@@ -25,10 +25,19 @@ from graphflow.ops.reduce import reduce_argmax, reduce_sum
 from graphflow.ops.view import broadcast_to, iota, reshape
 
 
+def overlap(*, window: Sizes, strides: Sizes, **_: Any) -> bool:
+    """Whether windows share pixels."""
+    return any(w > s for w, s in zip(window, strides, strict=True))
+
+
 class Windows(Op):
     """Every window of x: [batch, *space, c] -> [batch, *out, *window, c].  attrs window, strides."""
 
+    form = "view"
     cases = (case(normal(2, 5, 6, 3), window=(2, 3), strides=(2, 1)),)
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return overlap(**attrs)
 
     def infer(self, x: TensorType, *, window: Sizes, strides: Sizes) -> TensorType:
         require(x.ndim == len(window) + 2, f"{x} does not fit windows of {len(window)} axes")
@@ -53,10 +62,15 @@ class Unwindow(Op):
     attrs space, window, strides.
     """
 
+    form = "view"
+    cost = 12
     cases = (
         case(normal(2, 2, 4, 2, 3, 2), space=(5, 6), window=(2, 3), strides=(2, 1)),
         case(normal(2, 2, 2, 2, 2, 3), space=(5, 4), window=(2, 2), strides=(2, 2)),
     )
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return overlap(**attrs)
 
     def infer(self, x: TensorType, *, space: Shape, window: Sizes, strides: Sizes) -> TensorType:
         return x.with_shape((x.dims[0], *space, x.dims[-1]))
@@ -92,10 +106,14 @@ class Unwindow(Op):
 class WindowMax(Op):
     """The largest of each window: [batch, *space, c] -> [batch, *out, c].  attrs window, strides."""
 
+    form = "reduction"
     cases = (
         case(spaced(2, 4, 6, 3), window=(2, 2), strides=(2, 2)),
         case(spaced(1, 5, 6, 2), window=(3, 2), strides=(1, 2)),
     )
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return overlap(**attrs)
 
     def infer(self, x: TensorType, *, window: Sizes, strides: Sizes) -> TensorType:
         out = tuple(map(window_count, x.dims[1:-1], window, strides))

@@ -29,6 +29,7 @@ class RandomBits(Op):
     float32 has 24 random bits, float64 has 53; integer dtypes get 32 or 64 bits as they are.
     """
 
+    cost = 60
     fold = False
     differentiable = False
     cases = (

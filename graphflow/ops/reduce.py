@@ -37,9 +37,13 @@ Axes = tuple[int, ...]
 class Reduce(Op):
     """A reduction with an associative function.  attr axes: increasing positions, dropped from the shape."""
 
+    form = "reduction"
     kind = ""
     accepts: Callable[[DType], bool] = staticmethod(lambda d: not d.is_bool)
     reference: Callable[..., Any] = staticmethod(np.sum)
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, x: TensorType, *, axes: Axes) -> TensorType:
         require(self.accepts(x.dtype), f"{x.dtype} can't be reduced by {self.kind}")
@@ -174,8 +178,12 @@ class ReduceAll(Reduce):
 class ArgReduce(Op):
     """Where the extreme along the axes is: the first one's row-major position in them.  attrs axes, dtype."""
 
+    form = "reduction"
     kind = ""
     differentiable = False
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, x: TensorType, *, axes: Axes, dtype: DType) -> TensorType:
         require(not x.dtype.is_bool, "bool has no order")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.core.dim import Size, ceildiv, product
+from graphflow.core.dim import Size, ceildiv, estimate, product
 from graphflow.core.dtype import as_dtype
 from graphflow.core.node import OPERATORS, Node
 from graphflow.core.op import Op, case, composite
@@ -29,7 +29,12 @@ def normalize_axis(axis: int, rank: int) -> int:
 class BroadcastTo(Op):
     """x repeated along new leading axes and along axes of size 1.  attr shape: the shape of the result."""
 
+    form = "view"
+    linear = True
     cases = (case(normal(3, 1), shape=(2, 3, 4)), case(normal(), shape=(3,)))
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return estimate(y.size) > estimate(x.size)
 
     def infer(self, x: TensorType, *, shape: Shape) -> TensorType:
         broadcast = broadcast_shapes(x.dims, shape)
@@ -57,7 +62,11 @@ class BroadcastTo(Op):
 class Reshape(Op):
     """The same elements in row-major order under another shape.  attr shape: sizes, one of them may be -1."""
 
+    form = "view"
     cases = (case(normal(2, 6), shape=(3, 4)), case(normal(2, 3, 4), shape=(6, -1)), case(normal(1), shape=()))
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, x: TensorType, *, shape: Shape) -> TensorType:
         known = product(tuple(s for s in shape if s != -1))
@@ -113,7 +122,12 @@ def unravel(flat: Size, shape: Shape) -> tuple[Size, ...]:
 class Transpose(Op):
     """Permute axes: output axis `k` is input axis `perm[k]`.  attr perm: a permutation of the axes."""
 
+    form = "view"
+    linear = True
     cases = (case(normal(2, 3, 4), perm=(2, 0, 1)), case(normal(5, 3), perm=(1, 0)))
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, x: TensorType, *, perm: tuple[int, ...]) -> TensorType:
         require(sorted(perm) == list(range(x.ndim)), f"perm {list(perm)} is not a permutation of {x.ndim} axes")
@@ -137,10 +151,15 @@ def inverse(perm: Sequence[int]) -> tuple[int, ...]:
 class StridedSlice(Op):
     """Elements begin + stride * i of each axis.  attrs begin, stride (may be negative), shape: one entry an axis."""
 
+    form = "view"
+    linear = True
     cases = (
         case(normal(5, 6), begin=(1, 5), stride=(1, -2), shape=(3, 3)),
         case(normal(7), begin=(0,), stride=(3,), shape=(3,)),
     )
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, x: TensorType, *, begin: Shape, stride: tuple[int, ...], shape: Shape) -> TensorType:
         for axis, (b, s, n) in enumerate(zip(begin, stride, shape, strict=True)):
@@ -172,7 +191,12 @@ class StridedSlice(Op):
 class Reverse(Op):
     """x backwards along axes.  attr axes: positions."""
 
+    form = "view"
+    linear = True
     cases = (case(normal(3, 4), axes=(1,)),)
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
         require(all(0 <= a < x.ndim for a in axes), f"axes {list(axes)} of {x.ndim}")
@@ -194,10 +218,14 @@ class Pad(Op):
     attrs low, high: how much before and after each axis; interior: how much between neighbours; value: a number.
     """
 
+    form = "view"
     cases = (
         case(normal(2, 3), low=(1, 0), high=(0, 2), interior=(0, 0), value=0.0),
         case(normal(2, 3), low=(1, 1), high=(0, 2), interior=(1, 2), value=0.0),
     )
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(
         self, x: TensorType, *, low: Shape, high: Shape, interior: tuple[int, ...], value: float = 0
@@ -263,10 +291,14 @@ def spread(size: Size, interior: int) -> Size:
 class Concat(Op):
     """The inputs one after another along an axis.  attr axis."""
 
+    form = "view"
     cases = (
         case(normal(2, 3), normal(2, 1, seed=1), normal(2, 4, seed=2), axis=1),
         case(normal(2, 3), normal(1, 3), axis=0),
     )
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, *xs: TensorType, axis: int) -> TensorType:
         axis = normalize_axis(axis, xs[0].ndim)
@@ -322,10 +354,14 @@ class Blocks(Op):
     attrs axis, size, value.
     """
 
+    form = "view"
     cases = (
         case(normal(2, 7, 3), axis=1, size=3, value=0.0),
         case(normal(8), axis=0, size=4, value=float("-inf")),
     )
+
+    def rereads(self, x: TensorType, y: TensorType, **attrs: Any) -> bool:
+        return False
 
     def infer(self, x: TensorType, *, axis: int, size: int, value: float) -> TensorType:
         return x.with_shape((*x.dims[:axis], ceildiv(x.dims[axis], size), size, *x.dims[axis + 1 :]))

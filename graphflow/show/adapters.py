@@ -160,12 +160,14 @@ def value_text(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A Python number for an array with one; sizes as they print, `n0` and not `Dim(n0)`, in tuples too."""
+    """The number of an array with one; sizes as they print, `n0` and not `Dim(n0)`, in tuples too."""
     if isinstance(value, tuple):
         return f"({', '.join(map(_plain, value))}{',' * (len(value) == 1)})"
     if hasattr(value, "terms"):
         return str(value)
-    return repr(value.item() if getattr(value, "shape", None) == () else value)
+    if getattr(value, "shape", None) == ():
+        return str(value)  # the shortest that is this number in its dtype: 0.1, not 0.10000000149011612
+    return repr(value)
 
 
 def _where(op: Any) -> str:

@@ -11,7 +11,6 @@ import os.path
 from collections.abc import Callable, Iterable
 
 from graphflow.compiler.loops.ir import Kernel, walk
-from graphflow.compiler.loops.lower import CONTRACTIONS
 from graphflow.compiler.plan import PLUMBING, BufferSpec, Plan, Step
 from graphflow.compiler.program import Origin
 from graphflow.core.node import Array, Node
@@ -92,7 +91,7 @@ class _Kernels:
 
     def told(self, step: Step) -> list[Origin]:
         """The user's ops in a kernel: first that of its contraction, the others in their order."""
-        nodes = sorted(_computing(step), key=lambda node: node.op.name not in CONTRACTIONS)
+        nodes = sorted(_computing(step), key=lambda node: node.op.form != "contraction")
         return [origins[0] for node in nodes if (origins := self.plan.program.origins.get(node))]
 
     def member(self, node: Node) -> str:
@@ -171,11 +170,11 @@ def _sort(kernel: Kernel) -> str:
 
 
 def _space(kernel: Kernel) -> str:
-    """`n0 × 128, each a sum over 784`: the points that a kernel computes."""
+    """`n0 × 128 · Σ 784`: the points that a kernel computes, and how many products a contraction adds for each."""
     space = " × ".join(str(loop.extent) for loop in kernel.loops)
     if kernel.contract is None:
         return space
-    return f"{space}, each a sum over {' × '.join(str(loop.extent) for loop in kernel.contract.k)}"
+    return f"{space} · Σ {' × '.join(str(loop.extent) for loop in kernel.contract.k)}"
 
 
 def _computing(step: Step) -> list[Node]:

@@ -88,7 +88,10 @@ def test_two_products_are_two_kernels():
 
 def test_an_expensive_value_is_computed_once():
     """exp feeds a column sum and a product of its own: it is stored, not computed for each."""
-    found = planned([(64, 64), (64, 8)], lambda x, w: op("MatMul", op("Exp", x), w) + op("ReduceSum", op("Exp", x)[:, :8], axes=(0,)))
+    found = planned(
+        [(64, 64), (64, 8)],
+        lambda x, w: op("MatMul", op("Exp", x), w) + op("ReduceSum", op("Exp", x)[:, :8], axes=(0,)),
+    )
     exps = [str(step.kernel).count("Exp(") for step in found.steps]
     assert sum(exps) == 1
 

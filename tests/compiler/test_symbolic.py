@@ -155,7 +155,11 @@ def test_every_axis_unknown():
 NEED_NUMBERS = {
     "same padding": (
         lambda x: tf.nn.max_pool(x[None, :, :, None], [1, 2, 2, 1], [1, 2, 2, 1], "SAME"),
-        lambda a: np.pad(a, ((0, len(a) % 2), (0, 0)), constant_values=-np.inf).reshape(-1, 2, 2, 2).max((1, 3))[None, ..., None],
+        lambda a: (
+            np.maximum(a[::2], np.pad(a[1::2], ((0, len(a) % 2), (0, 0)), constant_values=-np.inf))
+            .reshape(1, -1, 2, 2)
+            .max(3)[..., None]
+        ),
     ),
     "backwards from the end": (lambda x: x[-1:0:-1], lambda a: a[-1:0:-1]),
     "squeeze": (lambda x: tf.squeeze(x[:, :1]), lambda a: a[:, :1].squeeze()),
@@ -164,7 +168,7 @@ NEED_NUMBERS = {
     "first two": (lambda x: x[:2], lambda a: a[:2]),
     "all but the ends": (lambda x: x[1:-1], lambda a: a[1:-1]),
     "every second": (lambda x: x[::2], lambda a: a[::2]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NEED_NUMBERS)
@@ -176,3 +180,23 @@ def test_what_may_need_a_number_gets_one(name):
         for size in (3, 8, 1, 2, 3, 5, 17):
             a = normal(size, 4)
             np.testing.assert_allclose(sess.run(y, {x: a}), by_numpy(a), rtol=1e-5, atol=1e-6)
+
+
+def test_products_of_matrices_of_which_no_size_is_known():
+    """Every stride is a run-time value, those of rows too."""
+    x, y = tf.placeholder(tf.float32, [None, None]), tf.placeholder(tf.float32, [None, None])
+    fetches = [tf.matmul(x, y), tf.matmul(y, x, transpose_a=True, transpose_b=True), tf.transpose(x) * 2]
+    with tf.Session() as sess:
+        for m, k, n in ((3, 4, 5), (17, 33, 64), (1, 2, 3), (6, 0, 2), (40, 50, 60), (7, 9, 1)):
+            a, b = normal(m, k), normal(k, n, seed=1)
+            product, other, turned = sess.run(fetches, {x: a, y: b})
+            np.testing.assert_allclose(product, a @ b, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(other, (a @ b).T, rtol=1e-4, atol=1e-4)
+            np.testing.assert_array_equal(turned, a.T * 2)
+        assert len(compiled(sess)) <= 2
+
+
+def test_a_sum_of_nothing_by_an_unknown_number():
+    x = tf.placeholder(tf.float32, [None, 0])
+    with tf.Session() as sess:
+        assert sess.run(tf.reduce_sum(tf.tanh(x)), {x: np.zeros((3, 0), np.float32)}) == 0

@@ -1,7 +1,7 @@
 """The demo's two networks and their optimizers in plain NumPy, forward and backward by hand.
 
-    loss, gradients = mlp(values, images, labels)         # values and gradients: arrays by the variable's name
-    Adam().step(values, gradients)                        # in place
+loss, gradients = mlp(values, images, labels)         # values and gradients: arrays by the variable's name
+Adam().step(values, gradients)                        # in place
 """
 
 from __future__ import annotations

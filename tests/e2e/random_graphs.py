@@ -241,7 +241,9 @@ def sliced(g: RandomGraph) -> Any:
         return None
     ends = st.none() | st.integers(-20, 20)
     steps = st.sampled_from((1, 1, 2, 3, -1, -2))
-    key = tuple((None, None, None) if isinstance(s, Dim) else (g.draw(ends), g.draw(ends), g.draw(steps)) for s in x.shape)
+    key = tuple(
+        (None, None, None) if isinstance(s, Dim) else (g.draw(ends), g.draw(ends), g.draw(steps)) for s in x.shape
+    )
     return OPS["GetItem"](x, key=key), x in g.exact
 
 
@@ -297,4 +299,25 @@ def repeated(g: RandomGraph) -> Any:
     return OPS["BroadcastTo"](x, shape=(*lead, *shape)), x in g.exact
 
 
-STEPS = (unary, unary, kinked, binary, binary, compared, logical, chosen, converted, reduced, reduced, normalized, multiplied, multiplied, sliced, rearranged, rearranged, padded, joined, repeated)  # fmt: skip
+STEPS = (
+    unary,
+    unary,
+    kinked,
+    binary,
+    binary,
+    compared,
+    logical,
+    chosen,
+    converted,
+    reduced,
+    reduced,
+    normalized,
+    multiplied,
+    multiplied,
+    sliced,
+    rearranged,
+    rearranged,
+    padded,
+    joined,
+    repeated,
+)

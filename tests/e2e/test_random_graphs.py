@@ -24,7 +24,9 @@ from tests.harness import compile_program, run
 ROUNDING = {"float32": 3e-5, "float64": 1e-12}
 """Allowed difference, relative to the largest number that the graph computes (at least 1)."""
 
-QUICK = settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 LONG = settings(max_examples=4000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 

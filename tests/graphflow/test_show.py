@@ -227,6 +227,16 @@ def test_spread_is_least_squares() -> None:
     assert spread([0, 10, 20], [1, 1, 1], [5, 5]) == [0, 10, 20]
 
 
+def test_many_kinds_of_tensors_leave_a_box_together() -> None:
+    targets = tuple(Box(f"t{k}", "T") for k in range(6))
+    for count, labels in ((4, {"x0", "x1", "x2", "x3"}), (6, {"6 tensors"})):
+        wires = tuple(Wire("s", f"t{k}", f"x{k}") for k in range(count))
+        view = View("v", (Box("s", "S"), *targets), wires)
+        picture = place(view)
+        assert {text for _, _, text in picture.labels} == labels
+        check_picture(view, picture)
+
+
 def test_links_point_down_and_share_their_way() -> None:
     items = [Item(10, 10) for _ in range(4)]
     links = [Link(0, 1, "a"), Link(1, 2, "b"), Link(2, 3, "c"), Link(0, 3, "a"), Link(0, 2, "a")]
@@ -384,10 +394,19 @@ def test_unknown_suffix(name: str, tmp_path: Path) -> None:
 def test_without_a_file_all_views_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     import graphflow.show
 
-    graphflow.show(training(), session_program=[View("kernels", note="1 kernel", text="k0 = matmul")])  # type: ignore[operator]
+    kernels = View("kernels", note="1 kernel", text="k0 = matmul")
+    graphflow.show(Drawing("d", (training(), kernels)))  # type: ignore[operator]
     printed = capsys.readouterr().out
     assert printed.startswith("user graph (22 nodes)\n")
     assert printed.endswith("kernels (1 kernel)\nk0 = matmul\n")
+
+
+def test_one_view_by_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    drawing = Drawing("d", (training(), View("kernels", text="k0 = matmul")))
+    show(drawing, view="kernels")
+    assert capsys.readouterr().out == "kernels\nk0 = matmul\n"
+    with pytest.raises(ValueError, match="there is no view 'kernel'; there are 'user graph', 'kernels'"):
+        show(drawing, view="kernel")
 
 
 # the user's graph

@@ -163,7 +163,9 @@ def backward(variant: str, chunk: int) -> tuple[Batch, list[Any]]:
 
 
 @pytest.mark.parametrize("variant", ["float64", "float32"])
-@pytest.mark.parametrize("at", range(len(GRADIENT_CASES)), ids=[f"{name}-{number}" for name, number, _ in GRADIENT_CASES])
+@pytest.mark.parametrize(
+    "at", range(len(GRADIENT_CASES)), ids=[f"{name}-{number}" for name, number, _ in GRADIENT_CASES]
+)
 def test_compiled_gradient_agrees_with_interpreter(at, variant):
     name, number, _ = GRADIENT_CASES[at]
     batch, got = backward(variant, at // CHUNK)
