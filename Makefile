@@ -12,7 +12,7 @@ help:
 	@echo "make demo    train two networks on handwritten digits, draw their graphs"
 	@echo "make test    lint, types and all tests but the soak tests"
 	@echo "make lint    ruff (rules and format) and mypy alone"
-	@echo "make bench   measure"
+	@echo "make bench   measure beside other frameworks; ARGS=\"--only 'gemm*'\" measures a part"
 	@echo "make soak    the tests that run for minutes"
 	@echo "make clean   remove .venv and everything generated"
 
@@ -28,7 +28,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-bench
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -W error -m soak

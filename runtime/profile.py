@@ -29,7 +29,7 @@ from graphflow.compiler.plan import Plan, Step
 from graphflow.core.dim import evaluate
 from graphflow.core.dtype import DType
 from graphflow.runtime.executable import Executable
-from graphflow.runtime.store import aligned_empty
+from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.threads import pool
 
 __all__ = ["KernelTime", "LaunchTime", "time_kernels"]

@@ -22,8 +22,8 @@ from graphflow.compiler.llvm.jit import compile_module
 from graphflow.compiler.llvm.probe import PROBES, SLICES, arrays_of, fma_flops, granule, probe_module
 from graphflow.compiler.llvm.target import Target, host_target
 from graphflow.compiler.loops.work import Work
+from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.profile import shortest
-from graphflow.runtime.store import aligned_empty
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
 
 __all__ = ["Limits", "measure"]

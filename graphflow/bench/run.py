@@ -85,6 +85,7 @@ class Worker:
     def answer(self, request: Answer) -> Answer:
         """The worker's answer. One that died or did not answer in time has failed; the next request starts it anew."""
         if self.process.poll() is not None:
+            self.close()
             self._start()
         if "failed" in self.greeting:
             return self.greeting

@@ -1,0 +1,279 @@
+"""`graphflow bench`: the workloads' tables, a run from end to end, operations counted, pictures. No timings."""
+
+import ast
+import io
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphflow import cli
+from graphflow.bench import chart, command, kernels, numpy_peer, roofline, run, tf1, worker, workloads
+from graphflow.bench.run import Row, Timing
+from graphflow.bench.workloads import WORKLOADS, Workload, select
+from graphflow.compiler.loops.work import Work
+
+FOLDER = Path(workloads.__file__).parent
+QUICK = Timing(rounds=2, seconds=0.0, pause=0.0)
+LIMITS = roofline.Limits(
+    1,
+    {"float32": 1e11, "float64": 5e10},
+    {name: [(1 << 20, 4e10), (1 << 24, 2e10)] for name in ("read", "copy", "triad")},
+)
+SMALL = ["gemm:5x7x3", "softmax:3x4", "mlp_train:4x6x5x3", "loop:4"]
+
+
+@pytest.fixture(scope="module")
+def known_limits() -> Iterator[None]:
+    """Nothing is measured of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_measured", [LIMITS, LIMITS])
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run of `results` writes."""
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def results(known_limits: None, folder: Path) -> dict[str, Any]:
+    """A run of small workloads beside NumPy, all in this process."""
+    clients = {name: worker.Bench(name) for name in ("graphflow", "numpy")}
+    options = command.Options(timing=QUICK, out=folder)
+    return command.compare_and_report(clients, select(SMALL), options, io.StringIO())
+
+
+# workloads
+
+
+def test_patterns_select_in_their_order() -> None:
+    assert [w.name for w in select(["bmm_1*", "chain"])] == ["bmm_16", "chain"]
+    assert [w.size for w in select(["gemm:3x4x5xfloat64", "call:"])] == [(3, 4, 5, "float64"), ()]
+
+
+@pytest.mark.parametrize("pattern", ["gem", "nothing:3", "gemm:3x4", "softmax:3x4x5"])
+def test_patterns_that_name_nothing_are_errors(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"no workload|does not fit"):
+        select([pattern])
+
+
+def test_every_kind_has_a_size_a_graphflow_text_and_arrays_that_agree_each_time() -> None:
+    assert {w.kind for w in WORKLOADS} == set(workloads.KINDS) == set(tf1.FORMULAS)
+    for kind in ("mlp_train", "transformer_train", "density"):
+        workload = next(w for w in WORKLOADS if w.kind == kind)
+        first, second = ([*fed, *weights] for fed, weights in (workload.arrays(), workload.arrays()))
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("module", set(worker.FRAMEWORKS.values()))
+def test_no_peer_has_a_text_without_a_workload(module: str) -> None:
+    tree = ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))
+    declared = [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign | ast.Assign)]
+    tables = [node.value for node in declared if isinstance(node.value, ast.Dict) and "FORMULAS" in ast.dump(node)]
+    names = {key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)}
+    assert names <= set(workloads.KINDS)
+
+
+# The check values published with the formula: UNESCO technical papers in marine science 44, and 38 for 1000 bar.
+@pytest.mark.parametrize(
+    "salinity, temperature, pressure, density",
+    [(0, 5, 0, 999.96675), (35, 5, 0, 1027.67547), (35, 25, 1000, 1062.53817), (0, 5, 1000, 1044.12802)],
+)
+def test_sea_water_has_its_published_density(
+    salinity: float, temperature: float, pressure: float, density: float
+) -> None:
+    def at(bar: float) -> float:
+        s, t, p = (np.float64(v) for v in (salinity, temperature, bar))
+        return float(workloads.sea_water_density(s, t, p, np.sqrt))
+
+    surface, _ = workloads.sea_water_surface(np.float64(salinity), np.float64(temperature), np.sqrt)
+    assert surface + at(pressure) - at(0) == pytest.approx(density, abs=1e-5)
+
+
+# the run
+
+
+def test_results_have_a_row_for_each_workload(results: dict[str, Any], folder: Path) -> None:
+    assert json.loads((folder / "bench.json").read_text("utf-8")) == json.loads(json.dumps(results))
+    assert {"format", "graphflow", "machine", "frameworks", "timing", "geometric_mean", "limits", "rows"} == set(
+        results
+    )
+    assert [row["name"] for row in results["rows"]] == SMALL
+    gemm, softmax, mlp, loop = results["rows"]
+    for row in (gemm, softmax):
+        assert set(row["seconds"]) == {"graphflow", "numpy"}
+        assert all(seconds > 0 for seconds in row["seconds"].values())
+        assert row["best_peer"] == "numpy"
+        assert row["ratio"] == pytest.approx(row["seconds"]["numpy"] / row["seconds"]["graphflow"])
+        assert row["disagree"] == []
+    assert mlp["unavailable"] == {"numpy": "not written for numpy"}
+    assert mlp["ratio"] is None
+    assert not any(row["failed"] for row in results["rows"])
+    assert "graphflow" in loop["seconds"] or "while_loop" in loop["unavailable"]["graphflow"]
+
+
+def test_kernels_count_flops_bytes_and_name_their_lines(results: dict[str, Any]) -> None:
+    (gemm,) = results["rows"][0]["kernels"]
+    assert (gemm["flops"], gemm["operations"]) == (2 * 5 * 7 * 3, 0)
+    assert (gemm["read"], gemm["written"]) == (4 * (5 * 7 + 7 * 3), 4 * 5 * 3)
+    assert gemm["share"] == pytest.approx(gemm["limit_seconds"] / gemm["seconds"])
+    assert all(source.startswith("tf1.py:") for source in gemm["sources"])
+    products = [kernel["flops"] for kernel in results["rows"][2]["kernels"]]
+    forward, gradients = 2 * 4 * (6 * 5 + 5 * 3), 2 * 4 * (6 * 5 + 2 * 5 * 3)
+    assert sum(products) == forward + gradients
+
+
+def test_elementwise_kernels_count_instructions_and_bytes() -> None:
+    (kernel,) = kernels.profile(Workload("axpy", "axpy", (1000,)), seconds=0.0)
+    assert kernel.work == Work(flops=0, operations=2 * 1000, read=2 * 4000, written=4000)
+
+
+def test_a_row_says_whose_result_differs() -> None:
+    row = Row("x", "", [], check={"graphflow": [1.0, 2.0], "jax": [1.0, 2.001], "torch": [float("nan"), 2.0]})
+    assert row.disagree == ["torch"]
+    row.dtype = dict.fromkeys(row.check, "float64")
+    assert row.disagree == ["jax", "torch"]
+
+
+def test_a_worker_is_a_process_that_answers_and_is_started_again() -> None:
+    request = {"do": "build", "name": "call", "kind": "call", "size": []}
+    with run.Worker("numpy") as client:
+        assert client.hello()["version"] == np.__version__
+        assert client.answer(request)["check"] == [2.0, 2.0]
+        assert client.answer({**request, "kind": "conv3x3"}) == {"unavailable": "not written for numpy"}
+        client.process.kill()
+        client.process.wait()
+        assert client.answer(request)["check"] == [2.0, 2.0]
+    assert client.process.poll() is not None
+
+
+def test_a_peer_that_is_not_there_is_said_and_the_others_go_on() -> None:
+    with run.Worker("tf115") as client:
+        if "version" in client.hello():
+            pytest.skip("TensorFlow is here")
+        clients = {"tf115": client, "numpy": worker.Bench("numpy")}
+        row = run.measure_row(clients, select(["call"])[0], QUICK)
+    assert "No module named 'tensorflow'" in row.failed["tf115"]
+    assert set(row.seconds) == {"numpy"}
+
+
+# who may import what
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+PEERS = {"jax", "numba", "pytensor", "tensorflow", "torch"}
+
+
+def test_only_their_own_files_import_peers_and_only_workers_import_those() -> None:
+    for path in FOLDER.parent.rglob("*.py"):
+        for module in imports(path):
+            assert module.partition(".")[0] not in PEERS or path.stem.endswith("_peer"), path
+            assert not module.startswith("graphflow.bench.") or not module.endswith("_peer"), path
+
+
+@pytest.mark.parametrize("name", ["__init__", "worker", "workloads", "tf1"])
+def test_what_tensorflow_115_reads_is_python_37_and_no_more_of_graphflow(name: str) -> None:
+    path = FOLDER / f"{name}.py"
+    ast.parse(path.read_text("utf-8"), feature_version=(3, 7))
+    ours = {module for module in imports(path) if module.startswith("graphflow")}
+    assert ours <= {"graphflow.bench.workloads"}
+
+
+def test_a_peers_process_does_not_run_graphflow() -> None:
+    program = "import sys; from graphflow.bench import worker as w; print(w.__name__)"
+    empty = (
+        f"import runpy, sys; w = runpy.run_path({str(FOLDER / 'worker.py')!r}); w['enter_package']('numpy'); {program};"
+        "print([m for m in sys.modules if m.startswith(('graphflow', 'llvmlite'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", empty], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[1] == "['graphflow', 'graphflow.bench', 'graphflow.bench.worker']"
+
+
+# the machine
+
+
+def test_limits_are_measured() -> None:
+    found = roofline.measure(1, seconds=0.0, most_bytes=1 << 20)
+    assert found.flops["float32"] > found.flops["float64"] > 1e8
+    for curve in found.curves.values():
+        assert all(size <= 1 << 20 and rate > 1e7 for size, rate in curve)
+
+
+def test_the_limit_is_the_slower_of_computing_and_moving() -> None:
+    product = Work(flops=2 * 10**9, operations=0, read=4 * 10**6, written=10**6)
+    assert LIMITS.seconds(product, "float32") == pytest.approx(0.02)
+    assert LIMITS.seconds(product, "float64") == pytest.approx(0.04)
+    addition = Work(flops=0, operations=10**7, read=8 * 10**7, written=4 * 10**7)
+    assert LIMITS.seconds(addition, "float32") == pytest.approx(12e7 / 2e10)
+    assert LIMITS.bandwidth(1 << 22, writes=False) == pytest.approx(3e10)
+
+
+# pictures and the command
+
+
+def test_pictures_are_well_formed(results: dict[str, Any], folder: Path) -> None:
+    for name in ("ratios.svg", "roofline.svg"):
+        assert ET.parse(folder / name).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    dots = ET.parse(folder / "ratios.svg").findall(".//*[@class='dot']")
+    assert len(dots) == sum(row["ratio"] is not None for row in results["rows"])
+
+
+def test_pictures_of_nothing_are_well_formed() -> None:
+    ET.fromstring(chart.ratios_svg({"rows": [], "frameworks": {}}))
+    ET.fromstring(chart.roofline_svg([], [LIMITS.as_json()]))
+
+
+def test_table_of_kernels_has_a_line_for_each(known_limits: None) -> None:
+    answer = kernels.answer({"do": "kernels", "name": "softmax:3x4", "kind": "softmax", "size": [3, 4]})
+    table = kernels.kernel_table(answer["kernels"])
+    assert len(table.splitlines()) == len(answer["kernels"]) + 2
+    assert "Exp" in table
+    assert "1 core: float32 100 Gflop/s" in kernels.limits_table(LIMITS, LIMITS)
+
+
+def test_the_command_lists_workloads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(WORKLOADS)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--only", "nothing"], ["--peers", "mxnet"], ["--pin", "x"], ["--rounds", "0"], ["--kernels"]],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", *argv])
+    assert stop.value.code == 2
+
+
+def test_peers_are_named_with_or_without_an_interpreter() -> None:
+    assert command.frameworks(["numpy", "jax=/opt/python"]) == {
+        "graphflow": sys.executable,
+        "numpy": sys.executable,
+        "jax": "/opt/python",
+    }
+    assert "numpy" in command.frameworks(None)
+
+
+def test_numpy_texts_compute_what_graphflows_do() -> None:
+    for name in ("chain:9", "layernorm:3x8", "attention:1x2x3x4", "density:5", "dense:2x3x4"):
+        (workload,) = select([name])
+        ours = worker.Bench("graphflow").make_step(workload)()
+        np.testing.assert_allclose(ours, numpy_peer.make_step(workload)(), rtol=2e-4, atol=1e-5)
