@@ -29,6 +29,9 @@ CHEAP = 2
 DEAR = 8
 """Up to this cost a view is computed wherever it is read."""
 
+ENDLESS = 1 << 20
+"""Where counting work stops: nodes that share operands count them again."""
+
 RECOMPUTED = 48
 """Up to this cost a row's values are computed again for each of its reductions."""
 
@@ -97,22 +100,33 @@ def _stored(program: TensorProgram) -> set[Node]:
     """The nodes that get buffers before groups are merged."""
     nodes = program.nodes()
     users = _users(nodes)
-    stored = set(program.roots)
+    stored = set(program.roots) | _addressed(nodes)
+    work: dict[Node, int] = {}
     depth: dict[Node, int] = {}
-    for node in reversed(nodes):
-        if node.op.form == "contraction":
-            stored.add(node)
-            stored.update(_memory(x) for x in node.inputs)
-        if node.op.name == "Reshape" and not keeps_order(node):
-            stored.add(_same_elements(node.inputs[0]))
-        if node not in stored and _worth_storing(node, users):
-            stored.add(node)
     for node in nodes:
-        depth[node] = 0 if node in stored or is_buffer(node) else 1 + max((depth[x] for x in node.inputs), default=0)
-        if depth[node] > DEPTH:
+        work[node] = min(_own_work(node) + sum(work[x] for x in node.inputs), ENDLESS)
+        depth[node] = 1 + max((depth[x] for x in node.inputs), default=0)
+        if node in stored or is_buffer(node) or depth[node] > DEPTH or _worth_storing(node, users, work[node]):
             stored.add(node)
-            depth[node] = 0
+            work[node] = depth[node] = 0
     return {n for n in stored if not is_buffer(n) and n.op.name != "Const"}
+
+
+def _own_work(node: Node) -> int:
+    """About what an element costs beyond its operands."""
+    return 0 if node.op.form == "view" and node.op.cost <= DEAR else node.op.cost if node.inputs else 0
+
+
+def _addressed(nodes: list[Node]) -> set[Node]:
+    """What contractions and reshapes need in memory, and contractions themselves."""
+    found: set[Node] = set()
+    for node in nodes:
+        if node.op.form == "contraction":
+            found.add(node)
+            found.update(_memory(x) for x in node.inputs)
+        if node.op.name == "Reshape" and not keeps_order(node):
+            found.add(_same_elements(node.inputs[0]))
+    return found
 
 
 def _memory(node: Node) -> Node:
@@ -144,21 +158,17 @@ def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
     return users
 
 
-def _worth_storing(node: Node, users: dict[Node, list[Node]]) -> bool:
-    """Whether computing a node where it is used would repeat too much."""
-    if node.op.form == "view" and node.op.cost <= DEAR:
+def _worth_storing(node: Node, users: dict[Node, list[Node]], work: int) -> bool:
+    """Whether computing a node where it is used would repeat too much; `work` is what it costs, down to memory."""
+    if not node.inputs or (node.op.form == "view" and node.op.cost <= DEAR):
         return False
-    if is_buffer(node) or node.op.name in ("Const", "Iota", "SizeOf"):
-        return False
-    readers = _readers(node, users)
     if node.op.form == "reduction":
         return True
-    cost = node.op.cost
+    readers = _readers(node, users)
     if node.type.size == 1:
-        return cost > CHEAP and any(reader.type.size != 1 for reader, _ in readers)
-    if any(expands for _, expands in readers) and cost > 0:
-        return cost > CHEAP or any(x.op.form != "view" and not is_buffer(x) for x in node.inputs)
-    return len({reader for reader, _ in readers}) > 1 and cost > CHEAP
+        return node.op.cost > CHEAP and any(reader.type.size != 1 for reader, _ in readers)
+    often = any(repeats for _, repeats in readers) or len({reader for reader, _ in readers}) > 1
+    return often and work > CHEAP
 
 
 def _readers(node: Node, users: dict[Node, list[Node]]) -> list[tuple[Node, bool]]:

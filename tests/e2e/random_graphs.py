@@ -299,6 +299,23 @@ def repeated(g: RandomGraph) -> Any:
     return OPS["BroadcastTo"](x, shape=(*lead, *shape)), x in g.exact
 
 
+def windowed(g: RandomGraph) -> Any:
+    """A convolution or pooling of a new image, or of the image that a function makes of it."""
+    few = st.sampled_from((1, 2, 3, 5, 9))
+    image = g.add_feed((g.draw(st.sampled_from((0, 1, 3))), g.draw(few), g.draw(few), g.draw(few)), "float32")
+    window, strides = (g.draw(st.integers(1, 3)), g.draw(st.integers(1, 3))), (g.draw(st.integers(1, 3)),) * 2
+    padding = g.draw(st.sampled_from(("SAME", "VALID")))
+    kind = g.draw(st.sampled_from(("MaxPool", "AvgPool", "Conv2D")))
+    if kind == "MaxPool":
+        return OPS[kind](image, window=window, strides=strides, padding=padding), not g.special
+    if g.draw(st.booleans()):
+        image = OPS["Tanh"](image)
+    if kind == "AvgPool":
+        return OPS[kind](image, window=window, strides=strides, padding=padding), False
+    w = g.add_feed((*window, estimate(image.shape[-1]), g.draw(st.sampled_from((1, 2, 16, 17)))), "float32")
+    return OPS[kind](image, w, strides=strides, padding=padding) * 0.1, False
+
+
 STEPS = (
     unary,
     unary,
@@ -314,6 +331,7 @@ STEPS = (
     normalized,
     multiplied,
     multiplied,
+    windowed,
     sliced,
     rearranged,
     rearranged,
