@@ -12,9 +12,11 @@ from html import escape
 from typing import Any
 
 from graphflow.show import palette
+from graphflow.show.measure import SMALL, width_of
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 960.0, 150.0, 40.0, 64.0, 19.0
 HEIGHT, BOTTOM = 620.0, 48.0  # of the roofline
+FARTHEST = 30.0  # from a dot to its name, downward
 
 COLOURS = {
     "tf115": "#b5651d",
@@ -54,10 +56,11 @@ def ratios(row: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def legend(peers: Sequence[str]) -> Iterator[str]:
     """The peers' colours, above the plot."""
-    for number, name in enumerate(peers):
-        x = LEFT + 86 * number
+    x = LEFT
+    for name in peers:
         yield f'<circle cx="{n(x)}" cy="38" r="4.5" fill="{COLOURS.get(name, OTHER)}"/>'
         yield text(x + 9, 42, name, "small")
+        x += 32 + width_of(name, SMALL)
 
 
 def ratio_axis(x: Scale, low: float, high: float, bottom: float) -> Iterator[str]:
@@ -83,7 +86,11 @@ def ratio_row(row: Mapping[str, Any], y: float, x: Scale) -> Iterator[str]:
 
 
 def roofline_svg(kernels: Sequence[Mapping[str, Any]], limits: Sequence[Mapping[str, Any]]) -> str:
-    """Operations a second over operations a byte, both logarithmic; roofs of all cores, and dashed those of one."""
+    """Operations a second over operations a byte, both logarithmic.
+
+    A kernel stands under its "name", or under "label" if there is one ("" for none).  Roofs are those of all cores;
+    what one core computes is dashed.
+    """
     points = [point for point in map(roof_point, kernels) if point is not None]
     low_x, high_x = bounds([p[0] for p in points], 1 / 16, 1024.0)
     peak = max(max(one["flops"].values()) for one in limits)
@@ -91,8 +98,11 @@ def roofline_svg(kernels: Sequence[Mapping[str, Any]], limits: Sequence[Mapping[
     x = logarithmic(low_x, high_x, LEFT / 2, WIDTH - RIGHT)
     y = logarithmic(low_y, high_y * 1.5, HEIGHT - BOTTOM, TOP)
     parts = list(roof_axes(x, y, (low_x, high_x), (low_y, high_y * 1.5)))
-    for one in {one["threads"]: one for one in limits}.values():
-        parts += roofs(one, x, y, (low_x, high_x), low_y, dashed=one["threads"] == 1 and len(limits) > 1)
+    one, all_ = limits[0], limits[-1]
+    parts += slanted_roofs(all_, x, y, (low_x, high_x), low_y)
+    parts += flat_roofs(all_, x, y, high_x, "roof", -4)
+    if one["threads"] != all_["threads"]:
+        parts += flat_roofs(one, x, y, high_x, "roof dashed", 12)
     parts += dots(kernels, x, y)
     return document("kernels and what this machine allows", HEIGHT, parts)
 
@@ -115,46 +125,57 @@ def roof_axes(x: Scale, y: Scale, across: tuple[float, float], up: tuple[float, 
     yield text(LEFT / 2, TOP - 12, "Gflop/s", "small")
 
 
-def roofs(
-    limits: Mapping[str, Any], x: Scale, y: Scale, across: tuple[float, float], low: float, dashed: bool
+def flat_roofs(limits: Mapping[str, Any], x: Scale, y: Scale, end: float, kind: str, above: float) -> Iterator[str]:
+    """What the cores can compute, from where L2 can feed them; `above`: pixels from a line to its name."""
+    fastest = max(curve[0][1] for curve in limits["curves"].values())
+    for dtype, peak in limits["flops"].items():
+        start = min(peak / fastest, end)
+        yield f'<path class="{kind}" d="M{n(x(start))} {n(y(peak))}H{n(x(end))}"/>'
+        yield text(
+            x(end), y(peak) + above, f"{dtype}, {cores(limits['threads'])}: {peak / 1e9:,.0f} Gflop/s", "roofname"
+        )
+
+
+def slanted_roofs(
+    limits: Mapping[str, Any], x: Scale, y: Scale, across: tuple[float, float], low: float
 ) -> Iterator[str]:
-    """The flat roofs of arithmetic and the slanted ones of memory."""
-    kind = "roof dashed" if dashed else "roof"
-    cores = "1 core" if limits["threads"] == 1 else f"{limits['threads']} cores"
-    peaks = limits["flops"]
-    rates = {
-        where: max(curve[end][1] for curve in limits["curves"].values()) for where, end in (("L2", 0), ("memory", -1))
-    }
-    for dtype, peak in peaks.items():
-        start = max(peak / max(rates.values()), across[0])
-        yield f'<path class="{kind}" d="M{n(x(start))} {n(y(peak))}H{n(x(across[1]))}"/>'
-        yield text(x(across[1]), y(peak) - 4, f"{dtype}, {cores}: {peak / 1e9:,.0f} Gflop/s", "roofname")
-    top = max(peaks.values())
-    for where, rate in rates.items():
+    """What L2 and memory can deliver, up to what can be computed from it."""
+    top = max(limits["flops"].values())
+    for where, nth in (("L2", 0), ("memory", -1)):
+        rate = max(curve[nth][1] for curve in limits["curves"].values())
         start, end = max(across[0], low / rate), min(across[1], top / rate)
         if start < end:
-            yield f'<path class="{kind}" d="M{n(x(start))} {n(y(start * rate))}L{n(x(end))} {n(y(end * rate))}"/>'
-            at = start * 1.15
-            yield text(x(at), y(at * rate) - 8, f"{where}, {cores}: {rate / 1e9:,.0f} GB/s", "small")
+            yield f'<path class="roof" d="M{n(x(start))} {n(y(start * rate))}L{n(x(end))} {n(y(end * rate))}"/>'
+            name = f"{where}, {cores(limits['threads'])}: {rate / 1e9:,.0f} GB/s"
+            yield text(x(start) + 24, y(start * rate), name, "small")
+
+
+def cores(threads: int) -> str:
+    """A number of cores, in words."""
+    return "1 core" if threads == 1 else f"{threads} cores"
 
 
 def dots(kernels: Sequence[Mapping[str, Any]], x: Scale, y: Scale) -> Iterator[str]:
-    """The kernels, with names that keep clear of each other."""
-    taken: list[tuple[float, float]] = []
+    """The kernels, with names that keep clear of each other; where there is no room near a dot, none."""
+    taken: list[tuple[float, float, float]] = []  # where names begin, on which line, how wide
     for kernel in kernels:
         point = roof_point(kernel)
         if point is None:
             continue
         across, up = x(point[0]), y(point[1])
-        label = up + 4
-        while any(abs(label - other) < 11 and abs(across - start) < 90 for start, other in taken):
+        label, name = up + 4, kernel.get("label", kernel["name"])
+        words = f"{name} {kernel['share']:.0%}" if name else ""
+        wide = width_of(words, SMALL)
+        while words and any(abs(label - b) < 11 and a < across + wide and across < a + w for a, b, w in taken):
             label += 11
-        taken.append((across, label))
+        words = words if label <= up + FARTHEST else ""
+        taken += [(across, label, wide)] if words else []
         time = f"{kernel['seconds'] * 1e6:,.1f} µs"
         about = escaped(f"{kernel['name']}: {kernel['share']:.0%} of its limit ({kernel['bound']}), {time}")
         place = f'cx="{n(across)}" cy="{n(up)}"'
         yield f'<circle class="dot" {place} r="4" fill="{OTHER}"><title>{about}</title></circle>'
-        yield text(across + 7, label, f"{kernel['name']} {kernel['share']:.0%}", "small")
+        if words:
+            yield text(across + 7, label, words, "small")
 
 
 # scales

@@ -23,6 +23,7 @@ __all__ = ["Options", "run_bench"]
 
 # What a framework is imported as, where that is not its own name. TensorFlow 1.15 can't be in this interpreter.
 MODULES = {"tf": "tensorflow", "tf-xla": "tensorflow", "torch-compile": "torch"}
+LABELLED = 0.03  # of a workload's time
 ELSEWHERE = ("graphflow", "tf115")
 
 
@@ -114,5 +115,13 @@ def write_kernels(folder: Path, found: Mapping[str, Sequence[Any]], limits: Sequ
     folder.mkdir(parents=True, exist_ok=True)
     results = {"format": report.FORMAT, "limits": limits, "workloads": found}
     (folder / "kernels.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    named = [{**kernel, "name": f"{name} {kernel['name']}"} for name, rows in found.items() for kernel in rows]
-    (folder / "kernels.svg").write_text(roofline_svg(named, limits), "utf-8")
+    kernels = [kernel for name, rows in found.items() for kernel in labelled(name, rows)]
+    (folder / "kernels.svg").write_text(roofline_svg(kernels, limits), "utf-8")
+
+
+def labelled(workload: str, rows: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Kernels for the picture: under their own names and the workload's, shown for those that take much of its time."""
+    total = sum(row["seconds"] for row in rows)
+    for row in rows:
+        name = f"{workload} {row['name']}"
+        yield {**row, "name": name, "label": name if row["seconds"] > LABELLED * total else ""}

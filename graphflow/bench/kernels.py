@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import graphflow as tf
+from graphflow.bench.chart import cores
 from graphflow.bench.roofline import Limits, measure_all
 from graphflow.bench.tf1 import Program
 from graphflow.bench.workloads import Workload
@@ -70,13 +71,13 @@ def kernel_table(rows: Sequence[Row]) -> str:
     for row in rows:
         moved = (row["read"] + row["written"]) / 1e6
         lines.append(
-            f"{row['name']:8} {row['seconds'] * 1e6:9.1f} {row['share']:6.0%} {row['bound']:9} {row['threads']:5} "
+            f"{row['name']:8} {row['seconds'] * 1e6:9.2f} {row['share']:6.0%} {row['bound']:9} {row['threads']:5} "
             f"{row['units']:6} {row['flops'] / 1e6:9.2f} {row['operations'] / 1e6:8.2f} {moved:8.2f}  "
             f"{shortened(row['ops'], 6)}  {shortened(row['sources'], 3)}"
         )
     total, least = (sum(row[key] for row in rows) for key in ("seconds", "limit_seconds"))
     share = least / total if total else 0.0
-    return "\n".join([*lines, f"{'all':8} {total * 1e6:9.1f} {share:6.0%}"])
+    return "\n".join([*lines, f"{'all':8} {total * 1e6:9.2f} {share:6.0%}"])
 
 
 def shortened(words: Sequence[str], most: int) -> str:
@@ -87,19 +88,13 @@ def shortened(words: Sequence[str], most: int) -> str:
 def limits_table(one: Limits, all_: Limits) -> str:
     """What was measured of the machine, for people."""
     lines = []
-    for limits in dict.fromkeys((one.threads, all_.threads)):
-        found = one if limits == one.threads else all_
+    for found in {limits.threads: limits for limits in (one, all_)}.values():
         peak = ", ".join(f"{dtype} {rate / 1e9:,.0f} Gflop/s" for dtype, rate in found.flops.items())
         lines.append(f"{cores(found.threads)}: {peak}")
         for name, curve in found.curves.items():
             rates = ", ".join(f"{size / 2**20:,.3g} MiB {rate / 1e9:,.1f}" for size, rate in curve)
             lines.append(f"  {name:5} GB/s at {rates}")
     return "\n".join(lines)
-
-
-def cores(threads: int) -> str:
-    """A number of cores, in words."""
-    return "1 core" if threads == 1 else f"{threads} cores"
 
 
 def answer(request: Row) -> Row:

@@ -55,10 +55,12 @@ def summary(rows: Sequence[Row]) -> str:
     ratios = {row.name: row.ratio for row in rows if row.ratio is not None}
     if not ratios:
         return "nothing to compare with: name peers with --peers"
+    absent = [row.name for row in rows if "graphflow" not in row.seconds]
     behind = [name for name, ratio in ratios.items() if ratio < 1]
     mean = statistics.geometric_mean(ratios.values())
     where = f"behind on {', '.join(behind)}" if behind else "behind on none"
-    return f"{mean:.2f} × the best peer's speed in the geometric mean over {len(ratios)} workloads; {where}"
+    without = f"; graphflow has no figure for {', '.join(absent)}" if absent else ""
+    return f"{mean:.2f} × the best peer's speed in the geometric mean over {len(ratios)} workloads; {where}{without}"
 
 
 def as_json(

@@ -30,8 +30,8 @@ Answer = dict[str, Any]
 
 # They choose OpenBLAS' kernels: whoever set them did so for something else.
 UNWANTED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-# Of the results' root mean square; sums of millions in float32 differ by as much.
-TOLERANCE, DOUBLE_TOLERANCE = 2e-3, 1e-9
+# Of the results' root mean square; sums of millions in float32 were seen to differ by 2e-6.
+TOLERANCE, DOUBLE_TOLERANCE = 1e-4, 1e-9
 
 
 class Client(Protocol):

@@ -27,7 +27,7 @@ ROUNDING = {"float32": 3e-5, "float64": 1e-12}
 QUICK = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
-LONG = settings(max_examples=4000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def check_graph(graph: RandomGraph, outputs: list[Node]) -> None:

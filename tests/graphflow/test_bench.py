@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphflow as tf
 from graphflow import cli
 from graphflow.bench import chart, command, kernels, numpy_peer, roofline, run, tf1, worker, workloads
 from graphflow.bench.run import Row, Timing
 from graphflow.bench.workloads import WORKLOADS, Workload, select
 from graphflow.compiler.loops.work import Work
+from graphflow.runtime.profile import time_kernels
 
 FOLDER = Path(workloads.__file__).parent
 QUICK = Timing(rounds=2, seconds=0.0, pause=0.0)
@@ -136,8 +138,21 @@ def test_elementwise_kernels_count_instructions_and_bytes() -> None:
     assert kernel.work == Work(flops=0, operations=2 * 1000, read=2 * 4000, written=4000)
 
 
+def test_timing_kernels_leaves_the_session_alone() -> None:
+    program = tf1.Program(tf, Workload("mlp_train", "mlp_train", (4, 6, 5, 3)))
+    program.session.run(program.fetches, dict(zip(program.feeds, program.values, strict=True)))
+    variables = program.session._state.values
+    before = {name: value.copy() for name, value in variables.items()}
+    executable = next(one for fetches, one in program.session.compiled() if fetches == tuple(program.fetches))
+    found = time_kernels(executable, program.values, variables, seconds=0.0)
+    assert all(kernel.seconds > 0 and kernel.launches for kernel in found)
+    assert len(found) == len(executable.plan.steps)
+    for name, value in before.items():
+        np.testing.assert_array_equal(variables[name], value)
+
+
 def test_a_row_says_whose_result_differs() -> None:
-    row = Row("x", "", [], check={"graphflow": [1.0, 2.0], "jax": [1.0, 2.001], "torch": [float("nan"), 2.0]})
+    row = Row("x", "", [], check={"graphflow": [1.0, 2.0], "jax": [1.0, 2.0001], "torch": [float("nan"), 2.0]})
     assert row.disagree == ["torch"]
     row.dtype = dict.fromkeys(row.check, "float64")
     assert row.disagree == ["jax", "torch"]
