@@ -1,4 +1,4 @@
-"""Where everything lives and when it runs: kernels in order, buffers, lifetimes, updates in place.
+"""Where everything lives and when it runs: kernels in waves, buffers, lifetimes, updates in place.
 
 Assumes: groups in an order that can run.  Guarantees: `Plan` is all that the runtime needs besides machine code.  A
 variable's new value goes to the variable's own memory where every other reader of the old value can run before, and
@@ -34,7 +34,10 @@ PLUMBING = ("Const", "BroadcastTo", "Reshape")
 
 @dataclass(frozen=True)
 class BufferSpec:
-    """Memory of a node.  kind: feed (key: its number), variable (name), constant (array), output (number), arena."""
+    """Memory of a node.  kind: feed (key: its number), variable (name), constant (array), output (number), arena.
+
+    What is in the arena lives from the wave `first` to the wave `last`.
+    """
 
     kind: str
     key: Any
@@ -53,10 +56,11 @@ class BufferSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """A kernel, the buffers that are its arguments, the bytes by which each argument starts later, and the nodes that
-    it computes (inlined ones too), inputs first."""
+    """A kernel, its wave, the buffers that are its arguments, the bytes by which each argument starts later, and the
+    nodes that it computes (inlined ones too), inputs first.  Steps of one wave do not need each other."""
 
     kernel: Kernel
+    wave: int
     arguments: tuple[int, ...]
     offsets: tuple[int, ...]
     origins: tuple[Origin, ...] = ()
@@ -83,7 +87,7 @@ class Plan:
         lines = [f"buffer {n}: {b.kind} {_key(b)}{b.type}" for n, b in enumerate(self.buffers)]
         for n, step in enumerate(self.steps):
             arguments = (f"{a}+{o}" if o else str(a) for a, o in zip(step.arguments, step.offsets, strict=True))
-            lines.append(f"step {n}: {', '.join(arguments)}  # {' '.join(step.ops)}")
+            lines.append(f"step {n} (wave {step.wave}): {', '.join(arguments)}  # {' '.join(step.ops)}")
             lines.append(str(step.kernel))
         return "\n".join(lines)
 
@@ -151,7 +155,9 @@ class _Planner:
         specs: list[BufferSpec] = []
         steps = [(g, self.lowered[g]) for g in order] + [(g, low) for g, low, _ in copies]
         target = {g.outputs[0]: name for g, _, name in copies}
-        life = _lifetimes([low for _, low in steps])
+        waves = self._waves(steps, target)
+        steps.sort(key=lambda step: waves[step[0]])
+        life = _lifetimes([(waves[g], low) for g, low in steps])
         outputs = {node: n for n, node in enumerate(self.program.outputs)}
         for _, low in steps:
             for node in low.buffers:
@@ -161,10 +167,34 @@ class _Planner:
                     numbers[key] = len(specs)
                     specs.append(spec)
                 numbers[node] = numbers[key]
-        made = tuple(self._step(low, tuple(numbers[n] for n in low.buffers), _computed(g, low)) for g, low in steps)
+        made = tuple(
+            self._step(low, waves[g], tuple(numbers[n] for n in low.buffers), _computed(g, low)) for g, low in steps
+        )
         reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self._variables_read()))
         writes = tuple(name for name, _ in self.program.updates)
         return Plan(self.program, made, tuple(specs), _symbols(self.program), reads, writes)
+
+    def _waves(self, steps: Sequence[tuple[Group, Lowered]], target: Mapping[Node, str]) -> dict[Group, int]:
+        """For each group the earliest wave in which it can run: after what it reads was written, and before or after
+        others touch the memory that it writes, as the order of `steps` has it."""
+        waves: dict[Group, int] = {}
+        written: dict[Any, int] = {}
+        read: dict[Any, int] = {}
+        for group, low in steps:
+            made = {self._memory_of(n, target) for n in group.outputs}
+            used = {self._memory_of(n, target) for n in low.buffers}
+            after = [written.get(m, -1) for m in used | made] + [read.get(m, -1) for m in made]
+            wave = 1 + max(after, default=-1)
+            waves[group] = wave
+            read.update((m, max(wave, read.get(m, -1))) for m in used - made)
+            written.update((m, wave) for m in made)
+        return waves
+
+    def _memory_of(self, node: Node, target: Mapping[Node, str]) -> Any:
+        """What tells whether two nodes share memory before offsets are assigned."""
+        if node.op.name == "Variable":
+            return node.attrs["variable"]
+        return self.in_place.get(node) or target.get(node) or node
 
     def _spec(
         self, node: Node, outputs: Mapping[Node, int], target: Mapping[Node, str], life: Mapping[Node, tuple[int, int]]
@@ -185,13 +215,13 @@ class _Planner:
     def _variables_read(self) -> set[str]:
         return {n.attrs["variable"] for n in self.program.nodes() if n.op.name == "Variable"}
 
-    def _step(self, lowered: Lowered, arguments: tuple[int, ...], nodes: tuple[Node, ...]) -> Step:
+    def _step(self, lowered: Lowered, wave: int, arguments: tuple[int, ...], nodes: tuple[Node, ...]) -> Step:
         found: dict[Origin, None] = {}
         for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
         kernel, offsets = rebase(lowered.kernel)
         shifts = tuple(o * n.dtype.size for o, n in zip(offsets, lowered.buffers, strict=True))
-        return Step(kernel, arguments, shifts, tuple(found), nodes)
+        return Step(kernel, wave, arguments, shifts, tuple(found), nodes)
 
 
 def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:
@@ -242,12 +272,12 @@ def _ordered(groups: Sequence[Group], before: Mapping[Group, set[Group]]) -> lis
     return list(done)
 
 
-def _lifetimes(steps: Sequence[Lowered]) -> dict[Node, tuple[int, int]]:
-    """First and last step that touch each node's buffer."""
+def _lifetimes(steps: Sequence[tuple[int, Lowered]]) -> dict[Node, tuple[int, int]]:
+    """First and last wave that touch each node's buffer."""
     life: dict[Node, tuple[int, int]] = {}
-    for n, low in enumerate(steps):
+    for wave, low in steps:
         for node in low.buffers:
-            life[node] = (life.get(node, (n, n))[0], n)
+            life[node] = (life.get(node, (wave, wave))[0], wave)
     return life
 
 

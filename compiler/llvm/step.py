@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, at, const
+from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, mul
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernel
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
@@ -33,7 +34,7 @@ PARALLEL_NS = 12_000
 
 @dataclass(frozen=True)
 class StepCode:
-    """A module with the function `step`; workspaces as (bytes, step that uses it); bytes of scratch a worker."""
+    """A module with the function `step`; workspaces as (bytes, wave that uses it); bytes of scratch a worker."""
 
     module: ir.Module
     workspaces: tuple[tuple[Size, int], ...]
@@ -49,33 +50,25 @@ def emit_step(
     module = ir.Module(name)
     slots = {key: n for n, key in enumerate(symbols)}
     codes = _kernels(module, steps, target, slots)
-    workspaces: list[tuple[Size, int]] = []
     function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
     b = ir.IRBuilder(function.append_basic_block("entry"))
-    table, dims, scratch = function.args
     saved = emit_flush_denormals(b, target)
-    arguments = b.alloca(PTR, max((len(c.arguments) for c in codes), default=1))
+    workspaces = _workspaces(steps, codes, buffers)
     stride = -(-max((c.scratch_bytes for c in codes), default=0) // 64) * 64
-    root = Scope(None, b, {}, None, Function(function, dims, [], slots))
-    launches = 0
-    for number, (step, code) in enumerate(zip(steps, codes, strict=True)):
-        slot = buffers + len(workspaces)
-        if code.workspace_bytes != 0:
-            workspaces.append((code.workspace_bytes, number))
-        for n, argument in enumerate(code.arguments):
-            source = slot if argument is None else step.arguments[argument]
-            if argument is None and code.workspace_bytes == 0:
-                continue
-            pointer = b.load(at(b, table, const(source), PTR), typ=PTR)
-            if argument is not None:
-                pointer = at(b, pointer, const(step.offsets[argument]), ir.IntType(8))
-            b.store(pointer, at(b, arguments, const(n), PTR))
-        for launch in code.launches:
-            launches += 1
-            _launch(root, module, launch, arguments, dims, scratch, stride)
+    frame = b.alloca(PTR, max(sum(len(c.arguments) for c in codes), 1))
+    runner = Runner(module, Scope(None, b, {}, None, Function(function, function.args[1], [], slots)), frame, stride)
+    for _, wave in groupby(zip(steps, codes, strict=True), key=lambda pair: pair[0].wave):
+        runner.wave([Prepared(step, code, workspaces.get(id(step))) for step, code in wave])
     emit_restore_denormals(b, target, saved)
     b.ret(ir.Constant(I32, 0))
-    return StepCode(module, tuple(workspaces), stride, len({id(c) for c in codes}), launches)
+    sizes = [(c.workspace_bytes, s.wave) for s, c in zip(steps, codes, strict=True) if id(s) in workspaces]
+    return StepCode(module, tuple(sizes), stride, len({id(c) for c in codes}), sum(len(c.launches) for c in codes))
+
+
+def _workspaces(steps: Sequence[Step], codes: Sequence[KernelCode], buffers: int) -> dict[int, int]:
+    """The slot of each step's workspace, after those of the plan's buffers."""
+    slots = count(buffers)
+    return {id(s): next(slots) for s, c in zip(steps, codes, strict=True) if c.workspace_bytes != 0}
 
 
 def _kernels(module: ir.Module, steps: Sequence[Step], target: Target, slots: dict[str, int]) -> list[KernelCode]:
@@ -94,30 +87,107 @@ def _structure(kernel: Kernel) -> Any:
     return (kernel.loops, kernel.buffers, kernel.stores, kernel.contract)
 
 
-def _launch(
-    root: Scope, module: ir.Module, launch: Launch, arguments: Any, dims: Any, scratch: Any, stride: int
-) -> None:
-    """Run a launch here or in the pool, as its work demands."""
-    b = root.builder
-    function = module.globals[launch.name]
-    units = root.size(launch.units)
+@dataclass(frozen=True)
+class Prepared:
+    """A step of a wave, its code, and the slot of its workspace if it has one."""
 
-    def here() -> None:
-        b.call(function, [arguments, dims, const(0), units, scratch])
+    step: Step
+    code: KernelCode
+    workspace: int | None
 
-    def pool() -> None:
-        b.call(_parallel_for(module), [function, arguments, dims, units, scratch, const(stride)])
 
-    if isinstance(units, ir.Constant):
-        many = units.constant > 1 and units.constant * launch.unit_ns >= PARALLEL_NS
-        (pool if many else here)()
-        return
-    enough = const(max(-(-PARALLEL_NS // launch.unit_ns), 2))
-    with b.if_else(b.icmp_signed(">=", units, enough)) as (then, otherwise):
-        with then:
-            pool()
-        with otherwise:
-            here()
+class Runner:
+    """Writes the body of the step function: waves of launches that do not need each other.
+
+    The n-th launches of a wave's kernels run as one job of the pool, their units side by side, if that is worth it;
+    else one after the other on the caller's thread.
+    """
+
+    def __init__(self, module: ir.Module, root: Scope, frame: Any, stride: int) -> None:
+        self.module, self.root, self.frame, self.stride = module, root, frame, stride
+        self.used = 0  # pointers of the frame that hold arguments
+        self.jobs = 0
+
+    def wave(self, wave: list[Prepared]) -> None:
+        """Pass the arguments, then run first launches, second launches, ..."""
+        places = [self._arguments(p) for p in wave]
+        for turn in range(max(len(p.code.launches) for p in wave)):
+            job = [
+                (p.code.launches[turn], at_) for p, at_ in zip(wave, places, strict=True) if turn < len(p.code.launches)
+            ]
+            job.sort(key=lambda pair: -pair[0].unit_ns)
+            self._run(job)
+
+    def _arguments(self, prepared: Prepared) -> int:
+        """Put a kernel's pointers into the frame; returns where."""
+        b, start = self.root.builder, self.used
+        step = prepared.step
+        self.used += len(prepared.code.arguments)
+        for n, argument in enumerate(prepared.code.arguments):
+            if argument is None and prepared.workspace is None:
+                continue
+            source = prepared.workspace if argument is None else step.arguments[argument]
+            offset = 0 if argument is None else step.offsets[argument]
+            table = self.root.function.function.args[0]
+            pointer = b.load(at(b, table, const(source), PTR), typ=PTR)
+            pointer = at(b, pointer, const(offset), ir.IntType(8))
+            b.store(pointer, at(b, self.frame, const(start + n), PTR))
+        return start
+
+    def _run(self, job: list[tuple[Launch, int]]) -> None:
+        b = self.root.builder
+        units = [self.root.size(launch.units) for launch, _ in job]
+        work: Any = const(0)
+        total: Any = const(0)
+        for (launch, _), u in zip(job, units, strict=True):
+            work = add(b, work, mul(b, u, const(launch.unit_ns)))
+            total = add(b, total, u)
+        if isinstance(work, ir.Constant) and isinstance(total, ir.Constant):
+            (self._pool if total.constant > 1 and work.constant >= PARALLEL_NS else self._here)(job, units, total)
+            return
+        many = b.and_(b.icmp_signed(">", total, const(1)), b.icmp_signed(">=", work, const(PARALLEL_NS)))
+        with b.if_else(many) as (then, otherwise):
+            with then:
+                self._pool(job, units, total)
+            with otherwise:
+                self._here(job, units, total)
+
+    def _here(self, job: list[tuple[Launch, int]], units: list[Any], total: Any) -> None:
+        b = self.root.builder
+        _, dims, scratch = self.root.function.function.args
+        for (launch, start), u in zip(job, units, strict=True):
+            arguments = at(b, self.frame, const(start), PTR)
+            b.call(self.module.globals[launch.name], [arguments, dims, const(0), u, scratch])
+
+    def _pool(self, job: list[tuple[Launch, int]], units: list[Any], total: Any) -> None:
+        b = self.root.builder
+        _, dims, scratch = self.root.function.function.args
+        (launch, start), *rest = job
+        target = self.module.globals[launch.name] if not rest else self._job(job)
+        arguments = at(b, self.frame, const(0 if rest else start), PTR)
+        b.call(_parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride)])
+
+    def _job(self, job: list[tuple[Launch, int]]) -> Any:
+        """A function that has the units of several launches one after the other."""
+        self.jobs += 1
+        kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I64, PTR])
+        function = ir.Function(self.module, kind, f"job{self.jobs}")
+        function.linkage = "internal"
+        b = ir.IRBuilder(function.append_basic_block("entry"))
+        frame, dims, begin, end, scratch = function.args
+        scope = Scope(None, b, {}, None, Function(function, dims, [], self.root.function.symbols))
+        counts = [scope.size(launch.units) for launch, _ in job]
+        first: Any = const(0)
+        for (launch, start), units in zip(job, counts, strict=True):
+            last = add(b, first, units)
+            low = b.select(b.icmp_signed(">", begin, first), begin, first)
+            high = b.select(b.icmp_signed("<", end, last), end, last)
+            with b.if_then(b.icmp_signed("<", low, high)):
+                own = [at(b, frame, const(start), PTR), dims, b.sub(low, first), b.sub(high, first), scratch]
+                b.call(self.module.globals[launch.name], own)
+            first = last
+        b.ret_void()
+        return function
 
 
 def _parallel_for(module: ir.Module) -> Any:
