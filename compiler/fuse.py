@@ -11,7 +11,7 @@ loses its buffer again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from graphflow.compiler.loops.lower import Group, lower
@@ -19,7 +19,7 @@ from graphflow.compiler.program import TensorProgram
 from graphflow.core.dim import Size, Symbol
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import OPS
-from graphflow.core.type import Shape
+from graphflow.core.type import Shape, is_static, static
 
 __all__ = ["Fused", "base_of", "fuse"]
 
@@ -44,19 +44,24 @@ MERGED_DEPTH = 80
 
 @dataclass(frozen=True)
 class Fused:
-    """A program and its groups, in an order that can run."""
+    """A program and its groups, in an order that can run.
+
+    `pieces`: nodes that are computed right where a concatenation has them: (the concatenation, first element).
+    """
 
     program: TensorProgram
     groups: tuple[Group, ...]
+    pieces: Mapping[Node, tuple[Node, int]] = field(default_factory=dict)
 
 
 def fuse(program: TensorProgram) -> Fused:
     """Decide who gets a buffer."""
     program = _with_own_roots(program)
     stored = _stored(program)
-    graph = _Groups(program, stored)
+    pieces = _pieces(program, stored)
+    graph = _Groups(program, stored, pieces)
     graph.merge()
-    return Fused(program, graph.finished())
+    return Fused(program, graph.finished(), pieces)
 
 
 def is_buffer(node: Node) -> bool:
@@ -112,6 +117,22 @@ def _stored(program: TensorProgram) -> set[Node]:
     return {n for n in stored if not is_buffer(n) and n.op.name != "Const"}
 
 
+def _pieces(program: TensorProgram, stored: set[Node]) -> dict[Node, tuple[Node, int]]:
+    """The inputs of concatenations along the first axis that can be computed in place, and where."""
+    pieces: dict[Node, tuple[Node, int]] = {}
+    for node in program.nodes():
+        if node not in stored or node in program.roots or not _leading(node):
+            continue
+        own = [x for x in node.inputs if x in stored and x not in pieces and x not in program.roots]
+        if len(set(own)) < len(node.inputs):
+            continue
+        start = 0
+        for x in node.inputs:
+            pieces[x] = node, start
+            start += static(x.type.size)
+    return pieces
+
+
 def _own_work(node: Node) -> int:
     """About what an element costs beyond its operands."""
     return 0 if node.op.form == "view" and node.op.cost <= DEAR else node.op.cost if node.inputs else 0
@@ -126,7 +147,15 @@ def _addressed(nodes: list[Node]) -> set[Node]:
             found.update(_memory(x) for x in node.inputs)
         if node.op.name == "Reshape" and not keeps_order(node):
             found.add(_same_elements(node.inputs[0]))
+    for node in reversed(nodes):
+        if node in found and _leading(node):
+            found.update(x for x in node.inputs if not is_buffer(x) and x.op.name != "Const")
     return found
+
+
+def _leading(node: Node) -> bool:
+    """Whether a node is a concatenation whose inputs lie one after the other."""
+    return node.op.name == "Concat" and node.attrs["axis"] % node.ndim == 0 and is_static(node.shape)
 
 
 def _memory(node: Node) -> Node:
@@ -210,11 +239,14 @@ class _Group:
 class _Groups:
     """All groups of a program, and how they merge."""
 
-    def __init__(self, program: TensorProgram, stored: set[Node]) -> None:
+    def __init__(
+        self, program: TensorProgram, stored: set[Node], pieces: Mapping[Node, tuple[Node, int]] | None = None
+    ) -> None:
         self.program, self.stored = program, stored
+        self.assembled = {whole for whole, _ in (pieces or {}).values()}
         self.base = base_of(stored.__contains__)
         self.of: dict[Node, _Group] = {}
-        self.order = [n for n in program.nodes() if n in stored]
+        self.order = [n for n in program.nodes() if n in stored and n not in self.assembled]
         depth: dict[Node, int] = {}
         for node in program.nodes():
             depth[node] = 1 + max((depth[x] for x in node.inputs if x not in stored), default=0)
@@ -228,6 +260,8 @@ class _Groups:
         """Read off what a group loads, by lowering it."""
         lowered = lower(self.as_group(group), self.base, "trial")
         group.reads = {node: set(at) for node, at in lowered.reads.items() if node in self.of}
+        for whole in (node for node in lowered.reads if node in self.assembled):
+            group.reads.update((piece, {()}) for piece in whole.inputs)
         group.has_rows = group.has_rows or _is_row_reduction(group.outputs[0])
         for node in group.reads:
             if self.of[node] is not group:

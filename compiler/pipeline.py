@@ -20,6 +20,7 @@ from graphflow.compiler.debug import Report
 from graphflow.compiler.differentiate import differentiate
 from graphflow.compiler.fold import fold
 from graphflow.compiler.fuse import fuse
+from graphflow.compiler.join import join
 from graphflow.compiler.plan import Plan, plan
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.compiler.simplify import simplify
@@ -42,6 +43,7 @@ TENSOR_PASSES = (
     Pass("conditions", conditions),  # what inference took for granted of unknown sizes holds
     Pass("fold", fold),  # what is constant is computed now (splats stay splats)
     Pass("simplify", simplify),  # algebraic rules, a table, to a fixed point
+    Pass("join", join),  # sums of many products as one product
     Pass("split", split),  # long reductions in two stages
 )
 """From program to program."""

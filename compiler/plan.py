@@ -104,7 +104,8 @@ def plan(fused: Fused) -> Plan:
 class _Planner:
     def __init__(self, fused: Fused) -> None:
         self.program = fused.program
-        outputs = {n for g in fused.groups for n in g.outputs}
+        self.pieces = fused.pieces
+        outputs = {n for g in fused.groups for n in g.outputs} | {whole for whole, _ in self.pieces.values()}
         self.base = base_of(outputs.__contains__)
         self.lowered = {g: lower(g, self.base, f"k{n}") for n, g in enumerate(fused.groups)}
         self.groups = list(fused.groups)
@@ -120,7 +121,16 @@ class _Planner:
         return self._finish(order, copies)
 
     def _needs(self, group: Group) -> set[Group]:
-        return {self.maker[n] for n in self.lowered[group].buffers if n in self.maker and self.maker[n] is not group}
+        read = [m for n in self.lowered[group].buffers for m in (n.inputs if self._is_assembled(n) else (n,))]
+        return {self.maker[n] for n in read if n in self.maker and self.maker[n] is not group}
+
+    def _is_assembled(self, node: Node) -> bool:
+        """Whether a concatenation's parts are computed in place."""
+        return node.op.name == "Concat" and self.pieces.get(node.inputs[0], (None, 0))[0] is node
+
+    def _whole(self, node: Node) -> Node:
+        """The node whose buffer a node lies in."""
+        return self.pieces[node][0] if node in self.pieces else node
 
     def _try_in_place(self, name: str, node: Node, before: dict[Group, set[Group]]) -> None:
         """Let the kernel write the variable itself, if what reads the old value can run before."""
@@ -157,12 +167,12 @@ class _Planner:
         target = {g.outputs[0]: name for g, _, name in copies}
         waves = self._waves(steps, target)
         steps.sort(key=lambda step: waves[step[0]])
-        life = _lifetimes([(waves[g], low) for g, low in steps])
+        life = _lifetimes([(waves[g], [self._whole(n) for n in low.buffers]) for g, low in steps])
         outputs = {node: n for n, node in enumerate(self.program.outputs)}
         for _, low in steps:
             for node in low.buffers:
-                spec = self._spec(node, outputs, target, life)
-                key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else node
+                spec = self._spec(self._whole(node), outputs, target, life)
+                key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else self._whole(node)
                 if key not in numbers:
                     numbers[key] = len(specs)
                     specs.append(spec)
@@ -182,7 +192,9 @@ class _Planner:
         read: dict[Any, int] = {}
         for group, low in steps:
             made = {self._memory_of(n, target) for n in group.outputs}
-            used = {self._memory_of(n, target) for n in low.buffers}
+            used = {
+                self._memory_of(m, target) for n in low.buffers for m in (n.inputs if self._is_assembled(n) else (n,))
+            }
             after = [written.get(m, -1) for m in used | made] + [read.get(m, -1) for m in made]
             wave = 1 + max(after, default=-1)
             waves[group] = wave
@@ -220,7 +232,8 @@ class _Planner:
         for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
         kernel, offsets = rebase(lowered.kernel)
-        shifts = tuple(o * n.dtype.size for o, n in zip(offsets, lowered.buffers, strict=True))
+        starts = [self.pieces[n][1] if n in self.pieces else 0 for n in lowered.buffers]
+        shifts = tuple((o + s) * n.dtype.size for o, s, n in zip(offsets, starts, lowered.buffers, strict=True))
         return Step(kernel, wave, arguments, shifts, tuple(found), nodes)
 
 
@@ -272,11 +285,11 @@ def _ordered(groups: Sequence[Group], before: Mapping[Group, set[Group]]) -> lis
     return list(done)
 
 
-def _lifetimes(steps: Sequence[tuple[int, Lowered]]) -> dict[Node, tuple[int, int]]:
+def _lifetimes(steps: Sequence[tuple[int, list[Node]]]) -> dict[Node, tuple[int, int]]:
     """First and last wave that touch each node's buffer."""
     life: dict[Node, tuple[int, int]] = {}
-    for wave, low in steps:
-        for node in low.buffers:
+    for wave, nodes in steps:
+        for node in nodes:
             life[node] = (life.get(node, (wave, wave))[0], wave)
     return life
 

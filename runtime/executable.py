@@ -203,7 +203,8 @@ class _Bound:
         ]
         first = len(self.plan.buffers)
         wanted += [
-            (first + n, evaluate(size, self.sizes), step, step) for n, (size, step) in enumerate(self.code.workspaces)
+            (first + n, evaluate(size, self.sizes), begin, end)
+            for n, (size, begin, end) in enumerate(self.code.workspaces)
         ]
         offsets, total = place([(size, begin, end) for _, size, begin, end in wanted])
         self.arena = self._memory(total)

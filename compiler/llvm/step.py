@@ -34,10 +34,10 @@ PARALLEL_NS = 12_000
 
 @dataclass(frozen=True)
 class StepCode:
-    """A module with the function `step`; workspaces as (bytes, wave that uses it); bytes of scratch a worker."""
+    """A module with the function `step`; workspaces as (bytes, first wave, last wave); bytes of scratch a worker."""
 
     module: ir.Module
-    workspaces: tuple[tuple[Size, int], ...]
+    workspaces: tuple[tuple[Size, int, int], ...]
     scratch_bytes: int
     kernels: int
     launches: int
@@ -54,6 +54,7 @@ def emit_step(
     b = ir.IRBuilder(function.append_basic_block("entry"))
     saved = emit_flush_denormals(b, target)
     workspaces = _workspaces(steps, codes, buffers)
+    used = [workspaces[id(s)] for s in steps if id(s) in workspaces]
     stride = -(-max((c.scratch_bytes for c in codes), default=0) // 64) * 64
     frame = b.alloca(PTR, max(sum(len(c.arguments) for c in codes), 1))
     runner = Runner(module, Scope(None, b, {}, None, Function(function, function.args[1], [], slots)), frame, stride)
@@ -61,14 +62,50 @@ def emit_step(
         runner.wave([Prepared(step, code, workspaces.get(id(step))) for step, code in wave])
     emit_restore_denormals(b, target, saved)
     b.ret(ir.Constant(I32, 0))
-    sizes = [(c.workspace_bytes, s.wave) for s, c in zip(steps, codes, strict=True) if id(s) in workspaces]
-    return StepCode(module, tuple(sizes), stride, len({id(c) for c in codes}), sum(len(c.launches) for c in codes))
+    kept = tuple((w.bytes, w.first, w.last) for w in dict.fromkeys(used))
+    return StepCode(module, kept, stride, len({id(c) for c in codes}), runner.launches)
 
 
-def _workspaces(steps: Sequence[Step], codes: Sequence[KernelCode], buffers: int) -> dict[int, int]:
-    """The slot of each step's workspace, after those of the plan's buffers."""
+@dataclass(eq=False)
+class Workspace:
+    """Memory of a slot of the table for a kernel's use, in the waves from `first` to `last`."""
+
+    slot: int
+    bytes: Size
+    first: int
+    last: int
+    owner: Step  # the step that packs into it
+
+
+def _workspaces(steps: Sequence[Step], codes: Sequence[KernelCode], buffers: int) -> dict[int, Workspace]:
+    """The workspace of each step that needs one.  Steps that pack the same matrix share it: it is packed once."""
+    found: dict[int, Workspace] = {}
+    packed: dict[Any, Workspace] = {}
+    writes: dict[int, int] = {}
     slots = count(buffers)
-    return {id(s): next(slots) for s, c in zip(steps, codes, strict=True) if c.workspace_bytes != 0}
+    for step, code in zip(steps, codes, strict=True):
+        if code.workspace_bytes != 0:
+            key = _packing(step, code, writes)
+            space = packed.get(key) if key is not None else None
+            if space is None:
+                space = Workspace(next(slots), code.workspace_bytes, step.wave, step.wave, step)
+            if key is not None:
+                packed[key] = space
+            space.last = step.wave
+            found[id(step)] = space
+        for s in step.kernel.stores:
+            buffer = step.arguments[s.buffer]
+            writes[buffer] = writes.get(buffer, 0) + 1
+    return found
+
+
+def _packing(step: Step, code: KernelCode, writes: dict[int, int]) -> Any:
+    """What a workspace holds where it holds nothing but a packed matrix: equal keys mean equal contents."""
+    if step.kernel.contract is None or [launch.name.rpartition(".")[2] for launch in code.launches[::2]] != ["pack"]:
+        return None
+    b = step.kernel.contract.b
+    buffer = step.arguments[b]
+    return code.launches[0].name, buffer, step.offsets[b], writes.get(buffer, 0)
 
 
 def _kernels(module: ir.Module, steps: Sequence[Step], target: Target, slots: dict[str, int]) -> list[KernelCode]:
@@ -93,7 +130,14 @@ class Prepared:
 
     step: Step
     code: KernelCode
-    workspace: int | None
+    workspace: Workspace | None
+
+    def launch(self, turn: int) -> Launch | None:
+        """The launch of a turn; none after the last, nor where another step has packed the same."""
+        packed_before = self.workspace is not None and self.workspace.owner is not self.step
+        if turn >= len(self.code.launches) or (turn == 0 and packed_before):
+            return None
+        return self.code.launches[turn]
 
 
 class Runner:
@@ -107,16 +151,18 @@ class Runner:
         self.module, self.root, self.frame, self.stride = module, root, frame, stride
         self.used = 0  # pointers of the frame that hold arguments
         self.jobs = 0
+        self.launches = 0
 
     def wave(self, wave: list[Prepared]) -> None:
         """Pass the arguments, then run first launches, second launches, ..."""
         places = [self._arguments(p) for p in wave]
         for turn in range(max(len(p.code.launches) for p in wave)):
-            job = [
-                (p.code.launches[turn], at_) for p, at_ in zip(wave, places, strict=True) if turn < len(p.code.launches)
-            ]
+            turns = [(p.launch(turn), place) for p, place in zip(wave, places, strict=True)]
+            job = [(launch, place) for launch, place in turns if launch is not None]
             job.sort(key=lambda pair: -pair[0].unit_ns)
-            self._run(job)
+            self.launches += len(job)
+            if job:
+                self._run(job)
 
     def _arguments(self, prepared: Prepared) -> int:
         """Put a kernel's pointers into the frame; returns where."""
@@ -124,10 +170,12 @@ class Runner:
         step = prepared.step
         self.used += len(prepared.code.arguments)
         for n, argument in enumerate(prepared.code.arguments):
-            if argument is None and prepared.workspace is None:
+            if argument is not None:
+                source, offset = step.arguments[argument], step.offsets[argument]
+            elif prepared.workspace is not None:
+                source, offset = prepared.workspace.slot, 0
+            else:
                 continue
-            source = prepared.workspace if argument is None else step.arguments[argument]
-            offset = 0 if argument is None else step.offsets[argument]
             table = self.root.function.function.args[0]
             pointer = b.load(at(b, table, const(source), PTR), typ=PTR)
             pointer = at(b, pointer, const(offset), ir.IntType(8))

@@ -65,7 +65,7 @@ def _arena(executable: Executable) -> int:
     """Bytes of intermediate values for the sizes that were seen when the program was compiled."""
     buffers = [spec for spec in executable.plan.buffers if spec.kind == "arena"]
     wanted = [(estimate(spec.type.size) * spec.dtype.size, spec.first, spec.last) for spec in buffers]
-    wanted += [(estimate(size), step, step) for size, step in executable.code.workspaces]
+    wanted += [(estimate(size), first, last) for size, first, last in executable.code.workspaces]
     return place(wanted)[1]
 
 

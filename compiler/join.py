@@ -1,0 +1,106 @@
+"""Sums of many products become one product: A1' B1 + A2' B2 + ... is [A1; A2; ...]' [B1; B2; ...].
+
+That is what the gradient of a weight is that is used at every time step.  The pieces are written where the long matrix
+has them (`fuse`, assembled), so nothing is copied, and one long product runs at the speed of a large one.  Sums over
+the rows of pieces are joined likewise.
+
+Assumes: a simplified program.  Guarantees: the same values up to the order of a float sum.
+"""
+
+from __future__ import annotations
+
+from graphflow.compiler.program import TensorProgram, inherit
+from graphflow.core.node import Node, make_node
+from graphflow.core.type import is_static
+from graphflow.ops.contract import matmul
+from graphflow.ops.reduce import reduce_sum
+from graphflow.ops.view import concat
+
+LEAST = 3
+"""From this many terms on they are joined."""
+
+
+def join(program: TensorProgram) -> TensorProgram:
+    """The program with its long sums of products joined."""
+    nodes = program.nodes()
+    uses: dict[Node, int] = dict.fromkeys(program.roots, 2)
+    for node in nodes:
+        for x in node.inputs:
+            uses[x] = uses.get(x, 0) + 1
+    inner = {x for n in nodes if n.op.name == "Add" for x in n.inputs if x.op.name == "Add" and uses[x] == 1}
+    joined = {n: new for n in nodes if n.op.name == "Add" and n not in inner and (new := _joined(n, uses)) is not None}
+    return _replaced(program, nodes, joined) if joined else program
+
+
+def _joined(root: Node, uses: dict[Node, int]) -> Node | None:
+    """A sum with its products joined; None where there are too few."""
+    families: dict[object, list[Node]] = {}
+    for term in _terms(root, uses):
+        families.setdefault(_family(term, uses), []).append(term)
+    if not any(family is not None and len(terms) >= LEAST for family, terms in families.items()):
+        return None
+    parts: list[Node] = []
+    for family, terms in families.items():
+        parts += [_one(terms)] if family is not None and len(terms) >= LEAST else terms
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _terms(root: Node, uses: dict[Node, int]) -> list[Node]:
+    """What a tree of additions adds up, left to right."""
+    found: list[Node] = []
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.op.name == "Add" and (node is root or uses[node] == 1):
+            stack.extend(reversed(node.inputs))
+        else:
+            found.append(node)
+    return found
+
+
+def _family(term: Node, uses: dict[Node, int]) -> object:
+    """Terms of one family can be joined; None for what can't."""
+    if uses[term] != 1 or not all(is_static(x.shape) for x in term.inputs):
+        return None
+    flags = [term.attrs.get(key, False) for key in ("transpose_a", "transpose_b")]
+    if term.op.name == "MatMul" and term.ndim == 2 and flags == [True, False]:
+        return ("MatMul", term.type)
+    if term.op.name == "ReduceSum" and term.attrs["axes"] == (0,) and term.inputs[0].ndim == 2:
+        return ("ReduceSum", term.type)
+    return None
+
+
+def _one(terms: list[Node]) -> Node:
+    whole = [concat(*column, axis=0) for column in zip(*(t.inputs for t in terms), strict=True)]
+    if terms[0].op.name == "MatMul":
+        return matmul(*whole, transpose_a=True, transpose_b=False)  # type: ignore[no-any-return]
+    return reduce_sum(whole[0], axes=(0,))  # type: ignore[no-any-return]
+
+
+def _replaced(program: TensorProgram, nodes: list[Node], joined: dict[Node, Node]) -> TensorProgram:
+    origins = dict(program.origins)
+    new: dict[Node, Node] = {}
+    for node in program.with_roots((joined.get(r, r) for r in program.roots), origins).nodes() + nodes:
+        if node not in new:
+            _rebuild(node, joined, new)
+        inherit(origins, [new[node]], origins.get(node, ()))
+    return program.with_roots((new[r] for r in program.roots), origins)
+
+
+def _rebuild(root: Node, joined: dict[Node, Node], new: dict[Node, Node]) -> None:
+    """The node with everything under it replaced; not recursive."""
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        source = joined.get(node, node)
+        waiting = [x for x in source.inputs if x not in new]
+        if node in new or not waiting:
+            stack.pop()
+            if node not in new:
+                inputs = tuple(new[x] for x in source.inputs)
+                new[node] = source if inputs == source.inputs else make_node(source.op, inputs, dict(source.attrs))
+        else:
+            stack.extend(waiting)
