@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow.compiler.fuse import Fused, base_of, is_buffer
+from graphflow.compiler.loops.collapse import collapse
 from graphflow.compiler.loops.ir import Kernel
 from graphflow.compiler.loops.lower import Group, Lowered, lower
 from graphflow.compiler.loops.rebase import rebase
@@ -231,7 +232,7 @@ class _Planner:
         found: dict[Origin, None] = {}
         for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
-        kernel, offsets = rebase(lowered.kernel)
+        kernel, offsets = rebase(collapse(lowered.kernel))
         starts = [self.pieces[n][1] if n in self.pieces else 0 for n in lowered.buffers]
         shifts = tuple((o + s) * n.dtype.size for o, s, n in zip(offsets, starts, lowered.buffers, strict=True))
         return Step(kernel, wave, arguments, shifts, tuple(found), nodes)

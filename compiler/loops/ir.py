@@ -12,14 +12,26 @@ There is no order of evaluation in an expression: each is computed in the outerm
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from graphflow.core.dim import Dim, Size, Symbol, atoms_of
 from graphflow.core.dtype import DType
 
-__all__ = ["Buffer", "Condition", "Contract", "Expr", "Kernel", "Loop", "Store", "expr"]
+__all__ = [
+    "Buffer",
+    "Condition",
+    "Contract",
+    "Expr",
+    "Kernel",
+    "Loop",
+    "Store",
+    "expr",
+    "rewritten",
+    "sizes_in",
+    "walk",
+]
 
 
 @dataclass(frozen=True)
@@ -174,3 +186,27 @@ def walk(roots: list[Expr]) -> list[Expr]:
             stack.append((e, True))
             stack.extend((a, False) for a in reversed(e.args) if a not in seen)
     return list(seen)
+
+
+def rewritten(roots: list[Expr], move: Callable[[Size], Size]) -> dict[Expr, Expr]:
+    """Every expression under the roots with its own indices and sizes replaced by `move`."""
+    new: dict[Expr, Expr] = {}
+    for e in walk(roots):
+        args = tuple(new[a] for a in e.args)
+        data = _with_sizes(e.kind, e.data, move)
+        new[e] = e if args == e.args and data == e.data else expr(e.kind, args, data, e.dtype)
+    return new
+
+
+def _with_sizes(kind: str, data: Any, move: Callable[[Size], Size]) -> Any:
+    match kind:
+        case "load":
+            return (data[0], move(data[1]))
+        case "position":
+            return move(data)
+        case "guard":
+            return tuple(Condition(move(c.at), None if c.low is None else move(c.low), move(c.high)) for c in data)
+        case "random":
+            return (move(data[0]), *data[1:])
+        case _:
+            return data
