@@ -27,7 +27,7 @@ def extents(*outputs):
 
 
 @pytest.mark.parametrize(
-    ("node", "expected"),
+    "node, expected",
     [
         (exp(fed(3, 4, 5)), ["60"]),
         (exp(fed(BATCH, 4, 5)), ["20*n0"]),
