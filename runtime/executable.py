@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +37,7 @@ __all__ = ["Executable", "build"]
 
 Array = np.ndarray[Any, Any]
 
+NOTHING_NEW: dict[str, Array] = {}
 KEPT_SIZES = 8
 """For how many sets of sizes a program keeps its memory; the oldest gives way."""
 
@@ -76,6 +76,7 @@ class Executable:
         self.types = self.plan.program.feeds
         self.symbols = [_symbol_places(key, self.types) for key in self.plan.symbols]
         self.free: dict[tuple[int, ...], list[_Bound]] = {}
+        self.touches = bool(self.plan.reads or self.plan.writes)
         self.known: dict[tuple[int, ...], bool] = {}
         if not self.interpreted:
             self.code, self.module = self._generate()
@@ -122,13 +123,18 @@ class Executable:
 
     def run(self, values: Sequence[Array], state: VariableStore) -> list[Any]:
         """The fetches' values, one for each (None for operations); variables are updated all or not at all."""
-        touches = self.plan.reads or self.plan.writes
-        with state.lock if touches else nullcontext():
-            for name in self.plan.reads:
-                if name not in state.values:
-                    self._start(name, state)
-            outputs = self._interpret(values, state) if self.interpreted else self._call(values, state)
+        if not self.touches:
+            outputs = self._outputs(values, state)
+        else:
+            with state.lock:
+                for name in self.plan.reads:
+                    if name not in state.values:
+                        self._start(name, state)
+                outputs = self._outputs(values, state)
         return [None if p is None else outputs[p] for p in self.places]
+
+    def _outputs(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
+        return self._interpret(values, state) if self.interpreted else self._call(values, state)
 
     def _start(self, name: str, state: VariableStore) -> None:
         if name.startswith(RANDOM_DRAWS):
@@ -188,7 +194,8 @@ class _Bound:
         self.outputs.sort(key=lambda s: s.key)
         self.output_types = [(self._shape(s.type), s.dtype.numpy) for s in self.outputs]
         self.variables = [(n, s) for n, s in enumerate(self.plan.buffers) if s.kind == "variable"]
-        self.version: tuple[int, int] | None = None
+        self.state: VariableStore | None = None  # whose memory, and in which version, the caller was made for
+        self.version = -1
         self._lay_out()
 
     def _shape(self, type_: TensorType) -> tuple[int, ...]:
@@ -238,13 +245,13 @@ class _Bound:
             raise InternalError(f"internal error: the step refuses its arguments: {native.explain(status)}")
         if fresh:
             state.commit(fresh)
-            self.version = (id(state), state.version)
+            self.version = state.version
         return outputs
 
     def _bind(self, state: VariableStore) -> dict[str, Array]:
         """The caller for the memory that the variables have now; new values get memory of their own."""
-        if self.version == (id(state), state.version) and not any(w not in state.values for w in self.plan.writes):
-            return {}
+        if self.state is state and self.version == state.version:
+            return NOTHING_NEW
         fresh: dict[str, Array] = {}
         for n, spec in self.variables:
             array = state.begin(spec.key, TensorType(spec.dtype, self._shape(spec.type)))
@@ -255,7 +262,7 @@ class _Bound:
             self.table[n] = array.ctypes.data
         self.keep = list(fresh.values()) + [state.values[s.key] for _, s in self.variables if s.key in state.values]
         self._make_caller()
-        self.version = (id(state), state.version)
+        self.state, self.version = state, state.version
         return fresh
 
     def _make_caller(self) -> None:

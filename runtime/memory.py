@@ -6,6 +6,7 @@ y = pool.empty((2048, 2048), np.dtype("float32"))    # when the last view of y i
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -23,7 +24,7 @@ KEPT = 1 << 28
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An uninitialized array at a multiple of 64 bytes."""
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size].view(dtype).reshape(shape)
@@ -39,7 +40,7 @@ class OutputPool:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An uninitialized array of the caller's own."""
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if size < RECYCLED:
             return np.empty(shape, dtype)
         with self._lock:
