@@ -68,7 +68,8 @@ class RandomGraph:
         x = np.asarray(rng.uniform(-2, 2, shape))
         if self.special:
             x = np.where(rng.random(shape) < 0.1, rng.choice(SPECIAL, shape), x)
-        return x.astype(dtype)
+        with np.errstate(all="ignore"):  # what is no float32 becomes an infinity or zero
+            return x.astype(dtype)
 
     def keep(self, node: Node, exact: bool) -> Node:
         """Add a node to the pool."""
