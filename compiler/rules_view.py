@@ -18,7 +18,7 @@ from graphflow.core.node import Node, make_node
 from graphflow.core.op import broadcast_node
 from graphflow.core.type import is_static
 from graphflow.ops.reduce import size_of
-from graphflow.ops.view import concat, reshape, reverse, strided_slice, transpose
+from graphflow.ops.view import concat, pad, reshape, reverse, strided_slice, transpose
 
 __all__ = ["VIEW"]
 
@@ -154,6 +154,33 @@ def slice_of_concat(node: Node) -> Node | None:
             return strided_slice.node(piece, begin=begins, stride=node.attrs["stride"], shape=node.shape)
         start = stop
     return None
+
+
+def slice_of_convolved_padding(node: Node) -> Node | None:
+    """What a convolution makes of padding only to be cut off; a gradient through SAME asks for it (turned filters)."""
+    y = node.inputs[0]
+    if y.op.name != "Conv" or y.inputs[0].op.name != "Pad" or y.inputs[1].op.name != "Transpose":
+        return None
+    padded, filters = y.inputs
+    axes = range(1, 1 + len(y.attrs["strides"]))
+    begin, count = node.attrs["begin"], node.shape
+    cut = [(begin[a], y.shape[a] - begin[a] - count[a]) if a in axes else (0, 0) for a in range(node.ndim)]
+    kept = [(lo - b, hi - e) for (b, e), lo, hi in zip(cut, padded.attrs["low"], padded.attrs["high"], strict=True)]
+    if any(b == e == 0 and y.shape[a] != count[a] for a, (b, e) in enumerate(cut)) or all(c == (0, 0) for c in cut):
+        return None
+    if {*node.attrs["stride"], *y.attrs["strides"]} != {1} or not _are_sizes(cut) or not _are_sizes(kept):
+        return None
+    image = pad.node(padded.inputs[0], **{**padded.attrs, "low": _column(kept, 0), "high": _column(kept, 1)})
+    return y.op.node(image, filters, **y.attrs)
+
+
+def _are_sizes(pairs: list[tuple[Size, Size]]) -> bool:
+    """Whether all are known and none is negative."""
+    return all(isinstance(n, int) and n >= 0 for pair in pairs for n in pair)
+
+
+def _column(pairs: list[tuple[Size, Size]], which: int) -> tuple[Size, ...]:
+    return tuple(pair[which] for pair in pairs)
 
 
 def pad_with_nothing(node: Node) -> Node | None:
@@ -300,6 +327,7 @@ VIEW = (
     _row("StridedSlice", slice_of_all),
     _row("StridedSlice", slice_of_slice),
     _row("StridedSlice", slice_of_concat),
+    _row("StridedSlice", slice_of_convolved_padding),
     _row("Pad", pad_with_nothing),
     _row("Pad", pad_of_same),
     _row("Concat", concat_of_nonempty),

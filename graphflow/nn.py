@@ -1,17 +1,20 @@
-"""Functions for neural networks (`tf.nn`): activations, convolution, pooling, dropout, losses."""
+"""Functions for neural networks (`tf.nn`): activations, dropout, losses; convolution_ops.py, pool_ops.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from graphflow import convolution_ops, pool_ops
 from graphflow.array_ops import stop_gradient
+from graphflow.convolution_ops import *  # noqa: F403
 from graphflow.core.errors import GraphError
 from graphflow.core.op import OPS
 from graphflow.framework.convert import as_tensor, is_tensor
 from graphflow.framework.scopes import name_scope
 from graphflow.framework.sizes import ints_of, sizes_of
 from graphflow.framework.tensor import Tensor
+from graphflow.framework.windows import layout_of
 from graphflow.math_ops import (
     cast,
     log_sigmoid,
@@ -25,15 +28,17 @@ from graphflow.math_ops import (
     squared_difference,
     tanh,
 )
+from graphflow.pool_ops import *  # noqa: F403
 from graphflow.random_ops import random_uniform
 
 __all__ = [
-    "avg_pool", "batch_normalization", "bias_add", "conv2d", "dropout", "elu", "l2_loss", "l2_normalize", "leaky_relu",
-    "log_sigmoid", "log_softmax", "max_pool", "moments", "relu", "relu6", "relu_layer", "selu", "sigmoid",
-    "sigmoid_cross_entropy_with_logits", "softmax", "softmax_cross_entropy_with_logits",
-    "softmax_cross_entropy_with_logits_v2", "softplus", "softsign", "sparse_softmax_cross_entropy_with_logits", "tanh",
-    "xw_plus_b", "zero_fraction",
+    "batch_normalization", "bias_add", "dropout", "elu", "l2_loss", "l2_normalize", "leaky_relu", "log_sigmoid",
+    "log_softmax", "moments", "relu", "relu6", "relu_layer", "selu", "sigmoid", "sigmoid_cross_entropy_with_logits",
+    "softmax", "softmax_cross_entropy_with_logits", "softmax_cross_entropy_with_logits_v2", "softplus", "softsign",
+    "sparse_softmax_cross_entropy_with_logits", "tanh", "xw_plus_b", "zero_fraction",
 ]  # fmt: skip
+__all__ += convolution_ops.__all__
+__all__ += pool_ops.__all__
 
 
 # activations
@@ -82,7 +87,7 @@ def _axis(axis: int | None, dim: int | None, default: int = -1) -> int:
 
 def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | None = None) -> Tensor:
     """value + bias along the channels: the last axis (NHWC), or axis 1 (NCHW)."""
-    return OPS["BiasAdd"](value, bias, data_format=_format(data_format), name=name or "BiasAdd")  # type: ignore[no-any-return]
+    return OPS["BiasAdd"](value, bias, data_format=layout_of(data_format), name=name or "BiasAdd")  # type: ignore[no-any-return]
 
 
 def xw_plus_b(x: Any, weights: Any, biases: Any, name: str | None = None) -> Tensor:
@@ -96,101 +101,6 @@ def relu_layer(x: Any, weights: Any, biases: Any, name: str | None = None) -> Te
     """relu(x @ weights + biases)."""
     with name_scope(name, "relu_layer", [x, weights, biases]) as scope:
         return relu(xw_plus_b(x, weights, biases), name=scope)
-
-
-def conv2d(
-    input: Any,  # noqa: A002  (TensorFlow's name)
-    filter: Any = None,  # noqa: A002  (TensorFlow's name)
-    strides: Any = None,
-    padding: Any = None,
-    use_cudnn_on_gpu: bool = True,
-    data_format: str | None = "NHWC",
-    dilations: Any = (1, 1, 1, 1),
-    name: str | None = None,
-    filters: Any = None,
-) -> Tensor:
-    """2-D convolution: images [batch, height, width, in] with filters [height, width, in, out].
-
-    strides: an int, two, or four with 1 for batch and channels; padding: 'SAME', 'VALID', or pairs (before, after) of
-    all four axes; data_format NCHW has the channels of images at axis 1.
-    """
-    layout = _format(data_format)
-    return OPS["Conv2D"](  # type: ignore[no-any-return]
-        input,
-        filter if filter is not None else filters,
-        strides=_spatial(strides, layout, "strides"),
-        padding=_padding(padding, layout),
-        dilations=_spatial(dilations, layout, "dilations"),
-        data_format=layout,
-        name=name or "Conv2D",
-    )
-
-
-def max_pool(
-    value: Any = None,
-    ksize: Any = None,
-    strides: Any = None,
-    padding: Any = None,
-    data_format: str | None = "NHWC",
-    name: str | None = None,
-    input: Any = None,  # noqa: A002  (TensorFlow's name)
-) -> Tensor:
-    """The largest of each window of `ksize`, windows being `strides` apart; see `conv2d` for the other arguments."""
-    return _pool("MaxPool", value if value is not None else input, ksize, strides, padding, data_format, name)
-
-
-def avg_pool(
-    value: Any = None,
-    ksize: Any = None,
-    strides: Any = None,
-    padding: Any = None,
-    data_format: str | None = "NHWC",
-    name: str | None = None,
-    input: Any = None,  # noqa: A002  (TensorFlow's name)
-) -> Tensor:
-    """The mean of each window of `ksize`; what is padded does not count."""
-    return _pool("AvgPool", value if value is not None else input, ksize, strides, padding, data_format, name)
-
-
-def _pool(op: str, value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None, name: Any) -> Tensor:
-    layout = _format(data_format)
-    window, steps = _spatial(ksize, layout, "ksize"), _spatial(strides, layout, "strides")
-    attrs = {"window": window, "strides": steps, "padding": _padding(padding, layout), "data_format": layout}
-    return OPS[op](value, name=name or op, **attrs)  # type: ignore[no-any-return]
-
-
-def _format(data_format: str | None) -> str:
-    if data_format is None or data_format in ("NHWC", "N...C", "NWC", "NDHWC"):
-        return "NHWC"
-    if data_format in ("NCHW", "NC..."):
-        return "NCHW"
-    raise ValueError(f"data_format must be 'NHWC' or 'NCHW', not {data_format!r}")
-
-
-def _spatial(values: Any, layout: str, what: str) -> tuple[int, ...]:
-    """The entries for height and width of an int, two, or four."""
-    known = (1, 1, 1, 1) if values is None and what == "dilations" else ints_of(values, what)
-    if any(v < 1 for v in known):
-        raise ValueError(f"{what} must be positive, not {list(known)}")
-    if len(known) in (1, 2):
-        return known * 2 if len(known) == 1 else known
-    if len(known) != 4:
-        raise ValueError(f"{what} must have 1, 2 or 4 entries, not {list(known)}")
-    space, rest = (known[1:3], (known[0], known[3])) if layout == "NHWC" else (known[2:], known[:2])
-    if rest != (1, 1):
-        raise ValueError(f"{what} {list(known)}: batch and channels must have 1 ({layout})")
-    return space
-
-
-def _padding(padding: Any, layout: str) -> Any:
-    if isinstance(padding, str):
-        if padding.upper() not in ("SAME", "VALID"):
-            raise ValueError(f"padding must be 'SAME', 'VALID' or pairs, not {padding!r}")
-        return padding.upper()
-    pairs = [tuple(ints_of(list(p), "padding")) for p in padding or ()]
-    if len(pairs) != 4 or any(len(p) != 2 for p in pairs):
-        raise ValueError(f"padding must be 'SAME', 'VALID' or four pairs, not {padding!r}")
-    return tuple(pairs[1:3] if layout == "NHWC" else pairs[2:])
 
 
 def dropout(

@@ -2,6 +2,7 @@
 
 from graphflow.ops import (  # noqa: F401
     contract,
+    convolve,
     elementwise,
     gradient,
     leaf,
@@ -12,4 +13,5 @@ from graphflow.ops import (  # noqa: F401
     shape,
     state,
     view,
+    window,
 )

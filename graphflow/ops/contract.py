@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from graphflow.core.dim import Size, ceildiv
+from graphflow.core.dtype import int32
 from graphflow.core.node import OPERATORS, Node
-from graphflow.core.op import Op, case, common_dtype, composite
+from graphflow.core.op import Op, case, common_dtype
 from graphflow.core.samples import integers, normal
-from graphflow.core.type import Shape, TensorType, require, same_shape, same_size, static
-from graphflow.ops.view import pad, reverse, spread, transpose
-
-Sizes = tuple[int, ...]
+from graphflow.core.type import Shape, TensorType, is_static, require, same_shape, same_size, static
+from graphflow.ops.elementwise import equal, select
+from graphflow.ops.reduce import reduce_sum
+from graphflow.ops.view import iota, pad, reshape, reverse, spread, strided_slice, transpose
+from graphflow.ops.window import Sizes, window_count, windows_of
 
 
 def swap_last(x: Node) -> Node:
@@ -84,8 +86,9 @@ OPERATORS["matmul"] = lambda x, y: matmul(x, y, transpose_a=False, transpose_b=F
 class Conv(Op):
     """N-dimensional cross-correlation without padding, channels last.
 
-    Inputs x: [batch, *space, c], w: [*window, c, o]; attrs strides, dilations: one int for each axis of space.
-    Output [batch, *(s - (w - 1) * dilation - 1) // stride + 1, o].
+    Inputs x: [batch, *space, *groups, c], w: [*window, *groups, c, o]; attrs strides, dilations: one int for each axis
+    of space.  Output [batch, *(s - (w - 1) * dilation - 1) // stride + 1, *groups, o].  Usually there is no axis of
+    groups; with one, each group of channels has filters of its own.
     """
 
     form = "contraction"
@@ -93,177 +96,168 @@ class Conv(Op):
         case(normal(2, 5, 6, 3), normal(3, 2, 3, 4, seed=1), strides=(1, 1), dilations=(1, 1)),
         case(normal(2, 7, 6, 2), normal(2, 3, 2, 3, seed=1), strides=(2, 1), dilations=(1, 2)),
         case(normal(2, 8, 2), normal(3, 2, 3, seed=1), strides=(3,), dilations=(2,)),
+        case(normal(2, 5, 4, 2, 3), normal(2, 3, 2, 3, 4, seed=1), strides=(2, 1), dilations=(1, 1)),
+        case(normal(1, 4, 3, 4, 2), normal(2, 2, 2, 2, 3, seed=1), strides=(1, 1, 2), dilations=(2, 1, 1)),
+        case(normal(1, 5, 4, 2), normal(1, 2, 2, 3, seed=1), strides=(3, 3), dilations=(1, 1)),
     )
 
     def infer(self, x: TensorType, w: TensorType, *, strides: Sizes, dilations: Sizes) -> TensorType:
         common_dtype(x.dtype, w.dtype)
-        space = len(strides)
-        require(x.ndim == space + 2 and w.ndim == space + 2, f"{x} and {w} do not fit a convolution of {space} axes")
-        require(
-            same_size(x.dims[-1], w.dims[-2]) is not None,
-            f"the image has {x.dims[-1]} channels, the filter {w.dims[-2]}",
-        )
-        sizes = tuple(map(window_count, x.dims[1:-1], w.dims[:-2], strides, dilations))
-        return x.with_shape((x.dims[0], *sizes, w.dims[-1]))
+        axes = len(strides)
+        require(x.ndim == w.ndim >= axes + 2, f"{x} and {w} do not fit a convolution of {axes} axes")
+        channels = same_shape(x.dims[axes + 1 :], w.dims[axes:-1])
+        require(channels is not None, f"the image has {x.dims[-1]} channels, the filter {w.dims[-2]}")
+        sizes = tuple(map(window_count, x.dims[1 : axes + 1], w.dims[:axes], strides, dilations))
+        return x.with_shape((x.dims[0], *sizes, *x.dims[axes + 1 : -1], w.dims[-1]))
 
     def eval(self, x: Any, w: Any, *, strides: Sizes, dilations: Sizes) -> Any:
-        patches = windows_of(x, w.shape[:-2], strides, dilations)
-        return np.tensordot(patches, w, axes=len(strides) + 1).astype(x.dtype)
+        axes = len(strides)
+        patches = windows_of(x, w.shape[:axes], strides, dilations)
+        (n, *_), space, window, groups, (c, o) = _letters(axes, w.ndim - axes - 2)
+        return np.einsum(
+            patches, [n, *space, *window, *groups, c], w, [*window, *groups, c, o], [n, *space, *groups, o],
+            optimize=True,
+        ).astype(x.dtype)  # fmt: skip
 
     def grad(self, g: Node, y: Node, x: Node, w: Node, *, strides: Sizes, dilations: Sizes) -> Any:
-        gx = conv_input(g, w, x.shape[1:-1], strides, dilations)
-        return gx, conv_filter(x, g, window=tuple(w.shape[:-2]), strides=strides, dilations=dilations)
+        axes = len(strides)
+        gx = conv_input(g, w, x.shape[1 : axes + 1], strides, dilations)
+        return gx, filter_gradient(x, g, tuple(map(static, w.shape[:axes])), strides, dilations)
 
     def index(self, k: Any, i: tuple[Size, ...], x: Any, w: Any, *, strides: Sizes, dilations: Sizes) -> Any:
-        n, *space, o = i
+        axes = len(strides)
+        n, space, groups, o = i[0], i[1 : axes + 1], i[axes + 1 : -1], i[-1]
 
         def term(r: tuple[Size, ...]) -> Any:
             *window, c = r
             at = [p * s + q * d for p, s, q, d in zip(space, strides, window, dilations, strict=True)]
-            return k.multiply(x[(n, *at, c)], w[(*window, c, o)])
+            return k.multiply(x[(n, *at, *groups, c)], w[(*window, *groups, c, o)])
 
-        return k.reduce("sum", (*w.shape[:-2], x.shape[-1]), term)
+        return k.reduce("sum", (*w.shape[:axes], x.shape[-1]), term)
 
 
 class ConvFilter(Op):
     """The gradient of Conv with respect to its filter: the correlation of the image x with the gradient g.
 
-    Inputs x: [batch, *space, c], g: [batch, *out, o]; attrs window, strides, dilations.  Output [*window, c, o].
+    Inputs x: [batch, *space, *groups, c], g: [batch, *out, *groups, o]; attrs window, strides, dilations.
+    Output [*window, *groups, c, o].
     """
 
     form = "contraction"
     cases = (
         case(normal(2, 5, 6, 3), normal(2, 3, 5, 4, seed=1), window=(3, 2), strides=(1, 1), dilations=(1, 1)),
         case(normal(2, 7, 6, 2), normal(2, 3, 2, 3, seed=1), window=(2, 3), strides=(2, 1), dilations=(1, 2)),
+        case(normal(2, 5, 4, 2, 3), normal(2, 2, 3, 2, 2, seed=1), window=(2, 2), strides=(2, 1), dilations=(1, 1)),
     )
 
     def infer(self, x: TensorType, g: TensorType, *, window: Sizes, strides: Sizes, dilations: Sizes) -> TensorType:
         common_dtype(x.dtype, g.dtype)
-        return x.with_shape((*window, x.dims[-1], g.dims[-1]))
+        return x.with_shape((*window, *x.dims[len(window) + 1 :], g.dims[-1]))
 
     def eval(self, x: Any, g: Any, *, window: Sizes, strides: Sizes, dilations: Sizes) -> Any:
+        axes = len(window)
         patches = windows_of(x, window, strides, dilations)
-        space = tuple(range(len(window) + 1))
-        return np.tensordot(patches, g, axes=(space, space)).astype(x.dtype)
+        (n, *_), space, taps, groups, (c, o) = _letters(axes, g.ndim - axes - 2)
+        return np.einsum(
+            patches, [n, *space, *taps, *groups, c], g, [n, *space, *groups, o], [*taps, *groups, c, o], optimize=True
+        ).astype(x.dtype)
 
     def grad(self, h: Node, y: Node, x: Node, g: Node, *, window: Sizes, strides: Sizes, dilations: Sizes) -> Any:
-        return conv_input(g, h, x.shape[1:-1], strides, dilations), conv(x, h, strides=strides, dilations=dilations)
+        space = x.shape[1 : len(window) + 1]
+        return conv_input(g, h, space, strides, dilations), conv(x, h, strides=strides, dilations=dilations)
 
     def index(
         self, k: Any, i: tuple[Size, ...], x: Any, g: Any, *, window: Sizes, strides: Sizes, dilations: Sizes
     ) -> Any:
-        *tap, c, o = i
+        axes = len(window)
+        tap, groups, (c, o) = i[:axes], i[axes:-2], i[-2:]
 
         def term(r: tuple[Size, ...]) -> Any:
             n, *space = r
             at = [p * s + q * d for p, s, q, d in zip(space, strides, tap, dilations, strict=True)]
-            return k.multiply(x[(n, *at, c)], g[(n, *space, o)])
+            return k.multiply(x[(n, *at, *groups, c)], g[(n, *space, *groups, o)])
 
-        return k.reduce("sum", tuple(g.shape[:-1]), term)
+        return k.reduce("sum", tuple(g.shape[: axes + 1]), term)
 
 
 conv, conv_filter = Conv(), ConvFilter()
 
 
+FEW_CHANNELS = 16
+"""Groups of fewer channels out do not fill a vector."""
+
+
+def filter_gradient(x: Node, g: Node, window: Sizes, strides: Sizes, dilations: Sizes) -> Node:
+    """`ConvFilter`; of small groups, several are correlated as one and what they have in common is dropped."""
+    attrs: dict[str, Any] = {"window": window, "strides": strides, "dilations": dilations}
+    *_, groups, o = g.shape
+    if g.ndim != len(window) + 3 or not is_static((groups, o, x.shape[-1])):
+        return conv_filter(x, g, **attrs)  # type: ignore[no-any-return]
+    groups, c, o = static(groups), static(x.shape[-1]), static(o)
+    few = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * o <= FEW_CHANNELS))
+    if few == 1:
+        return conv_filter(x, g, **attrs)  # type: ignore[no-any-return]
+    x, g = (reshape(v, shape=(*v.shape[:-2], groups // few, few * static(v.shape[-1]))) for v in (x, g))
+    both = reshape(conv_filter(x, g, **attrs), shape=(*window, groups // few, few, c, few, o))
+    row, column = (iota.node(shape=(few, c, few, o), axis=axis, dtype=int32) for axis in (0, 2))
+    own = reduce_sum(select(equal(row, column), both, 0), axes=(both.ndim - 2,))
+    return reshape(own, shape=(*window, groups, c, o))  # type: ignore[no-any-return]
+
+
+def _letters(axes: int, groups: int) -> tuple[list[int], ...]:
+    """Names for `einsum`: of the batch, of space, of the window, of groups, of the channels in and out."""
+    names = iter(range(2 * axes + groups + 3))
+    return tuple([next(names) for _ in range(count)] for count in (1, axes, axes, groups, 2))
+
+
 def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes) -> Node:
-    """The gradient of Conv with respect to its image: g spread by the strides, correlated with the mirrored filter."""
-    reach = tuple((static(s) - 1) * d for s, d in zip(w.shape[:-2], dilations, strict=True))
+    """The gradient of Conv with respect to its image of size `space`: g spread, correlated with the mirrored filter."""
+    axes = len(strides)
+    if any(s > 1 for s in strides) and all(d == 1 for d in dilations):
+        return _conv_input_by_phases(g, w, space, strides)
+    rest = (0,) * (g.ndim - axes - 1)
+    reach = tuple((static(s) - 1) * d for s, d in zip(w.shape[:axes], dilations, strict=True))
     interior = tuple(s - 1 for s in strides)
-    high = tuple(s - spread(n, i) for s, n, i in zip(space, g.shape[1:-1], interior, strict=True))
-    image = pad(g, low=(0, *reach, 0), high=(0, *high, 0), interior=(0, *interior, 0))
-    mirrored = swap_last(reverse(w, axes=tuple(range(len(strides)))))
-    return conv(image, mirrored, strides=(1,) * len(strides), dilations=dilations)  # type: ignore[no-any-return]
+    high = tuple(s - spread(n, i) for s, n, i in zip(space, g.shape[1 : axes + 1], interior, strict=True))
+    image = pad(g, low=(0, *reach, *rest), high=(0, *high, *rest), interior=(0, *interior, *rest))
+    mirrored = swap_last(reverse(w, axes=tuple(range(axes))))
+    return conv(image, mirrored, strides=(1,) * axes, dilations=dilations)  # type: ignore[no-any-return]
 
 
-def window_count(size: Size, window: Size, stride: int, dilation: int = 1) -> Size:
-    """How many windows fit along an axis; raises ShapeError when none does."""
-    reach = (window - 1) * dilation + 1
-    require(
-        not (isinstance(size, int) and isinstance(reach, int) and size < reach),
-        f"a window of {reach} does not fit an axis of {size}",
-    )
-    return (size - reach) // stride + 1
+def _conv_input_by_phases(g: Node, w: Node, space: Shape, strides: Sizes) -> Node:
+    """`conv_input` without the products with zeros that spreading g by strides s would put in.
+
+    The pixel a * s + r is the sum over t of g[a - t] w[t * s + r].  So one convolution of g, by ceil(window / s) taps,
+    gives all phases r < s of the pixels as channels beside each other; then they are put between each other.
+    """
+    axes, ones = len(strides), (1,) * len(strides)
+    window, groups, c = tuple(map(static, w.shape[:axes])), w.shape[axes:-2], w.shape[-2]
+    phases = tuple(map(min, window, strides))  # the others get nothing
+    taps = tuple(-(-n // r) for n, r in zip(window, phases, strict=True))
+    filters = _phase_filters(w, taps, phases)
+    counts = tuple(map(ceildiv, space, strides))
+    high = tuple(a - p for a, p in zip(counts, g.shape[1 : axes + 1], strict=True))
+    rest = (0,) * (g.ndim - axes - 1)
+    image = pad(g, low=(0, *(t - 1 for t in taps), *rest), high=(0, *high, *rest), interior=(0,) * g.ndim)
+    y = conv(image, filters, strides=ones, dilations=ones)
+    y = reshape(y, shape=(*y.shape[:-1], *phases, c))
+    first = 1 + axes + len(groups)
+    perm = (0, *(p for a in range(axes) for p in (1 + a, first + a)), *range(1 + axes, first), y.ndim - 1)
+    y = transpose(y, perm=perm)
+    lacking = (0, *(p for s, r in zip(strides, phases, strict=True) for p in (0, s - r)), *rest)
+    y = pad(y, low=(0,) * y.ndim, high=lacking, interior=(0,) * y.ndim)
+    y = reshape(y, shape=(g.shape[0], *(a * s for a, s in zip(counts, strides, strict=True)), *groups, c))
+    return strided_slice(y, begin=(0,) * g.ndim, stride=(1,) * g.ndim, shape=(g.shape[0], *space, *groups, c))  # type: ignore[no-any-return]
 
 
-def windows_of(x: Any, window: Sizes, strides: Sizes, dilations: Sizes) -> Any:
-    """Every window of a channels-last image: [batch, *out, *window, c] (NumPy)."""
-    reach = tuple((w - 1) * d + 1 for w, d in zip(window, dilations, strict=True))
-    axes = tuple(range(1, len(window) + 1))
-    views = np.lib.stride_tricks.sliding_window_view(x, reach, axes)
-    step = (
-        slice(None),
-        *(slice(None, None, s) for s in strides),
-        slice(None),
-        *(slice(None, None, d) for d in dilations),
-    )
-    return np.moveaxis(views[step], len(window) + 1, -1)
-
-
-def paddings(padding: Any, size: Size, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """How much SAME, VALID or an explicit (low, high) pads an axis."""
-    if isinstance(padding, tuple):
-        return padding
-    if padding == "VALID":
-        return 0, 0
-    reach = (window - 1) * dilation + 1
-    if stride == 1:
-        return (reach - 1) // 2, reach - 1 - (reach - 1) // 2
-    total = max((static(ceildiv(size, stride)) - 1) * stride + reach - static(size), 0)
-    return total // 2, total - total // 2
-
-
-def pad_space(x: Node, padding: Any, window: Sizes, strides: Sizes, dilations: Sizes, value: float = 0) -> Node:
-    """A channels-last image padded as TensorFlow's `padding` says."""
-    each = padding if isinstance(padding, tuple) else (padding,) * len(window)
-    pairs = list(map(paddings, each, x.shape[1:-1], window, strides, dilations))
-    low, high = (0, *(p[0] for p in pairs), 0), (0, *(p[1] for p in pairs), 0)
-    return pad(x, low=low, high=high, interior=(0,) * x.ndim, value=value)  # type: ignore[no-any-return]
-
-
-def channels_last(x: Node, data_format: str) -> Node:
-    """x with its channels moved from axis 1 to the end where data_format is NC..."""
-    return transpose(x, perm=(0, *range(2, x.ndim), 1)) if data_format.startswith("NC") else x
-
-
-def channels_as(x: Node, data_format: str) -> Node:
-    """The inverse of `channels_last`."""
-    return transpose(x, perm=(0, x.ndim - 1, *range(1, x.ndim - 1))) if data_format.startswith("NC") else x
-
-
-def conv2d_node(
-    x: Node, w: Node, *, strides: Sizes, padding: Any, dilations: Sizes = (1, 1), data_format: str = "NHWC"
-) -> Node:
-    """2-D convolution; strides, dilations of the axes of space; padding SAME, VALID or ((low, high), (low, high))."""
-    require(x.ndim == 4 and w.ndim == 4, f"an image and a filter of 4 axes are needed, not {x.type} and {w.type}")
-    image = channels_last(x, data_format)
-    image = pad_space(image, padding, tuple(map(static, w.shape[:2])), strides, dilations)
-    return channels_as(conv(image, w, strides=strides, dilations=dilations), data_format)
-
-
-def _conv2d_eval(
-    x: Any, w: Any, *, strides: Sizes, padding: Any, dilations: Sizes = (1, 1), data_format: str = "NHWC"
-) -> Any:
-    image = np.moveaxis(x, 1, -1) if data_format == "NCHW" else x
-    each = padding if isinstance(padding, tuple) else (padding,) * 2
-    pairs = [
-        paddings(p, *rest) for p, *rest in zip(each, image.shape[1:3], w.shape[:2], strides, dilations, strict=True)
-    ]
-    image = np.pad(image, [(0, 0), *pairs, (0, 0)])
-    y = np.tensordot(windows_of(image, w.shape[:2], strides, dilations), w, axes=3)
-    return np.moveaxis(y, -1, 1) if data_format == "NCHW" else y
-
-
-conv2d = composite(
-    "Conv2D",
-    doc=conv2d_node.__doc__ or "",
-    expand=conv2d_node,
-    eval=_conv2d_eval,
-    cases=[
-        case(normal(2, 5, 6, 3), normal(3, 3, 3, 4, seed=1), strides=(1, 1), padding="SAME"),
-        case(normal(2, 5, 6, 3), normal(3, 2, 3, 4, seed=1), strides=(2, 2), padding="VALID"),
-        case(normal(2, 3, 5, 6), normal(2, 3, 3, 4, seed=1), strides=(2, 1), padding="SAME", data_format="NCHW"),
-        case(
-            normal(1, 7, 6, 2), normal(2, 2, 2, 3, seed=1), strides=(1, 1), padding=((1, 2), (0, 1)), dilations=(2, 3)
-        ),
-    ],
-)
+def _phase_filters(w: Node, taps: Sizes, phases: Sizes) -> Node:
+    """[*window, *groups, c, o] -> [*taps, *groups, o, *phases * c], the taps mirrored."""
+    axes = len(taps)
+    rest, (c, o) = w.shape[axes:], w.shape[-2:]
+    lacking = tuple(t * r - static(n) for t, r, n in zip(taps, phases, w.shape[:axes], strict=True))
+    w = pad(w, low=(0,) * w.ndim, high=(*lacking, *(0,) * len(rest)), interior=(0,) * w.ndim)
+    w = reshape(w, shape=(*(n for pair in zip(taps, phases, strict=True) for n in pair), *rest))
+    w = reverse(w, axes=tuple(range(0, 2 * axes, 2)))
+    groups = range(2 * axes, w.ndim - 2)
+    perm = (*range(0, 2 * axes, 2), *groups, w.ndim - 1, *range(1, 2 * axes, 2), w.ndim - 2)
+    return reshape(transpose(w, perm=perm), shape=(*taps, *rest[:-2], o, int(np.prod(phases)) * c))  # type: ignore[no-any-return]

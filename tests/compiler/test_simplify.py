@@ -20,7 +20,7 @@ from graphflow.core.dtype import DTYPES, as_dtype, bool_, float32, float64, int3
 from graphflow.core.node import make_node
 from graphflow.core.op import OPS
 from graphflow.core.type import TensorType
-from graphflow.ops.contract import matmul, swap_last
+from graphflow.ops.contract import conv, matmul, swap_last
 from graphflow.ops.elementwise import (
     absolute,
     add,
@@ -51,7 +51,6 @@ from graphflow.ops.elementwise import (
     truediv,
 )
 from graphflow.ops.leaf import constant
-from graphflow.ops.pool import windows
 from graphflow.ops.reduce import (
     reduce_all,
     reduce_any,
@@ -63,6 +62,7 @@ from graphflow.ops.reduce import (
 )
 from graphflow.ops.state import feed_node
 from graphflow.ops.view import broadcast_to, concat, iota, pad, reshape, reverse, strided_slice, transpose
+from graphflow.ops.window import windows
 
 BATCH = symbol("batch", hint=3)
 
@@ -220,6 +220,12 @@ def piece(x, begin, stride, shape):
     return strided_slice(x, begin=begin, stride=stride, shape=shape)
 
 
+def convolved(low, high):
+    """A padded image [batch, 3, 3, 1] multiplied by turned filters of one pixel: no sums, whose order might differ."""
+    image = pad(fed((BATCH, 3, 3, 1)), low=low, high=high, interior=(0,) * 4)
+    return conv(image, swap_last(fed((1, 1, 2, 1), feed=1)), strides=(1, 1), dilations=(1, 1))
+
+
 EXAMPLES = {
     "nothing": [identity(X), stop_gradient(X)],
     "constant_second": [
@@ -273,7 +279,7 @@ EXAMPLES = {
         piece(wide(SCALAR), (0, 2, 0), (1, -1, 2), (BATCH, 2, 2)),
         reverse(wide(SCALAR), axes=(0,)),
         wide(wide(SCALAR, (3, 1))),
-        windows(number(1, (1, 5, 5, 1)), window=(2, 2), strides=(1, 1)),
+        windows(number(1, (1, 5, 5, 1)), first=1, window=(2, 2), strides=(1, 1), dilations=(1, 1)),
     ],
     "reshape_to_own_shape": [raw("Reshape", X, shape=(3, 4)), raw("Reshape", X, shape=(-1, 4))],
     "reshape_of_reshape": [
@@ -302,6 +308,10 @@ EXAMPLES = {
         piece(concat(X, fed((2, 4), feed=1), axis=0), (3, 0), (1, 2), (2, 2)),
         piece(concat(X, fed((2, 4), feed=1), axis=0), (2, 3), (-1, -1), (3, 4)),
         piece(concat(fed((BATCH, 2)), fed((BATCH, 3), feed=1), axis=-1), (0, 2), (1, 1), (BATCH, 3)),
+    ],
+    "slice_of_convolved_padding": [
+        piece(convolved((0, 1, 2, 0), (0, 2, 1, 0)), (0, 1, 0, 0), (1,) * 4, (BATCH, 4, 5, 2)),
+        piece(convolved((0, 1, 1, 0), (0, 1, 1, 0)), (0, 1, 1, 0), (1,) * 4, (BATCH, 3, 3, 2)),
     ],
     "pad_with_nothing": [raw("Pad", X, low=(0, 0), high=(0, 0), interior=(0, 0), value=1)],
     "pad_of_same": [pad(number(2.0), low=(1, 0), high=(0, 2), interior=(1, 0), value=2.0)],
@@ -373,6 +383,9 @@ UNTOUCHED = {
     "a cast that loses digits": cast(cast(fed((3,), int32), dtype=float32), dtype=float64),
     "a cast that saturates": cast(cast(fed((3,), int32), dtype=float64), dtype=as_dtype("int8")),
     "a division by a subnormal's inverse": truediv(X, 2.0**127),
+    "a slice of more than what padding adds": piece(
+        convolved((0, 1, 1, 0), (0, 1, 1, 0)), (0, 2, 1, 0), (1,) * 4, (BATCH, 3, 3, 2)
+    ),
     "a slice over two pieces": piece(concat(X, Y, axis=0), (2, 0), (1, 1), (2, 4)),
     "zeros padded with minus zero": pad(number(0.0, (BATCH, 4)), low=(0, 1), high=(0, 0), interior=(0, 0), value=-0.0),
     "broadcasts from two shapes": wide(ROW, (3, 4)) * wide(fed((3, 1), feed=1), (3, 4)),

@@ -123,7 +123,11 @@ NEED_NUMBERS = {
     "DynamicBroadcastTo": (0,),
     "Squeeze": (0, 1),  # which sizes are 1?
     "MatMul": (0, 1, 3),  # the inner size is a number in one input
-    "Conv2D": (0, 1, 2, 3),  # the height of the filter
+    "Conv2D": (0, 1, 2, 3, 4, 5, 6),  # the height of the filter
+    "Conv3D": (0, 1, 2),
+    "Conv2DBackpropInput": (0, 1, 2, 3),
+    "Conv3DBackpropInputV2": (0,),
+    "DepthwiseConv2dNative": (0, 1, 2, 3),
 }
 """The cases whose leading sizes must be known, by op."""
 
