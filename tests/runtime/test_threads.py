@@ -207,7 +207,10 @@ def test_workers_flush_denormals(launches: CompiledModule) -> None:
         values[:] = 1e-40
         job.run(64)
     assert (values == 0).any(), "no worker has flushed"
-    assert (values != 0).any(), "the caller's mode is its own affair"
+    set_thread_count(1)  # a worker may have had all units: alone, the caller has them
+    values[:] = 1e-40
+    job.run(64)
+    assert (values != 0).all(), "the caller's mode is its own affair"
 
 
 @needs_workers
