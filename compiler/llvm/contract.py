@@ -43,16 +43,25 @@ class ContractionCode:
 
 
 def emit_contraction(
-    module: ir.Module, name: str, spec: Contraction, target: Target, size: SizeEmitter, epilogue: Epilogue
+    module: ir.Module,
+    name: str,
+    spec: Contraction,
+    target: Target,
+    size: SizeEmitter,
+    epilogue: Epilogue,
+    weight: int = 0,
 ) -> ContractionCode:
     """Write the launches of a contraction into `module`; their names start with `name`.
 
     `size(builder, size, dims)` gives a size's value and adds no blocks; numbers are handled here.  The epilogue may add
-    blocks; it is written at most twice.  KeyError for a dtype without products.
+    blocks; it is written at most twice, or as often as its `weight`, about how many instructions it is, lets it pay.
+    KeyError for a dtype without products.
     """
     plan = make_plan(spec, target)
-    emitter = Emitter(module, name, plan, target, size, epilogue)
-    launches = [emitter.pack()] if plan.packed else []
+    emitter = Emitter(module, name, plan, target, size, epilogue, weight)
+    launches = [emitter.pack()] if plan.packed and not plan.inline else []
+    if plan.staged == "panels":
+        launches.append(emitter.stage_panels())
     launches.append(emitter.compute())
     if plan.splits > 1:
         launches.append(emitter.reduce())

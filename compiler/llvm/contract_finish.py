@@ -27,6 +27,7 @@ from graphflow.compiler.llvm.contract_ir import (
     loop,
     mul,
     new_function,
+    plus,
     unravel,
     zeros,
 )
@@ -76,7 +77,7 @@ def emit_finish(
         flat_extents = [x for group in extents for x in group]
         outer_index = unravel(b, outer, flat_extents[: len(flat_extents) - len(extents[-1])])
         first_flat = mul(b, batch, code.size(plan.row_count))
-        if plan.staged != "rows":
+        if not plan.gathered:
             first_flat = add(b, first_flat, mul(b, outer, code.size(plan.run.extent)))
         with loop(b, first, last) as row:
             source = at(b, values, mul(b, row, const(plan.width)), finisher.element)
@@ -85,8 +86,8 @@ def emit_finish(
             if plan.splits > 1:
                 finisher.store_partial(split, flat, lane, columns, source)
             else:
-                index = unravel(b, number, flat_extents if plan.staged == "rows" else extents[-1])
-                index = index if plan.staged == "rows" else (*outer_index, *index)
+                index = unravel(b, number, flat_extents if plan.gathered else extents[-1])
+                index = index if plan.gathered else (*outer_index, *index)
                 finisher.finish((*batch_index, *index), flat, lane, columns, finisher.reader(source))
     return code.function
 
@@ -173,7 +174,7 @@ class Finisher:
         split.add_incoming(const(0), before)
         total.add_incoming(zeros(self.vector), before)
         value = b.load(self.partial(split, row, lane), typ=self.vector, align=plan.bytes)
-        summed = b.add(total, value) if isinstance(self.element, ir.IntType) else b.fadd(total, value)
+        summed = plus(b, total, value)
         following = add(b, split, const(1))
         split.add_incoming(following, body)
         total.add_incoming(summed, body)

@@ -116,6 +116,12 @@ def mul(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return const(0) if is_const(x, 0) or is_const(y, 0) else b.mul(x, y, flags=("nsw",))
 
 
+def plus(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x + y, elements of A or C, or vectors of them."""
+    kind = x.type.element if isinstance(x.type, ir.VectorType) else x.type
+    return b.add(x, y) if isinstance(kind, ir.IntType) else b.fadd(x, y)
+
+
 def minimum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     """The smaller of two signed numbers."""
     return b.select(b.icmp_signed("<", x, y), x, y)
@@ -182,6 +188,12 @@ def masked_load(b: ir.IRBuilder, address: ir.Value, kind: ir.VectorType, mask: i
     name = f"llvm.masked.load.v{kind.count}{short_name(kind.element)}.p0"
     function = intrinsic(b.module, name, kind, [PTR, I32, mask.type, kind])
     return b.call(function, [address, ir.Constant(I32, align), mask, zeros(kind)])
+
+
+def prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
+    """Ask for the cache line at an address, which may lie anywhere."""
+    function = intrinsic(b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+    b.call(function, [address, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
 
 
 def multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value, fused: bool) -> ir.Value:

@@ -1,12 +1,11 @@
-"""Copies of A and B that a tile reads faster: packed B (its own launch) and staged A (part of a unit).
+"""Copies of B that a tile reads faster, by a launch of their own; what copies of A share with them.
 
 Packed B is [batch][column panel][k][width]: what a tile reads lies in a row.  Lanes beyond n hold anything.
-Staged A is one row panel, [rows][k] with padded rows or [k][rows].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -251,49 +250,3 @@ def transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
                 rows[i + distance] = b.shuffle_vector(x, y, ir.Constant(mask_type, high))
         distance //= 2
     return rows
-
-
-def emit_stage_rows(
-    code: Code,
-    plan: Plan,
-    stage: ir.Value,
-    row_source: Callable[[ir.Value], ir.Value],
-    span: tuple[ir.Value, ir.Value],
-) -> None:
-    """Copy `plan.rows` rows, which start where `row_source` says, to the stage; of a single k axis only `span`."""
-    b, element = code.b, ELEMENTS[plan.spec.dtype]
-    *outer, inner = plan.k
-    begin, end = (const(0), code.size(inner.extent)) if outer else span
-    with loop(b, const(0), const(plan.rows)) as row:
-        source = row_source(row)
-        target = at(b, stage, mul(b, row, const(plan.stage_stride)), element)
-        with nest(code, outer) as indices:
-            offset = dot(b, indices, sizes(code, [axis.a for axis in outer]))
-            place = dot(b, indices, sizes(code, flat_strides(plan.k)[:-1]))
-            copy_run(code, plan, at(b, source, offset, element), at(b, target, place, element), (begin, end))
-
-
-def copy_run(code: Code, plan: Plan, source: ir.Value, target: ir.Value, span: tuple[ir.Value, ir.Value]) -> None:
-    """Copy a part of the innermost k axis of A to consecutive elements, by vectors where it is contiguous."""
-    b, element, stride = code.b, ELEMENTS[plan.spec.dtype], plan.k[-1].a
-    begin, end = span
-    done = begin
-    if stride == 1:
-        done = sub(b, end, b.urem(sub(b, end, begin), const(plan.lanes)))
-        with loop(b, begin, done, plan.lanes) as i:
-            value = load(b, at(b, source, i, element), ir.VectorType(element, plan.lanes), plan.bytes)
-            b.store(value, at(b, target, i, element), align=plan.bytes)
-    with loop(b, done, end) as i:
-        value = load(b, at(b, source, mul(b, i, code.size(stride)), element), element, plan.bytes)
-        b.store(value, at(b, target, i, element), align=plan.bytes)
-
-
-def emit_stage_columns(code: Code, plan: Plan, stage: ir.Value, source: ir.Value) -> None:
-    """Copy `plan.rows` rows that lie side by side, k by k."""
-    b, element = code.b, ELEMENTS[plan.spec.dtype]
-    vector = ir.VectorType(element, plan.rows)
-    with nest(code, plan.k) as indices:
-        offset = dot(b, indices, sizes(code, [axis.a for axis in plan.k]))
-        place = mul(b, dot(b, indices, sizes(code, flat_strides(plan.k))), const(plan.rows))
-        value = load(b, at(b, source, offset, element), vector, plan.bytes)
-        b.store(value, at(b, stage, place, element), align=plan.bytes)

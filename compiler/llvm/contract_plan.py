@@ -51,11 +51,26 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Prefetch:
+    """At each step of k ask for the `width` elements that "a" or "b" has `steps` strides further on."""
+
+    operand: str
+    steps: int
+    stride: Size
+    width: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """All decisions about one contraction; see the module's docstring for the words.
 
     `staged`: how A reaches the tile: "" read where it is, "rows" copied row by row to scratch (k contiguous there),
-    "columns" copied as [k][rows].  `masked`: how the tile reads B beyond n: "" never, "constant", "dynamic".
+    "columns" copied as [k][rows], "panels" copied as [k][rows] by a launch of its own.
+    `masked`: how the tile reads B beyond n: "" never, "constant", "dynamic".
+    `dots`: how many columns a block of dot products along k has, 0 where lanes run along n.
+    `inline`: tiles are written into the loop over units, a unit is `batch_block` batch indices, B is packed there.
+    `k_blocks`: blocks of k that a unit goes through one after the other, its sums staying in scratch.
+    `row_table`: where each row of the only row panel starts in A, if the rows have no common stride.
     `tile_k` are the k axes as the tile sees them, with strides in the copies where A is staged or B packed.
     """
 
@@ -76,6 +91,12 @@ class Plan:
     column_block: int
     tile_k: tuple[Axis, ...]
     has_fma: bool
+    dots: int = 0
+    inline: bool = False
+    batch_block: int = 1
+    k_blocks: int = 1
+    row_table: tuple[int, ...] = ()
+    prefetches: tuple[Prefetch, ...] = ()
 
     @property
     def width(self) -> int:
@@ -103,15 +124,19 @@ class Plan:
         return product(tuple(axis.extent for axis in self.batch))
 
     @property
+    def gathered(self) -> bool:
+        """Whether staging makes all rows one run."""
+        return self.staged in ("rows", "panels")
+
+    @property
     def panels_per_run(self) -> Size:
-        """Row panels of one run; of all rows, where "rows" staging makes them one run."""
-        extent = self.row_count if self.staged == "rows" else self.run.extent
-        return ceildiv(extent, self.rows)
+        """Row panels of one run."""
+        return ceildiv(self.row_count if self.gathered else self.run.extent, self.rows)
 
     @property
     def row_panels(self) -> Size:
         """Row panels of one batch index."""
-        if self.staged == "rows":
+        if self.gathered:
             return self.panels_per_run
         return product(tuple(g.extent for g in self.groups[:-1])) * self.panels_per_run
 
@@ -137,8 +162,15 @@ class Plan:
 
     @property
     def packed_elements(self) -> Size:
-        """Elements of packed B: [batch][column panel][k][width]."""
-        return self.packed_batch * self.column_panels * self.depth * self.width if self.packed else 0
+        """Elements of packed B in the workspace: [batch][column panel][k][width]."""
+        if not self.packed or self.inline:
+            return 0
+        return self.packed_batch * self.column_panels * self.depth * self.width
+
+    @property
+    def panel_elements(self) -> Size:
+        """Elements of A in the workspace: [batch][row panel][k][rows]."""
+        return self.batch_count * self.row_panels * self.depth * self.rows if self.staged == "panels" else 0
 
     @property
     def partial_columns(self) -> Size:
@@ -153,8 +185,8 @@ class Plan:
 
     @property
     def stage_stride(self) -> int:
-        """Elements between rows ("rows") or between steps of k ("columns") of staged A."""
-        if self.staged == "columns":
+        """Elements between rows ("rows") or between steps of k of staged A."""
+        if self.staged in ("columns", "panels"):
             return self.rows
         # An odd number of cache lines, so that the rows of a panel fall into different cache sets.
         lines = -(-int(estimate(self.depth)) * self.bytes // 64)
@@ -162,15 +194,19 @@ class Plan:
 
     @property
     def stage_elements(self) -> int:
-        """Elements of staged A in each worker's scratch."""
-        if not self.staged:
+        """Elements of staged A, or of B packed by inline code, in each worker's scratch."""
+        if self.inline and self.packed:
+            return int(estimate(self.column_panels * self.depth)) * self.width
+        if self.staged not in ("rows", "columns"):
             return 0
         steps = self.rows if self.staged == "rows" else int(estimate(self.depth))
         return steps * self.stage_stride
 
     @property
     def tile_elements(self) -> int:
-        """Elements of the finished tile in each worker's scratch."""
+        """Elements of finished tiles in each worker's scratch: one, or all of a unit where k has blocks."""
+        if self.k_blocks > 1:
+            return self.row_block * self.column_block * self.rows * self.width
         return (self.rows + SMALL_ROWS) * self.width
 
     @property
@@ -178,4 +214,4 @@ class Plan:
         """Elements between rows of A as the tile reads it."""
         if self.staged == "rows":
             return self.stage_stride
-        return 1 if self.staged == "columns" else self.run.a
+        return 1 if self.staged in ("columns", "panels") else self.run.a

@@ -4,11 +4,12 @@
 
 `a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  `out` gets
 [rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
-[k_begin, k_end) is a part of the outermost k axis.
+[k_begin, k_end) is a part of the outermost k axis; where the plan has blocks of k, those after the first add to `out`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from graphflow.compiler.llvm.contract_ir import (
     mul,
     multiply_add,
     new_function,
+    prefetch,
     splat,
     sub,
     zeros,
@@ -37,6 +39,8 @@ from graphflow.compiler.llvm.contract_ir import (
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract_plan import Axis, Plan
+
+Sums = list[ir.Value]
 
 ARGUMENTS = (
     ("a", PTR), ("b", PTR), ("out", PTR), ("columns", I64), ("count", I64), ("k_begin", I64), ("k_end", I64),
@@ -64,23 +68,36 @@ def emit_tile(module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool
         a, b, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
-        stride = code.size(plan.row_stride)
-        numbers = [const(r) for r in range(rows)]
-        if clamped:
-            last = sub(code.b, count, const(1))
-            numbers = [minimum(code.b, r, last) for r in numbers]
-        offsets = [
-            const(r * plan.row_stride) if isinstance(plan.row_stride, int) and not clamped else mul(code.b, n, stride)
-            for r, n in enumerate(numbers)
-        ]
+        offsets = row_offsets(plan, code, rows, clamped, count)
         tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns))
-        start = [zeros(vector)] * (rows * plan.vectors)
+        start = begun(plan, code, out, begin, vector, rows * plan.vectors)
         a = at(code.b, a, mul(code.b, begin, code.size(plan.tile_k[0].a)), element)
         b = at(code.b, b, mul(code.b, begin, code.size(plan.tile_k[0].b)), element)
-        sums = sum_over(tile, plan.tile_k, sub(code.b, end, begin), a, b, start)
+        count = sub(code.b, end, begin)
+        sums = sum_over(code, element, plan.tile_k, count, (a, b), start, lambda a, b, sums: step(tile, a, b, sums))
         for i, value in enumerate(sums):
             code.b.store(value, at(code.b, out, const(i * plan.lanes), element), align=plan.lanes * plan.bytes)
     return code.function
+
+
+def begun(plan: Plan, code: Code, out: ir.Value, begin: ir.Value, vector: ir.VectorType, count: int) -> Sums:
+    """The sums to start from: zeros, or for a later block of k what the earlier ones left in `out`."""
+    if plan.k_blocks == 1:
+        return [zeros(vector)] * count
+    first = code.b.icmp_signed("==", begin, const(0))
+    places = [at(code.b, out, const(i * plan.lanes), vector.element) for i in range(count)]
+    values = [load(code.b, place, vector, plan.lanes * plan.bytes) for place in places]
+    return [code.b.select(first, zeros(vector), value) for value in values]
+
+
+def row_offsets(plan: Plan, code: Code, rows: int, clamped: bool, count: ir.Value) -> list[ir.Value]:
+    """Where each row of a tile starts, in elements after the first; with `clamped` rows beyond `count` are its last."""
+    if plan.row_table:
+        return [const(offset) for offset in plan.row_table]
+    if not clamped and isinstance(plan.row_stride, int):
+        return [const(r * plan.row_stride) for r in range(rows)]
+    stride, last = code.size(plan.row_stride), sub(code.b, count, const(1))
+    return [mul(code.b, minimum(code.b, const(r), last) if clamped else const(r), stride) for r in range(rows)]
 
 
 def column_masks(plan: Plan, code: Code, columns: ir.Value) -> list[ir.Value | None]:
@@ -97,24 +114,32 @@ def column_masks(plan: Plan, code: Code, columns: ir.Value) -> list[ir.Value | N
 
 
 def sum_over(
-    tile: Tile, axes: tuple[Axis, ...], count: ir.Value, a: ir.Value, b: ir.Value, sums: list[ir.Value]
-) -> list[ir.Value]:
-    """`sums` plus the products for `count` steps of the outermost axis and all steps of the others."""
+    code: Code,
+    element: ir.Type,
+    axes: tuple[Axis, ...],
+    count: ir.Value,
+    places: tuple[ir.Value, ir.Value],
+    sums: Sums,
+    inside: Callable[[ir.Value, ir.Value, Sums], Sums],
+) -> Sums:
+    """`sums` after `inside(a, b, sums)` for `count` steps of the outermost axis and all steps of the others.
+
+    `places` are the addresses in A and B to start from.
+    """
     if not axes:
-        return step(tile, a, b, sums)
-    code = tile.code
+        return inside(*places, sums)
     build = code.b
     before = build.block
     body, after = build.append_basic_block("k"), build.append_basic_block("k.end")
     build.cbranch(build.icmp_signed(">", count, const(0)), body, after)
     build.position_at_end(body)
-    left, a_now, b_now, *sums_now = phis = [build.phi(x.type) for x in (count, a, b, *sums)]
-    for phi, value in zip(phis, (count, a, b, *sums), strict=True):
+    left, a_now, b_now, *sums_now = phis = [build.phi(x.type) for x in (count, *places, *sums)]
+    for phi, value in zip(phis, (count, *places, *sums), strict=True):
         phi.add_incoming(value, before)
     inner = code.size(axes[1].extent) if len(axes) > 1 else const(1)
-    sums_next = sum_over(tile, axes[1:], inner, a_now, b_now, list(sums_now))
-    a_next = at(build, a_now, code.size(axes[0].a), tile.element)
-    b_next = at(build, b_now, code.size(axes[0].b), tile.element)
+    sums_next = sum_over(code, element, axes[1:], inner, (a_now, b_now), list(sums_now), inside)
+    a_next = at(build, a_now, code.size(axes[0].a), element)
+    b_next = at(build, b_now, code.size(axes[0].b), element)
     left_next = add(build, left, const(-1))
     for phi, value in zip(phis, (left_next, a_next, b_next, *sums_next), strict=True):
         phi.add_incoming(value, build.block)
@@ -134,6 +159,11 @@ def step(tile: Tile, a: ir.Value, b: ir.Value, sums: list[ir.Value]) -> list[ir.
     """One step of k: a row of B times an element of A for each row."""
     plan, build = tile.plan, tile.code.b
     columns = []
+    for ahead in plan.prefetches:
+        first = mul(build, const(ahead.steps), tile.code.size(ahead.stride))
+        for offset in range(0, ahead.width, 64 // plan.bytes):
+            place = at(build, a if ahead.operand == "a" else b, add(build, first, const(offset)), tile.element)
+            prefetch(build, place)
     for v, mask in enumerate(tile.masks):
         address = at(build, b, const(v * plan.lanes), tile.element)
         if mask is None:

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.contract_dot import emit_dot_tile
 from graphflow.compiler.llvm.contract_finish import Epilogue, Finisher, argument, emit_finish
+from graphflow.compiler.llvm.contract_inline import Inline
 from graphflow.compiler.llvm.contract_ir import (
     ELEMENTS,
+    I1,
     I64,
     PTR,
     Code,
@@ -35,11 +38,11 @@ from graphflow.compiler.llvm.contract_pack import (
     copies_panels,
     emit_columns,
     emit_pack,
-    emit_stage_columns,
-    emit_stage_rows,
     sizes,
 )
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Plan
+from graphflow.compiler.llvm.contract_special import inline_cycles
+from graphflow.compiler.llvm.contract_stage import emit_stage_columns, emit_stage_panel, emit_stage_rows
 from graphflow.compiler.llvm.contract_tile import emit_tile
 from graphflow.core.dim import Size, ceildiv, estimate
 
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
 ARGUMENTS = (("args", PTR), ("dims", PTR), ("begin", I64), ("end", I64), ("scratch", PTR))
 # Elements that one unit of the last launch reads, where k is split.
 REDUCE_ELEMENTS = 32768
+# To tell the cost of small products, known in cycles, as flops.
+FLOPS_PER_CYCLE = 32
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,25 @@ class Rows:
 class Emitter:
     """Writes the launches of one plan."""
 
-    def __init__(self, module: ir.Module, name: str, plan: Plan, target: Target, size: SizeEmitter, epilogue: Epilogue):
+    def __init__(
+        self,
+        module: ir.Module,
+        name: str,
+        plan: Plan,
+        target: Target,
+        size: SizeEmitter,
+        epilogue: Epilogue,
+        weight: int = 0,
+    ):
+        self.weight = weight
         self.module, self.name, self.plan, self.target, self.emit_size = module, name, plan, target, size
         self.epilogue = epilogue
         self.element = ELEMENTS[plan.spec.dtype]
         self.vector = ir.VectorType(self.element, plan.lanes)
         packed = ceildiv(plan.packed_elements * plan.bytes, 64) * 64
-        self.partial_start = packed
-        self.workspace_bytes = packed + plan.partial_elements * plan.bytes
+        self.panel_start = packed
+        self.partial_start = packed + ceildiv(plan.panel_elements * plan.bytes, 64) * 64
+        self.workspace_bytes = self.partial_start + plan.partial_elements * plan.bytes
         line = 64 // plan.bytes
         self.stage_start = -(-plan.tile_elements // line) * line
         self.scratch_bytes = -(-(self.stage_start + plan.stage_elements) // line) * 64
@@ -128,13 +144,46 @@ class Emitter:
         flops = 16 * estimate(plan.depth) * plan.width // plan.pack_splits
         return Launch(self.name + ".pack", units, flops)
 
+    def stage_panels(self) -> Launch:
+        """The launch that copies A."""
+        plan = self.plan
+        with self.launch(".stage") as (code, number):
+            b = code.b
+            batch, panel = unravel(b, number, sizes(code, [plan.batch_count, plan.row_panels]))
+            index = unravel(b, batch, sizes(code, [axis.extent for axis in plan.batch]))
+            offset = dot(b, index, sizes(code, [axis.a for axis in plan.batch]))
+            a = at(b, self.argument(code, 0), add(b, offset, code.size(plan.spec.a_offset)), self.element)
+            first = mul(b, panel, const(plan.rows))
+            emit_stage_panel(
+                code, plan, self.panel(code, batch, panel), lambda r: self.row_address(code, a, add(b, first, r))
+            )
+        flops = 16 * estimate(plan.depth) * plan.rows
+        return Launch(self.name + ".stage", plan.batch_count * plan.row_panels, flops)
+
+    def panel(self, code: Code, batch: ir.Value, panel: ir.Value) -> ir.Value:
+        """Where a row panel of A is in the workspace."""
+        b, plan = code.b, self.plan
+        number = add(b, mul(b, batch, code.size(plan.row_panels)), panel)
+        start = at(b, self.argument(code, 2), code.size(self.panel_start), ir.IntType(8))
+        return at(b, start, mul(b, number, code.size(plan.depth * plan.rows)), self.element)
+
+    def tile_code(self, suffix: str, rows: int, clamped: bool) -> ir.Function:
+        """The function of a tile of so many rows."""
+        name = self.name + suffix
+        if self.plan.dots:
+            masks = self.target.vector_bits >= 256
+            return emit_dot_tile(self.module, name, self.plan, rows, clamped, self.emit_size, masks)
+        return emit_tile(self.module, name, self.plan, rows, clamped, self.emit_size)
+
     def compute(self) -> Launch:
         """The launch that computes tiles."""
         plan = self.plan
-        tile = emit_tile(self.module, self.name + ".tile", plan, plan.rows, False, self.emit_size)
-        small = None
-        if self.may_be_short:
-            small = emit_tile(self.module, self.name + ".small", plan, SMALL_ROWS, True, self.emit_size)
+        if plan.inline:
+            Inline(self, self.weight).emit()
+            flops = plan.batch_block * FLOPS_PER_CYCLE * inline_cycles(plan)
+            return Launch(self.name, ceildiv(plan.batch_count, plan.batch_block), flops)
+        tile = self.tile_code(".tile", plan.rows, False)
+        small = self.tile_code(".small", SMALL_ROWS, True) if self.may_be_short else None
         finish = emit_finish(
             self.module, self.name + ".finish", plan, self.emit_size, self.epilogue, self.partial_start
         )
@@ -144,19 +193,41 @@ class Emitter:
             row_end = minimum(b, add(b, row, const(plan.row_block)), code.size(plan.row_panels))
             column = mul(b, unit.column_block, const(plan.column_block))
             column_end = minimum(b, add(b, column, const(plan.column_block)), code.size(plan.column_panels))
-            with loop(b, row, row_end) as row_panel:
+            with self.k_blocks(code, unit) as (unit, last), loop(b, row, row_end) as row_panel:
                 rows = self.rows(code, unit, row_panel)
                 with loop(b, column, column_end) as panel:
-                    self.tile(code, unit, rows, panel, (tile, small, finish))
+                    out = self.out(code, sub(b, row_panel, row), sub(b, panel, column))
+                    place = self.tile(code, unit, rows, panel, out, tile, small)
+                    with b.if_then(last):
+                        b.call(finish, [code.function.args[0], code.dims, out, *place])
         units = plan.batch_count * plan.column_blocks * plan.row_blocks * plan.splits
         depth = estimate(plan.depth) // plan.splits
         flops = 2 * plan.row_block * plan.rows * plan.column_block * plan.width * depth
         return Launch(self.name, units, flops)
 
+    @contextmanager
+    def k_blocks(self, code: Code, unit: Unit) -> Iterator[tuple[Unit, ir.Value]]:
+        """A loop over blocks of k: the unit with its range for the block, and whether it is the last one."""
+        plan, b = self.plan, code.b
+        if plan.k_blocks == 1:
+            yield unit, ir.Constant(I1, 1)
+            return
+        with loop(b, const(0), const(plan.k_blocks)) as number:
+            span = chunk(code, plan.tile_k[0].extent, plan.k_blocks, number)
+            yield replace(unit, span=span), b.icmp_signed("==", number, const(plan.k_blocks - 1))
+
+    def out(self, code: Code, row: ir.Value, column: ir.Value) -> ir.Value:
+        """Where the results of a tile go, numbered within its unit."""
+        plan, b, scratch = self.plan, code.b, code.function.args[4]
+        if plan.k_blocks == 1:
+            return scratch
+        number = add(b, mul(b, row, const(plan.column_block)), column)
+        return at(b, scratch, mul(b, number, const(plan.rows * plan.width)), self.element)
+
     @property
     def may_be_short(self) -> bool:
         """Whether a run may have fewer rows than a tile."""
-        return self.plan.staged != "rows" and not isinstance(self.plan.run.extent, int)
+        return not self.plan.gathered and not isinstance(self.plan.run.extent, int)
 
     def unit(self, code: Code, number: ir.Value) -> Unit:
         """Decode a unit's number; units that share a block of B follow each other."""
@@ -187,13 +258,16 @@ class Emitter:
         """Which rows a panel covers and where the tile finds them in A; stages them if planned."""
         plan, b = self.plan, code.b
         outer, number = divmod_(b, panel, code.size(plan.panels_per_run))
-        extent = code.size(plan.row_count if plan.staged == "rows" else plan.run.extent)
+        extent = code.size(plan.row_count if plan.gathered else plan.run.extent)
         wanted = mul(b, number, const(plan.rows))
-        if plan.staged == "rows":
-            stage = self.stage(code)
-            emit_stage_rows(
-                code, plan, stage, lambda r: self.row_address(code, unit, add(b, wanted, r), extent), unit.span
-            )
+        if plan.gathered:
+            if plan.staged == "panels":
+                stage = self.panel(code, unit.batch, panel)
+            else:
+                stage = self.stage(code)
+                emit_stage_rows(
+                    code, plan, stage, lambda r: self.row_address(code, unit.a, add(b, wanted, r)), unit.span
+                )
             left = minimum(b, sub(b, extent, wanted), const(plan.rows))
             return Rows(panel, wanted, const(0), left, None, stage)
         # The last panel of a run is moved back so that all its rows exist; rows done before are not stored again.
@@ -217,12 +291,12 @@ class Emitter:
         """Where staged A is in scratch."""
         return at(code.entry, code.function.args[4], const(self.stage_start), self.element)
 
-    def row_address(self, code: Code, unit: Unit, row: ir.Value, count: ir.Value) -> ir.Value:
+    def row_address(self, code: Code, a: ir.Value, row: ir.Value) -> ir.Value:
         """Where row number `row` of all rows starts in A; rows that do not exist are read as the last one."""
         b, groups = code.b, self.plan.groups
-        row = minimum(b, row, sub(b, count, const(1)))
+        row = minimum(b, row, sub(b, code.size(self.plan.row_count), const(1)))
         index = unravel(b, row, sizes(code, [g.extent for g in groups]))
-        return at(b, unit.a, dot(b, index, sizes(code, [g.a for g in groups])), self.element)
+        return at(b, a, dot(b, index, sizes(code, [g.a for g in groups])), self.element)
 
     def outer_offset(self, code: Code, outer: ir.Value) -> ir.Value:
         """The offset in A of a run."""
@@ -236,29 +310,28 @@ class Emitter:
         unit: Unit,
         rows: Rows,
         panel: ir.Value,
-        functions: tuple[ir.Function, ir.Function | None, ir.Function],
-    ) -> None:
-        """Compute one tile into scratch and hand its rows on."""
+        out: ir.Value,
+        whole: ir.Function,
+        small: ir.Function | None,
+    ) -> tuple[ir.Value, ...]:
+        """Compute one tile into `out`; gives the numbers that `finish` wants."""
         plan, b = self.plan, code.b
-        whole, small, finish = functions
         lane = mul(b, panel, const(plan.width))
-        offset = mul(b, lane, code.size(plan.depth)) if plan.packed else lane
+        offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
         source = at(b, unit.b, offset, self.element)
         columns = minimum(b, const(plan.width), sub(b, code.size(plan.spec.n.extent), lane))
         if isinstance(plan.spec.n.extent, int) and plan.spec.n.extent % plan.width == 0:
             columns = const(plan.width)
-        scratch = code.function.args[4]
         common = (columns, const(plan.rows), *unit.span, code.dims)
         if small is None or rows.whole is None:
-            b.call(whole, [rows.a, source, scratch, *common])
+            b.call(whole, [rows.a, source, out, *common])
         else:
             with b.if_else(rows.whole) as (then, otherwise):
                 with then:
-                    b.call(whole, [rows.a, source, scratch, *common])
+                    b.call(whole, [rows.a, source, out, *common])
                 with otherwise:
                     self.small_tiles(code, unit, rows, source, columns, small)
-        place = (unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split)
-        b.call(finish, [code.function.args[0], code.dims, scratch, *place])
+        return unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
 
     def small_tiles(
         self, code: Code, unit: Unit, rows: Rows, source: ir.Value, columns: ir.Value, small: ir.Function

@@ -17,7 +17,7 @@ from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const, divmod_
 from graphflow.compiler.llvm.emit import store, value
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, first_lanes, open_loop
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, sizes_in, walk
+from graphflow.compiler.loops.ir import Contract, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product, substitute
 
 __all__ = ["KernelCode", "Launch", "emit_kernel"]
@@ -345,10 +345,13 @@ def _whole(scope: Scope, start: Any, stop: Any, block: int) -> Any:
 def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target, symbols: dict[str, int]) -> KernelCode:
     contract = kernel.contract
     assert contract is not None
-    *outer, last = kernel.loops
-    batch = [loop for loop in outer if coefficient(contract.b_index, loop.symbol) != 0]
+    last, swapped = _contract_lane(kernel.loops, contract)
+    operands = [(contract.a, contract.a_index), (contract.b, contract.b_index)]
+    (a_buffer, a_index), (b_buffer, b_index) = reversed(operands) if swapped else operands
+    outer = [loop for loop in kernel.loops if loop is not last]
+    batch = [loop for loop in outer if coefficient(b_index, loop.symbol) != 0]
     m = [loop for loop in outer if loop not in batch]
-    index_of = contract.a_index, contract.b_index
+    index_of = a_index, b_index
 
     def axis(loop: Loop) -> Axis:
         a, b = (coefficient(index, loop.symbol) for index in index_of)
@@ -377,15 +380,31 @@ def _emit_contract(module: ir.Module, name: str, kernel: Kernel, target: Target,
         width = point.value.type.count
         mask = None if point.count is None else [first_lanes(b, point.count, width)]
         scope = root.child(b, variables, Lanes(last.symbol, width, 1, mask))
-        for e in walk([s.value for s in kernel.stores]):
+        for e in exprs:
             if e.kind == "sum":
                 scope.values[e] = [point.value]
         _store_all(scope, list(kernel.stores))
 
-    code = emit_contraction(module, name, spec, target, size, epilogue)
+    exprs = walk([s.value for s in kernel.stores])
+    weight = sum(e.data[0].cost if e.kind == "apply" else WEIGHTS[e.kind] for e in exprs)
+    code = emit_contraction(module, name, spec, target, size, epilogue, weight)
     launches = tuple(Launch(one.name, one.units, max(one.unit_flops // FLOPS_PER_NS, 1)) for one in code.launches)
-    arguments = (contract.a, contract.b, None, *range(len(kernel.buffers)))
+    arguments = (a_buffer, b_buffer, None, *range(len(kernel.buffers)))
     return KernelCode(launches, arguments, code.workspace_bytes, code.scratch_bytes)
+
+
+def _contract_lane(loops: tuple[Loop, ...], contract: Contract) -> tuple[Loop, bool]:
+    """(the loop that lanes run along, whether the operands change places for that).
+
+    It is the last one, but where that has a single turn (a matrix times a vector) the last one that has more, if only
+    one operand moves with it: results lie side by side along it too.
+    """
+    for loop in reversed(loops):
+        if loop.extent == 1:
+            continue
+        moves = [coefficient(index, loop.symbol) != 0 for index in (contract.a_index, contract.b_index)]
+        return (loops[-1], False) if all(moves) else (loop, moves[0])
+    return loops[-1], False
 
 
 def _root_at(kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:

@@ -37,10 +37,12 @@ TARGETS = {
 class Kernel:
     """A compiled contraction whose epilogue stores C densely to `args[3]`."""
 
-    def __init__(self, spec: Contraction, target: Target = HOST, symbols: dict[str, int] | None = None):
+    def __init__(
+        self, spec: Contraction, target: Target = HOST, symbols: dict[str, int] | None = None, weight: int = 0
+    ):
         self.spec, self.symbols = spec, symbols or {}
         self.text = ir.Module("test")
-        self.code = emit_contraction(self.text, "dot", spec, target, self.size, self.store)
+        self.code = emit_contraction(self.text, "dot", spec, target, self.size, self.store, weight)
         self.module = compile_module(self.text, HOST)
         self.launches = [LAUNCH(self.module.address(launch.name)) for launch in self.code.launches]
 
@@ -400,3 +402,120 @@ def test_plan_ignores_nothing_symbolic() -> None:
     batch = symbol("batch")
     kernel = Kernel(matmul_spec(batch, 64, 32, tb=True), symbols={"batch": 1})
     assert isinstance(kernel.code.launches[-1].units, Dim)
+
+
+def batched_spec(batch: Size, m: int, n: int, k: int, tb: bool, dtype: str = "float32") -> Contraction:
+    """C[i] = A[i] @ B[i], B stored [n, k] if `tb`."""
+    b_n, b_k = (k, 1) if tb else (1, n)
+    return Contraction(dtype, (Axis(batch, m * k, n * k),), (Axis(m, k, 0),), Axis(n, 0, b_n), (Axis(k, 1, b_k),))
+
+
+SMALL = [(2, 2, 2), (3, 5, 7), (8, 8, 8), (5, 17, 3), (16, 16, 16), (13, 33, 31), (32, 32, 32), (1, 9, 4), (4, 1, 6)]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("tb", [False, True])
+def test_many_small_products(tb: bool, target: str) -> None:
+    """Written out in one function without calls, for every remainder of rows and columns."""
+    for m, n, k in SMALL:
+        kernel = Kernel(batched_spec(7, m, n, k, tb), TARGETS[target])
+        a, b = random((7, m, k)), random((7, n, k) if tb else (7, k, n), seed=3)
+        assert len(kernel.code.launches) == 1
+        check(kernel, guarded(a, True), guarded(b, True), a @ (b.swapaxes(-1, -2) if tb else b), k)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int64"])
+def test_many_small_products_dtypes(dtype: str) -> None:
+    for m, n, k in SMALL[:6]:
+        a, b = random((6, m, k), dtype), random((6, k, n), dtype, 3)
+        check(Kernel(batched_spec(6, m, n, k, False, dtype)), a, b, a @ b, k)
+
+
+@pytest.mark.parametrize("weight", [0, 1000])
+@pytest.mark.parametrize("batch", [0, 1, 3000])
+def test_many_small_products_in_units(batch: int, weight: int) -> None:
+    """A symbolic number of them, some to a unit, with an epilogue written many times or once."""
+    spec = batched_spec(symbol("batch"), 6, 10, 5, False)
+    assert make_plan(spec, HOST).inline
+    kernel = Kernel(spec, symbols={"batch": batch}, weight=weight)
+    a, b = random((batch, 6, 5)), random((batch, 5, 10), seed=3)
+    check(kernel, a, b, a @ b, 5)
+    assert kernel(a, b).tobytes() == kernel(a, b, ORDERS["backwards"]).tobytes()
+
+
+DOTS = [(1, 1000, 100), (1, 1, 5000), (1, 1, 3), (4, 301, 95), (2, 7, 33), (32, 128, 784), (9, 70, 999)]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_dot_products(target: str) -> None:
+    """Vectors along k, where k lies side by side in both operands: odd sizes, nothing read outside."""
+    for m, n, k in DOTS:
+        a, b = random((m, k)), random((n, k), seed=3)
+        kernel = Kernel(matmul_spec(m, n, k, tb=True), TARGETS[target])
+        for at_end in (True, False):
+            check(kernel, guarded(a, at_end), guarded(b, at_end), a @ b.T, k)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int64"])
+def test_dot_products_dtypes(dtype: str) -> None:
+    for m, n, k in DOTS[:5]:
+        check_matmul(m, n, k, False, True, dtype)
+
+
+def test_matrix_times_vector_is_not_packed() -> None:
+    for target in (AVX512, AVX2, SSE2, NEON):
+        plan = make_plan(matmul_spec(1, 1000, 1000, tb=True), target)
+        assert plan.dots
+        assert not plan.packed
+        assert_in_registers(matmul_spec(1, 1000, 1000, tb=True), target)
+
+
+def assert_in_registers(spec: Contraction, target: Target) -> None:
+    """The tile compiles for the target and calls nothing."""
+    tile = assembly_for(Kernel(spec, target).text, target).split("dot.tile:")[1].split(".Lfunc_end")[0]
+    assert not re.search(r"\bcall|\bbl\b", tile)
+
+
+@pytest.mark.parametrize("sizes", [{"m": 1, "n": 70, "k": 40}, {"m": 3, "n": 5, "k": 7}, {"m": 0, "n": 4, "k": 4}])
+def test_dot_products_of_symbolic_sizes(sizes: dict[str, int]) -> None:
+    m, n, k = symbol("m", hint=2), symbol("n", hint=300), symbol("k", hint=300)
+    spec = Contraction("float32", (), (Axis(m, k, 0),), Axis(n, 0, k), (Axis(k, 1, 1),))
+    assert make_plan(spec, HOST).dots
+    a, b = random((sizes["m"], sizes["k"])), random((sizes["n"], sizes["k"]), seed=3)
+    check(Kernel(spec, symbols=sizes), a, b, a @ b.T, sizes["k"])
+
+
+@pytest.mark.parametrize("target", ["host", "small caches", "avx2"])
+def test_blocks_of_k(target: str) -> None:
+    """Both operands copied beforehand; sums stay in scratch from block to block."""
+    limited = replace(TARGETS[target], l1_bytes=8192, l2_bytes=1 << 18)
+    for m, n, k in ((300, 530, 600), (140, 1056, 450)):
+        plan = make_plan(matmul_spec(m, n, k), limited)
+        assert plan.staged == "panels"
+        assert plan.k_blocks > 1
+        a, b = random((m, k)), random((k, n), seed=3)
+        kernel = Kernel(matmul_spec(m, n, k), limited)
+        check(kernel, guarded(a, True), guarded(b, False), a @ b, k)
+        assert kernel(a, b).tobytes() == kernel(a, b, ORDERS["backwards"]).tobytes()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 300])
+def test_blocks_of_k_of_symbolic_rows(count: int) -> None:
+    limited = replace(HOST, l1_bytes=8192, l2_bytes=1 << 18)
+    spec = matmul_spec(symbol("rows", hint=300), 1040, 250)
+    assert make_plan(spec, limited).k_blocks > 1
+    a, b = random((count, 250)), random((250, 1040), seed=3)
+    check(Kernel(spec, limited, {"rows": count}), guarded(a, True) if count else a, b, a @ b, 250)
+
+
+def test_rows_without_a_common_stride() -> None:
+    """All rows of a small filter's gradient in one tile, their places from a table."""
+    forward = conv_spec((4, 20, 20, 1), (5, 5, 1, 10), 1, 1)
+    m = tuple(Axis(axis.extent, axis.a, 0) for axis in forward.k)
+    k = tuple(Axis(axis.extent, axis.a, b) for axis, b in zip(forward.m, (2560, 160, 10), strict=True))
+    spec = Contraction("float32", (), m, Axis(10, 0, 1), k)
+    assert make_plan(spec, AVX512).row_table[:7] == (0, 1, 2, 3, 4, 20, 21)
+    image, g = random((4, 20, 20, 1)), random((4, 16, 16, 10), seed=1)
+    expected = np.einsum("bhwcij,bhwo->ijco", windows(image, 5, 5, 1, 1), g, optimize=True)
+    for target in (HOST, replace(HOST, vector_bits=512, vector_registers=32)):
+        check(Kernel(spec, target), guarded(image, True), guarded(g, True), expected, 1024)

@@ -1,0 +1,99 @@
+"""Tile shapes and what they cost: axes merged, rows and vectors of a tile, and how it reads B.
+
+groups, k = merged_rows(spec.m), merged(spec.k)
+rows, vectors = tile_shape(spec, groups, lanes, "", target)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from graphflow.compiler.llvm.contract_plan import Axis, Contraction, Group
+from graphflow.compiler.llvm.target import ELEMENT_BYTES
+from graphflow.core.dim import estimate, product
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.target import Target
+
+# Packing a B whose columns lie side by side pays if this many rows use it and its rows are this many bytes apart (at
+# both limits it takes twice the product), or if vectors of B straddle cache lines.
+PACK_ROWS = 96
+PACK_STRIDE = 512
+
+
+def merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """The same indices with adjacent axes made one where both strides allow; axes of extent 1 vanish."""
+    result: list[Axis] = []
+    for axis in axes:
+        outer = result[-1] if result else None
+        if axis.extent == 1:
+            continue
+        if outer and outer.a == axis.a * axis.extent and outer.b == axis.b * axis.extent:
+            result[-1] = Axis(outer.extent * axis.extent, axis.a, axis.b)
+        else:
+            result.append(axis)
+    return tuple(result) or (Axis(1, 0, 0),)
+
+
+def merged_rows(axes: tuple[Axis, ...]) -> tuple[Group, ...]:
+    """The m axes as few groups as their strides allow; at least one."""
+    result: list[Group] = []
+    for axis in axes:
+        outer = result[-1] if result else None
+        if outer and axis.extent == 1:
+            result[-1] = Group(outer.extent, outer.a, (*outer.parts, 1))
+        elif outer and (outer.extent == 1 or outer.a == axis.a * axis.extent):
+            result[-1] = Group(outer.extent * axis.extent, axis.a, (*outer.parts, axis.extent))
+        else:
+            result.append(Group(axis.extent, axis.a, (axis.extent,)))
+    return tuple(result) or (Group(1, 0, ()),)
+
+
+def tile_shape(
+    spec: Contraction, groups: tuple[Group, ...], lanes: int, staged: str, target: Target
+) -> tuple[int, int]:
+    """(rows, vectors) of the tile that needs the fewest cycles for all of C, padding included."""
+    run = max(1, estimate(groups[-1].extent))
+    runs = max(1, math.prod(estimate(g.extent) for g in groups[:-1]))
+    if staged == "rows":
+        run, runs = run * runs, 1
+    columns = max(1, -(-estimate(spec.n.extent) // lanes))
+
+    def cost(shape: tuple[int, int]) -> float:
+        rows, vectors = shape
+        return runs * -(-run // rows) * -(-columns // vectors) * tile_cycles(rows, vectors)
+
+    return min(tile_candidates(run, columns, target), key=cost)
+
+
+def tile_cycles(rows: int, vectors: int) -> float:
+    """Cycles of one step of k: two FMAs and nearly two loads a cycle, four of latency. Then the loop, and B from L2."""
+    return max(rows * vectors / 2, (rows + vectors) * 0.6, 4) + 0.75 + vectors / 4
+
+
+def tile_candidates(run: int, columns: int, target: Target) -> Iterator[tuple[int, int]]:
+    """(rows, vectors) whose accumulators, one row of B and the broadcast of A fit the registers."""
+    # x86 multiplies straight from memory; elsewhere the loads that wait ahead of their products take registers.
+    spare = (1 if target.has_fma else 2) if target.is_x86 else 4
+    for vectors in range(1, min(8, columns) + 1):
+        most = (target.vector_registers - spare - vectors) // vectors
+        yield from ((rows, vectors) for rows in range(1, min(most, run) + 1))
+
+
+def column_access(spec: Contraction, groups: tuple[Group, ...], width: int, target: Target) -> tuple[bool, str]:
+    """(whether B is packed, how its reads are masked)."""
+    n = spec.n.extent
+    whole = isinstance(n, int) and n % width == 0
+    single = isinstance(n, int) and n <= width
+    masked = "" if whole else "constant" if single else "dynamic"
+    maskable = whole or target.vector_bits >= (256 if single else 512)
+    if spec.n.b != 1 or not maskable:
+        return True, ""
+    m, stride = estimate(product(tuple(g.extent for g in groups))), estimate(n) * ELEMENT_BYTES[spec.dtype]
+    # Rows that are no whole number of vectors apart make every other load straddle two cache lines.
+    straddles = stride % (target.vector_bits // 8) != 0
+    crowds = stride >= PACK_STRIDE and m * stride >= 2 * PACK_ROWS * PACK_STRIDE
+    packed = not single and m >= PACK_ROWS and (straddles or crowds)
+    return packed, "" if packed else masked

@@ -1,0 +1,92 @@
+"""Copies of A: a row panel in a worker's scratch, or all of A in the workspace, by a launch of its own.
+
+A staged row panel is [rows][k] with padded rows, or [k][rows].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import ELEMENTS, Code, add, at, const, dot, load, loop, minimum, mul, sub
+from graphflow.compiler.llvm.contract_pack import TRANSPOSE_MOST, flat_strides, nest, sizes, transposed
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.contract_plan import Plan
+
+
+def emit_stage_rows(
+    code: Code,
+    plan: Plan,
+    stage: ir.Value,
+    row_source: Callable[[ir.Value], ir.Value],
+    span: tuple[ir.Value, ir.Value],
+) -> None:
+    """Copy `plan.rows` rows, which start where `row_source` says, to the stage; of a single k axis only `span`."""
+    b, element = code.b, ELEMENTS[plan.spec.dtype]
+    *outer, inner = plan.k
+    begin, end = (const(0), code.size(inner.extent)) if outer else span
+    with loop(b, const(0), const(plan.rows)) as row:
+        source = row_source(row)
+        target = at(b, stage, mul(b, row, const(plan.stage_stride)), element)
+        with nest(code, outer) as indices:
+            offset = dot(b, indices, sizes(code, [axis.a for axis in outer]))
+            place = dot(b, indices, sizes(code, flat_strides(plan.k)[:-1]))
+            copy_run(code, plan, at(b, source, offset, element), at(b, target, place, element), (begin, end))
+
+
+def copy_run(code: Code, plan: Plan, source: ir.Value, target: ir.Value, span: tuple[ir.Value, ir.Value]) -> None:
+    """Copy a part of the innermost k axis of A to consecutive elements, by vectors where it is contiguous."""
+    b, element, stride = code.b, ELEMENTS[plan.spec.dtype], plan.k[-1].a
+    begin, end = span
+    done = begin
+    if stride == 1:
+        done = sub(b, end, b.urem(sub(b, end, begin), const(plan.lanes)))
+        with loop(b, begin, done, plan.lanes) as i:
+            value = load(b, at(b, source, i, element), ir.VectorType(element, plan.lanes), plan.bytes)
+            b.store(value, at(b, target, i, element), align=plan.bytes)
+    with loop(b, done, end) as i:
+        value = load(b, at(b, source, mul(b, i, code.size(stride)), element), element, plan.bytes)
+        b.store(value, at(b, target, i, element), align=plan.bytes)
+
+
+def emit_stage_columns(code: Code, plan: Plan, stage: ir.Value, source: ir.Value) -> None:
+    """Copy `plan.rows` rows that lie side by side, k by k."""
+    b, element = code.b, ELEMENTS[plan.spec.dtype]
+    vector = ir.VectorType(element, plan.rows)
+    with nest(code, plan.k) as indices:
+        offset = dot(b, indices, sizes(code, [axis.a for axis in plan.k]))
+        place = mul(b, dot(b, indices, sizes(code, flat_strides(plan.k))), const(plan.rows))
+        value = load(b, at(b, source, offset, element), vector, plan.bytes)
+        b.store(value, at(b, stage, place, element), align=plan.bytes)
+
+
+def emit_stage_panel(code: Code, plan: Plan, stage: ir.Value, row_source: Callable[[ir.Value], ir.Value]) -> None:
+    """Copy `plan.rows` rows to [k][rows]: square blocks turned in registers, what is left element by element."""
+    b, element = code.b, ELEMENTS[plan.spec.dtype]
+    side = min(TRANSPOSE_MOST, plan.lanes, 1 << (plan.rows.bit_length() - 1))
+    vector = ir.VectorType(element, side)
+    *outer, inner = plan.k
+    extent = code.size(inner.extent)
+    blocks = sub(b, extent, b.urem(extent, const(side)))
+    with loop(b, const(0), const(plan.rows), side) as number:
+        # The last block is moved back: it writes some rows again.
+        row = minimum(b, number, const(plan.rows - side))
+        places = [row_source(add(b, row, const(i))) for i in range(side)]
+        with nest(code, outer) as indices:
+            offset = dot(b, indices, sizes(code, [axis.a for axis in outer]))
+            flat = dot(b, indices, sizes(code, flat_strides(plan.k)[:-1]))
+            sources = [at(b, place, offset, element) for place in places]
+            target = at(b, stage, add(b, mul(b, flat, const(plan.rows)), row), element)
+            with loop(b, const(0), blocks, side) as k:
+                rows = [load(b, at(b, source, k, element), vector, plan.bytes) for source in sources]
+                first = at(b, target, mul(b, k, const(plan.rows)), element)
+                for i, column in enumerate(transposed(b, rows)):
+                    b.store(column, at(b, first, const(i * plan.rows), element), align=plan.bytes)
+            with loop(b, blocks, extent) as k:
+                first = at(b, target, mul(b, k, const(plan.rows)), element)
+                for i, source in enumerate(sources):
+                    value = load(b, at(b, source, k, element), element, plan.bytes)
+                    b.store(value, at(b, first, const(i), element), align=plan.bytes)
