@@ -163,8 +163,10 @@ def load(b: ir.IRBuilder, address: ir.Value, kind: ir.Type, align: int) -> ir.Va
 
 
 def splat(b: ir.IRBuilder, x: ir.Value, lanes: int) -> ir.Value:
-    """x in every lane."""
+    """x in every lane; a constant stays one."""
     vector = ir.VectorType(x.type, lanes)
+    if isinstance(x, ir.Constant):
+        return ir.Constant(vector, [x] * lanes)
     single = b.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(I32, 0))
     return b.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros(ir.VectorType(I32, lanes)))
 

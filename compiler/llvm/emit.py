@@ -10,9 +10,22 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, add, at, const, mul
+from graphflow.compiler.llvm.contract_ir import (
+    I1,
+    I32,
+    I64,
+    PTR,
+    add,
+    at,
+    const,
+    intrinsic,
+    masked_load,
+    mul,
+    short_name,
+    splat,
+)
 from graphflow.compiler.llvm.philox import philox4x32
-from graphflow.compiler.llvm.scope import Scope, loop_variables, splat
+from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.values import Values, element_type, memory_type
 from graphflow.compiler.loops.ir import Condition, Expr
 from graphflow.core.dim import coefficient
@@ -264,13 +277,6 @@ def _load_vectors(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[A
     return result
 
 
-def masked_load(b: Any, pointer: Any, kind: Any, mask: Any, align: int) -> Any:
-    """The lanes of the mask, zero elsewhere; other lanes' memory is not touched."""
-    name = f"llvm.masked.load.{suffix(kind)}.p0"
-    function = declare(b.module, name, kind, [PTR, I32, mask.type, kind])
-    return b.call(function, [pointer, ir.Constant(I32, align), mask, ir.Constant(kind, None)])
-
-
 def gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
@@ -283,7 +289,7 @@ def gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
         mask = active(scope, n)
         full = ir.Constant(ir.VectorType(I1, width), [1] * width) if mask is None else mask
         name = f"llvm.masked.gather.{suffix(kind)}.v{width}p0"
-        function = declare(b.module, name, kind, [pointers.type, I32, full.type, kind])
+        function = intrinsic(b.module, name, kind, [pointers.type, I32, full.type, kind])
         result.append(b.call(function, [pointers, ir.Constant(I32, dtype.size), full, ir.Constant(kind, None)]))
     return result
 
@@ -314,20 +320,13 @@ def store_vector(b: Any, x: Any, pointer: Any, mask: Any, align: int) -> None:
         b.store(x, pointer, align=align)
         return
     name = f"llvm.masked.store.{suffix(x.type)}.p0"
-    function = declare(b.module, name, ir.VoidType(), [x.type, PTR, I32, mask.type])
+    function = intrinsic(b.module, name, ir.VoidType(), [x.type, PTR, I32, mask.type])
     b.call(function, [x, pointer, ir.Constant(I32, align), mask])
 
 
 def suffix(kind: Any) -> str:
     """How intrinsics name a vector type."""
-    element = {"float": "f32", "double": "f64"}.get(str(kind.element), str(kind.element))
-    return f"v{kind.count}{element}"
-
-
-def declare(module: Any, name: str, result: Any, parameters: list[Any]) -> Any:
-    """An external function, declared once a module."""
-    found = module.globals.get(name)
-    return found if found is not None else ir.Function(module, ir.FunctionType(result, parameters), name)
+    return f"v{kind.count}{short_name(kind.element)}"
 
 
 # random numbers

@@ -7,20 +7,21 @@ A contraction is handed to `contract.py`, with the kernel's stores as its epilog
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
-from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const, divmod_
+from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const, divmod_, first_lanes
 from graphflow.compiler.llvm.emit import store, value
-from graphflow.compiler.llvm.scope import Function, Lanes, Scope, first_lanes, open_loop
+from graphflow.compiler.llvm.scope import Function, Lanes, Scope, open_loop
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Contract, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product, substitute
 
-__all__ = ["KernelCode", "Launch", "emit_kernel"]
+__all__ = ["KernelCode", "Launch", "emit_kernel", "emit_kernels"]
 
 UNIT_WEIGHT = 65_536
 """About how much work a unit is, in scalar operations; a few microseconds."""
@@ -47,6 +48,20 @@ class KernelCode:
     arguments: tuple[int | None, ...]
     workspace_bytes: Size = 0
     scratch_bytes: int = 0
+
+
+def emit_kernels(
+    module: ir.Module, kernels: Iterable[Kernel], target: Target, symbols: dict[str, int]
+) -> list[KernelCode]:
+    """The code of each kernel; kernels of equal structure share theirs."""
+    known: dict[Any, KernelCode] = {}
+    codes = []
+    for kernel in kernels:
+        key = (kernel.loops, kernel.buffers, kernel.stores, kernel.contract)
+        if key not in known:
+            known[key] = emit_kernel(module, f"kernel{len(known)}", kernel, target, symbols)
+        codes.append(known[key])
+    return codes
 
 
 def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, symbols: dict[str, int]) -> KernelCode:

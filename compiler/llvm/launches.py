@@ -10,12 +10,13 @@ on the caller's thread, `shared_<its name>` by the thread pool.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I64, PTR, VOID, const, loop
-from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernel
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernels
+from graphflow.compiler.llvm.step import parallel_for
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.loops.ir import Kernel
 
@@ -36,16 +37,10 @@ def emit_launches(
     """(module, the code of each kernel); kernels of equal structure share theirs. `symbols`: the entries of dims."""
     module = ir.Module("launches")
     slots = {key: n for n, key in enumerate(symbols)}
-    known: dict[Any, KernelCode] = {}
-    codes = []
-    for kernel in kernels:
-        key = (kernel.loops, kernel.buffers, kernel.stores, kernel.contract)
-        if key not in known:
-            known[key] = emit_kernel(module, f"kernel{len(known)}", kernel, target, slots)
-            for launch in known[key].launches:
-                _entry(module, launch, False, target)
-                _entry(module, launch, True, target)
-        codes.append(known[key])
+    codes = emit_kernels(module, kernels, target, slots)
+    for launch in dict.fromkeys(launch for code in codes for launch in code.launches):
+        _entry(module, launch, False, target)
+        _entry(module, launch, True, target)
     return module, codes
 
 
@@ -57,13 +52,8 @@ def _entry(module: ir.Module, launch: Launch, shared: bool, target: Target) -> N
     saved = emit_flush_denormals(b, target)
     with loop(b, const(0), count):
         if shared:
-            b.call(_parallel_for(module), [module.globals[launch.name], args, dims, units, scratch, stride])
+            b.call(parallel_for(module), [module.globals[launch.name], args, dims, units, scratch, stride])
         else:
             b.call(module.globals[launch.name], [args, dims, const(0), units, scratch])
     emit_restore_denormals(b, target, saved)
     b.ret_void()
-
-
-def _parallel_for(module: ir.Module) -> ir.Function:
-    kind = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, PTR, I64])
-    return module.globals.get("gf_parallel_for") or ir.Function(module, kind, "gf_parallel_for")

@@ -13,9 +13,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, const
+from graphflow.compiler.llvm.contract_ir import I32, const, first_lanes
 from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
-from graphflow.compiler.llvm.scope import Lanes, Scope, first_lanes, open_loop
+from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.llvm.values import Values, element_type
 from graphflow.compiler.loops.ir import Expr, Loop, expr, walk
 from graphflow.core.dim import Size, coefficient, estimate, product

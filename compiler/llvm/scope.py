@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I1, I32, I64, add, at, const, is_const, mul
+from graphflow.compiler.llvm.contract_ir import I64, add, at, const, is_const, mul, splat
 from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, atoms_of, coefficient
 
-__all__ = ["Function", "Lanes", "Scope", "first_lanes", "loop_variables", "open_loop", "splat"]
+__all__ = ["Function", "Lanes", "Scope", "loop_variables", "open_loop"]
 
 
 class Lanes:
@@ -157,26 +157,6 @@ class Scope:
 def loop_variables(size: Size) -> list[Symbol]:
     """The loop variables in an index."""
     return [a for a in atoms_of(size) if isinstance(a, Symbol) and a.bound is not None]
-
-
-def splat(b: Any, x: Any, lanes: int) -> Any:
-    """x in every lane; a constant stays one."""
-    kind = ir.VectorType(x.type, lanes)
-    if isinstance(x, ir.Constant):
-        return ir.Constant(kind, [x] * lanes)
-    single = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
-    return b.shuffle_vector(
-        single, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
-    )
-
-
-def first_lanes(b: Any, count: Any, lanes: int) -> Any:
-    """The mask of the first `count` lanes (none for less than one)."""
-    if isinstance(count, ir.Constant):
-        return ir.Constant(ir.VectorType(I1, lanes), [int(n < count.constant) for n in range(lanes)])
-    small = b.select(b.icmp_signed("<", count, const(lanes)), count, const(lanes))
-    ramp = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
-    return b.icmp_signed("<", ramp, splat(b, b.trunc(small, I32), lanes))
 
 
 class open_loop:  # noqa: N801  (reads as a statement)

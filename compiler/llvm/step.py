@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, mul
-from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernel
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernels
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
-from graphflow.compiler.loops.ir import Kernel
 from graphflow.core.dim import Size
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
     from graphflow.compiler.plan import Step
 
-__all__ = ["StepCode", "emit_step"]
+__all__ = ["StepCode", "emit_step", "parallel_for"]
 
 PARALLEL_NS = 12_000
 """Work of fewer nanoseconds stays on the caller's thread."""
@@ -49,7 +48,7 @@ def emit_step(
     """The module of a plan's steps; `symbols` are the entries of dims in order."""
     module = ir.Module(name)
     slots = {key: n for n, key in enumerate(symbols)}
-    codes = _kernels(module, steps, target, slots)
+    codes = emit_kernels(module, (s.kernel for s in steps), target, slots)
     function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
     b = ir.IRBuilder(function.append_basic_block("entry"))
     saved = emit_flush_denormals(b, target)
@@ -106,22 +105,6 @@ def _packing(step: Step, code: KernelCode, writes: dict[int, int]) -> Any:
     b = step.kernel.contract.b
     buffer = step.arguments[b]
     return code.launches[0].name, buffer, step.offsets[b], writes.get(buffer, 0)
-
-
-def _kernels(module: ir.Module, steps: Sequence[Step], target: Target, slots: dict[str, int]) -> list[KernelCode]:
-    """The code of each step; equal kernels share theirs."""
-    known: dict[Any, KernelCode] = {}
-    codes = []
-    for step in steps:
-        key = _structure(step.kernel)
-        if key not in known:
-            known[key] = emit_kernel(module, f"kernel{len(known)}", step.kernel, target, slots)
-        codes.append(known[key])
-    return codes
-
-
-def _structure(kernel: Kernel) -> Any:
-    return (kernel.loops, kernel.buffers, kernel.stores, kernel.contract)
 
 
 @dataclass(frozen=True)
@@ -213,7 +196,7 @@ class Runner:
         (launch, start), *rest = job
         target = self.module.globals[launch.name] if not rest else self._job(job)
         arguments = at(b, self.frame, const(0 if rest else start), PTR)
-        b.call(_parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride)])
+        b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride)])
 
     def _job(self, job: list[tuple[Launch, int]]) -> Any:
         """A function that has the units of several launches one after the other."""
@@ -238,7 +221,8 @@ class Runner:
         return function
 
 
-def _parallel_for(module: ir.Module) -> Any:
+def parallel_for(module: ir.Module) -> Any:
+    """The thread pool's entry, declared once a module."""
     found = module.globals.get("gf_parallel_for")
     kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I64, PTR, I64])
     return found if found is not None else ir.Function(module, kind, "gf_parallel_for")

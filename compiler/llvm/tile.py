@@ -10,9 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, at, const, mul
-from graphflow.compiler.llvm.emit import active, address, gather, masked_load, tile_stride
-from graphflow.compiler.llvm.scope import Scope, splat
+from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul, splat
+from graphflow.compiler.llvm.emit import active, address, gather, tile_stride
+from graphflow.compiler.llvm.scope import Scope
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.core.dtype import DType
 
