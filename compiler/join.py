@@ -9,8 +9,9 @@ Assumes: a simplified program.  Guarantees: the same values up to the order of a
 
 from __future__ import annotations
 
-from graphflow.compiler.program import TensorProgram, inherit
-from graphflow.core.node import Node, make_node
+from graphflow.compiler.program import TensorProgram
+from graphflow.compiler.rewrite import substitute
+from graphflow.core.node import Node
 from graphflow.core.type import is_static
 from graphflow.ops.contract import matmul
 from graphflow.ops.reduce import reduce_sum
@@ -29,7 +30,7 @@ def join(program: TensorProgram) -> TensorProgram:
             uses[x] = uses.get(x, 0) + 1
     inner = {x for n in nodes if n.op.name == "Add" for x in n.inputs if x.op.name == "Add" and uses[x] == 1}
     joined = {n: new for n in nodes if n.op.name == "Add" and n not in inner and (new := _joined(n, uses)) is not None}
-    return _replaced(program, nodes, joined) if joined else program
+    return substitute(program, joined)
 
 
 def _joined(root: Node, uses: dict[Node, int]) -> Node | None:
@@ -78,29 +79,3 @@ def _one(terms: list[Node]) -> Node:
     if terms[0].op.name == "MatMul":
         return matmul(*whole, transpose_a=True, transpose_b=False)  # type: ignore[no-any-return]
     return reduce_sum(whole[0], axes=(0,))  # type: ignore[no-any-return]
-
-
-def _replaced(program: TensorProgram, nodes: list[Node], joined: dict[Node, Node]) -> TensorProgram:
-    origins = dict(program.origins)
-    new: dict[Node, Node] = {}
-    for node in program.with_roots((joined.get(r, r) for r in program.roots), origins).nodes() + nodes:
-        if node not in new:
-            _rebuild(node, joined, new)
-        inherit(origins, [new[node]], origins.get(node, ()))
-    return program.with_roots((new[r] for r in program.roots), origins)
-
-
-def _rebuild(root: Node, joined: dict[Node, Node], new: dict[Node, Node]) -> None:
-    """The node with everything under it replaced; not recursive."""
-    stack = [root]
-    while stack:
-        node = stack[-1]
-        source = joined.get(node, node)
-        waiting = [x for x in source.inputs if x not in new]
-        if node in new or not waiting:
-            stack.pop()
-            if node not in new:
-                inputs = tuple(new[x] for x in source.inputs)
-                new[node] = source if inputs == source.inputs else make_node(source.op, inputs, dict(source.attrs))
-        else:
-            stack.extend(waiting)

@@ -21,6 +21,7 @@ from graphflow.compiler.differentiate import differentiate
 from graphflow.compiler.fold import fold
 from graphflow.compiler.fuse import fuse
 from graphflow.compiler.join import join
+from graphflow.compiler.narrow import narrow
 from graphflow.compiler.plan import Plan, plan
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.compiler.simplify import simplify
@@ -43,6 +44,7 @@ TENSOR_PASSES = (
     Pass("conditions", conditions),  # what inference took for granted of unknown sizes holds
     Pass("fold", fold),  # what is constant is computed now (splats stay splats)
     Pass("simplify", simplify),  # algebraic rules, a table, to a fixed point
+    Pass("narrow", narrow),  # products only where they are read
     Pass("join", join),  # sums of many products as one product
     Pass("split", split),  # long reductions in two stages
 )

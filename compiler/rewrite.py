@@ -4,19 +4,21 @@ A rule is a function from a node to another node of the same type, or to None wh
 the node and at what is below it, never at who uses it: so one sweep from the inputs up reaches the fixed point.
 `Rules` is a rule made of many, found by the op of the node; each has a name, which errors and dumps show.
 
+`substitute` is for passes that choose what to replace by who uses it.
+
 Origins are the driver's business: what a rule builds inherits the origin of what it replaces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from graphflow.compiler.program import Origins, TensorProgram, inherit
 from graphflow.core.errors import InternalError
 from graphflow.core.node import Node, make_node, topological
 
-__all__ = ["Rule", "Rules", "rewrite"]
+__all__ = ["Rule", "Rules", "rewrite", "substitute"]
 
 PATIENCE = 10_000
 """How many replacements may follow from one node of a program before the rules are called endless."""
@@ -144,3 +146,35 @@ class _Rewriter:
 
 def _endless(node: Node, names: list[str]) -> InternalError:
     return InternalError(f"internal error: these rules form an endless cycle: {' -> '.join(names)}; at {node!r}")
+
+
+def substitute(program: TensorProgram, replacements: Mapping[Node, Node]) -> TensorProgram:
+    """The program with some nodes replaced; the same object where there are none.
+
+    Replacements are made of nodes of the program, replaced ones too: those are replaced in them as everywhere else.
+    """
+    if not replacements:
+        return program
+    origins = dict(program.origins)
+    new: dict[Node, Node] = {}
+    sources = program.with_roots((replacements.get(r, r) for r in program.roots), origins).nodes()
+    for node in sources + program.nodes():
+        _rebuild(node, replacements, new)
+        inherit(origins, [new[node]], origins.get(node, ()))
+    return program.with_roots((new[r] for r in program.roots), origins)
+
+
+def _rebuild(root: Node, replacements: Mapping[Node, Node], new: dict[Node, Node]) -> None:
+    """The node with everything under it replaced; not recursive."""
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        source = replacements.get(node, node)
+        waiting = [x for x in source.inputs if x not in new]
+        if node in new or not waiting:
+            stack.pop()
+            if node not in new:
+                inputs = tuple(new[x] for x in source.inputs)
+                new[node] = source if inputs == source.inputs else make_node(source.op, inputs, dict(source.attrs))
+        else:
+            stack.extend(waiting)
