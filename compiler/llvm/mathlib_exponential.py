@@ -19,6 +19,7 @@ EXP_OVERFLOWS_ABOVE = by_format(88.72283172607421875, 709.782712893383973096)
 EXP_NORMAL_FROM = by_format(-87.33654022216796875, -708.39641853226410622)
 SURELY_OVERFLOWS = by_format(89.0, 710.0)  # exp is inf here, while 2**(n - 1) is still finite
 VANISHES = by_format(20.0, 40.0)  # exp(-x) is less than half an ulp of 1 from here on
+TANH_IS_ONE = by_format(10.0, 20.0)
 # The bits of the number next below sqrt(1/2): logarithms take the mantissa from [sqrt(1/2), sqrt(2)).
 SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
 LARGE = by_format(2.0**30, 2.0**60)  # x + 1 == x and x * x + 1 == x * x beyond, yet x * x is finite here
@@ -100,13 +101,20 @@ class Exponential(Arithmetic):
         return self.add(tail, self.select(self.compare(x, "<", 0.0), 0.0, x))
 
     def tanh(self, x: Value) -> Value:
-        """x + x**3 P(x**2) up to |x| = 0.55, and 1 - 2 / (e**2|x| + 1) beyond. One division."""
-        a = self.abs(x)
-        capped = self.minimum(a, by_format(10.0, 20.0)(self.format(x)))
-        t, r = self.reduce_exp(self.add(capped, capped))
-        large = self.rsub(1.0, self.div(2.0, self.fma(self.power_of_two(t), self.exp_near_zero(r), 1.0)))
-        y = self.select(self.compare(a, "<", 0.55), self.odd_polynomial(a, "tanh"), large)
-        return self.copysign(y, x)
+        """h / (h + 1) with h = (e**2a - 1) / 2 and a = |x|, or a = -|x| for small x, where h + 1 then rounds finer.
+
+        One division. h = 2**n (r + r**2 P(r)) + (2**n - 1) / 2 with 2 a = n log(2) + 2 r; its terms are added one by
+        one, the small one last. An error in n log(2) fades as n grows, so one part of log(2) will do.
+        """
+        f = self.format(x)
+        a = self.minimum(self.abs(x), TANH_IS_ONE(f))
+        t, n = self.shifted(a, 2.0 * LOG2_E)
+        r = self.select(self.compare(n, "==", 0.0), self.neg(a), self.fma(n, -0.5 * LOG_2, a))
+        tail = self.polynomial(r, [c * 2.0 ** (i + 1) for i, c in enumerate(self.table(r, "exp"))])
+        scale = self.power_of_two(t)
+        h = self.fma(scale, r, self.fma(scale, 0.5, -0.5))
+        h = self.fma(self.mul(self.mul(r, r), scale), tail, h)
+        return self.copysign(self.builder.fdiv(h, self.add(h, 1.0)), x)
 
     def sinh(self, x: Value) -> Value:
         """x + x**3 P(x**2) up to |x| = 1, beyond e / 2 - 1 / (2 e) with e = exp(|x|). Overflows as late as it may."""
