@@ -37,8 +37,8 @@ VECTORS = 2  # at once: so many has a kernel of one function
 
 # Ranges of the arguments, for those functions that are not measured on -4 … 4.
 RANGES = {
-    **dict.fromkeys(["log", "log2", "acosh", "sqrt", "rsqrt", "lgamma", "digamma"], [(1.0, 30.0)]),
-    **dict.fromkeys(["asin", "acos", "atanh", "erfinv"], [(-1.0, 1.0)]),
+    **{name: [(1.0, 30.0)] for name in ("log", "log2", "acosh", "sqrt", "rsqrt", "lgamma", "digamma")},
+    **{name: [(-1.0, 1.0)] for name in ("asin", "acos", "atanh", "erfinv")},
     "log1p": [(-0.9, 8.0)],
     "pow": [(0.1, 10.0), (-4.0, 4.0)],
     "atan2": [(-4.0, 4.0), (-4.0, 4.0)],
@@ -71,7 +71,10 @@ def main() -> None:
     for dtype in options.dtype:
         for name in (name for name in ULP if any(fnmatch.fnmatch(name, one) for one in options.only)):
             times = measure(name, dtype, peers, options.rounds)
-            own, best = times["graphflow"], min((t for peer, t in times.items() if peer != "graphflow"), default=math.nan)
+            own, best = (
+                times["graphflow"],
+                min((t for peer, t in times.items() if peer != "graphflow"), default=math.nan),
+            )
             figures = "".join(f"{times[peer]:11.3f}" if peer in times else f"{'-':>11}" for peer in peers)
             print(f"{name:<10}{dtype:<8}{figures}{best / own:8.2f}", flush=True)
 
@@ -89,10 +92,7 @@ def measure(name: str, dtype: str, peers: dict[str, Peer], rounds: int) -> dict[
             for run, found in zip(pair, seconds[peer], strict=True):
                 found.append(per_run(run))
     least, most = 0, 1
-    return {
-        peer: (min(found[most]) - min(found[least])) / (SIZE - LEAST) * 1e9
-        for peer, found in seconds.items()
-    }
+    return {peer: (min(found[most]) - min(found[least])) / (SIZE - LEAST) * 1e9 for peer, found in seconds.items()}
 
 
 def per_run(run: Run) -> float:
@@ -143,7 +143,7 @@ def compiled(name: str, dtype: str, arity: int) -> Any:
         places = [b.add(i, const(n * lanes)) for n in range(VECTORS)]
         for place in places:
             operands = [b.load(at(b, base, place, element), typ=kind, align=4) for base in (x, y)[:arity]]
-            result = getattr(Math(b, fma=target.has_fma), name)(*operands)
+            result = getattr(Math(b, fma=target.has_fma, avx512=target.has_avx512), name)(*operands)
             b.store(result, at(b, out, place, element), align=4)
     b.ret_void()
     return compile_module(module, target)

@@ -61,7 +61,7 @@ def spread(e: Expr, scope: Scope) -> list[Any]:
 
 def values_of(scope: Scope, dtype: DType) -> Values:
     """The builder for emit rules."""
-    k = Values(scope.builder, fma=scope.function.fma)
+    k = Values(scope.builder, fma=scope.function.fma, avx512=scope.function.avx512)
     k.dtype = dtype
     return k
 
@@ -345,7 +345,7 @@ def emit_random(e: Expr, scope: Scope) -> Any:
 
 def _random(scope: Scope, index: Any, draw: Any, seed: tuple[int, int], stream: int, dtype: DType) -> Any:
     b = scope.builder
-    k = Values(b, fma=scope.function.fma)
+    k = Values(b, fma=scope.function.fma, avx512=scope.function.avx512)
     word = k.like(index, I32)
     (at_low, at_high), (draw_low, draw_high) = (_words(k, x, word) for x in (index, draw))
     second = b.add(at_high, k.constant(word, (stream << 28) & 0xFFFFFFFF))

@@ -97,7 +97,8 @@ def _root(b: Any, kernel: Kernel, target: Target, args: Any, dims: Any, symbols:
     nothing = b.alloca(I64)
     b.store(const(0), nothing)
     function = Function(b.function, dims, pointers, symbols)
-    function.fma, function.nothing, function.width = target.has_fma, nothing, width_of(kernel, target)
+    function.fma, function.avx512 = target.has_fma, target.has_avx512
+    function.nothing, function.width = nothing, width_of(kernel, target)
     return Scope(None, b, {}, None, function)
 
 

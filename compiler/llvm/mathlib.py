@@ -10,7 +10,7 @@ library.
 Each function's docstring names its method; `ULP` holds the error bounds that the tests enforce.
 """
 
-from graphflow.compiler.llvm.mathlib_exponential import Power
+from graphflow.compiler.llvm.mathlib_power import Power
 from graphflow.compiler.llvm.mathlib_special import Special
 
 # Bounds on the error, in units in the last place of the exact result, over the ranges of the tests; 1e7 floats and 2e4
@@ -20,7 +20,7 @@ ULP: dict[str, dict[str, float]] = {
     "exp2": {"float32": 1.0, "float64": 1.0},
     "expm1": {"float32": 1.8, "float64": 2.1},
     "log": {"float32": 1.0, "float64": 1.0},
-    "log2": {"float32": 1.2, "float64": 1.0},
+    "log2": {"float32": 2.0, "float64": 1.0},
     "log1p": {"float32": 1.7, "float64": 1.5},
     "pow": {"float32": 0.6, "float64": 1.2},
     "sinh": {"float32": 1.8, "float64": 1.8},

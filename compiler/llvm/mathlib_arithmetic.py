@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.mathlib_tables import COEFFICIENTS
+from graphflow.compiler.llvm.mathlib_tables import COEFFICIENTS, LOOKUP
 
 # llvmlite carries no types: IR types and values are Any, an operand is an IR value or a number.
 Value = Any
@@ -49,12 +49,14 @@ class Arithmetic:
     """Elementwise arithmetic, selections and bit casts at the position of `builder`.
 
     `fma=False` is for targets without fused multiply-add, where `llvm.fma` would be a library call: products and sums
-    are rounded separately, and error-free products use Dekker's splitting.
+    are rounded separately, and error-free products use Dekker's splitting. `avx512=True` (F and VL) buys shorter code
+    for whole vectors, with the same results.
     """
 
-    def __init__(self, builder: Any, *, fma: bool = True) -> None:
+    def __init__(self, builder: Any, *, fma: bool = True, avx512: bool = False) -> None:
         self.builder = builder
         self.has_fma = fma
+        self.has_avx512 = avx512
 
     # types and constants
 
@@ -170,6 +172,67 @@ class Arithmetic:
         h = self.add(x, y)
         return h, self.sub(y, self.sub(h, x))
 
+    def exact_sum_any(self, x: Value, y: Value) -> tuple[Value, Value]:
+        """The same for any x and y (D. E. Knuth, "The Art of Computer Programming", volume 2, 4.2.2)."""
+        h = self.add(x, y)
+        z = self.sub(h, x)
+        return h, self.add(self.sub(x, self.sub(h, z)), self.sub(y, z))
+
+    # vectors
+
+    def lanes(self, x: Value) -> int:
+        """How many elements x has; 1 for a scalar."""
+        return int(x.type.count) if isinstance(x.type, ir.VectorType) else 1
+
+    def halved(self, x: Value) -> tuple[Value, Value]:
+        """The first and the second half of a vector."""
+        count = self.lanes(x)
+        lower, upper = range(count // 2), range(count // 2, count)
+        low, high = (self.shuffle(x, x, part) for part in (lower, upper))
+        return low, high
+
+    def joined(self, low: Value, high: Value) -> Value:
+        """The vector of which these are the halves."""
+        return self.shuffle(low, high, range(2 * self.lanes(low)))
+
+    def shuffle(self, x: Value, y: Value, lanes: Sequence[int]) -> Value:
+        """The lanes of these numbers of x followed by y."""
+        return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+
+    def lookup(self, x: Value, name: str, index: Value) -> Value:
+        """The table `name` at `index & 15` in each lane, of x's type: double.
+
+        AVX-512 holds it in two registers; elsewhere each lane loads from memory.
+        """
+        if self.has_avx512 and self.lanes(x) == 8:
+            low, high = (ir.Constant(x.type, list(part)) for part in (LOOKUP[name][:8], LOOKUP[name][8:]))
+            kinds = [x.type, index.type, x.type]
+            return self.builder.call(
+                self.declared("llvm.x86.avx512.vpermi2var.pd.512", x.type, kinds), [low, index, high]
+            )
+        index = self.integer("and_", index, 15)
+        if self.lanes(x) == 1:
+            return self.entry(name, index)
+        y = ir.Constant(x.type, ir.Undefined)
+        for lane in range(self.lanes(x)):
+            place = ir.Constant(ir.IntType(32), lane)
+            y = self.builder.insert_element(y, self.entry(name, self.builder.extract_element(index, place)), place)
+        return y
+
+    def entry(self, name: str, index: Value) -> Value:
+        """The entry of a table at one index, from a constant of the module."""
+        module, kind = self.builder.module, ir.ArrayType(ir.DoubleType(), len(LOOKUP[name]))
+        place = module.globals.get(name)
+        if place is None:
+            place = ir.GlobalVariable(module, kind, name)
+            place.initializer, place.global_constant, place.linkage = (
+                ir.Constant(kind, list(LOOKUP[name])),
+                True,
+                "internal",
+            )
+        address = self.builder.gep(place, [index], source_etype=kind.element)
+        return self.builder.load(address, typ=kind.element)
+
     # selections
 
     def compare(self, x: Value, relation: str, y: Operand) -> Value:
@@ -227,16 +290,32 @@ class Arithmetic:
 
     # intrinsics
 
+    def declared(self, name: str, result: Any, operands: Sequence[Any]) -> Any:
+        """The module's declaration of an intrinsic."""
+        found = self.builder.module.globals.get(name)
+        return found or ir.Function(self.builder.module, ir.FunctionType(result, operands), name)
+
+    def has_getexp(self, x: Value) -> bool:
+        """Whether `avx512` can be called for x."""
+        return self.has_avx512 and self.lanes(x) * self.format(x).bits in (128, 256, 512)
+
+    def avx512(self, op: str, x: Value, *immediate: int) -> Value:
+        """AVX-512's "getexp" (the exponent as a number) or "getmant" of every lane."""
+        f, count, i32 = self.format(x), self.lanes(x), ir.IntType(32)
+        bits = count * f.bits
+        name = f"llvm.x86.avx512.mask.{op}.{'ps' if f.name == 'float' else 'pd'}.{bits}"
+        every = ir.Constant(ir.IntType(max(count, 8)), -1)
+        operands = [x, *(ir.Constant(i32, i) for i in immediate), ir.Constant(x.type, None), every]
+        if bits == 512:
+            operands.append(ir.Constant(i32, 4))  # round as the thread does
+        return self.builder.call(self.declared(name, x.type, [one.type for one in operands]), operands)
+
     def intrinsic(self, op: str, *args: Value) -> Value:
         """A call of `llvm.<op>`, whose operands and result all have the type of the first."""
         kind = args[0].type
         element = {"float": "f32", "double": "f64"}[self.format(args[0]).name]
         name = f"llvm.{op}." + (f"v{kind.count}{element}" if isinstance(kind, ir.VectorType) else element)
-        module = self.builder.module
-        callee = module.globals.get(name)
-        if callee is None:
-            callee = ir.Function(module, ir.FunctionType(kind, [kind] * len(args)), name)
-        return self.builder.call(callee, args)
+        return self.builder.call(self.declared(name, kind, [kind] * len(args)), args)
 
     def abs(self, x: Value) -> Value:
         """|x|, exactly; clears the sign of NaN and -0 too."""

@@ -39,6 +39,7 @@ class Function:
     def __init__(self, function: ir.Function, dims: Any, arguments: Sequence[Any], symbols: dict[str, int]) -> None:
         self.function, self.dims, self.arguments, self.symbols = function, dims, arguments, symbols
         self.fma = True
+        self.avx512 = False
         self.width = 1  # lanes of vectors along reduced axes
         self.nothing: Any = None  # an address that may be read where an element may not
 

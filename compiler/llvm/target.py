@@ -72,6 +72,11 @@ class Target:
         return self.triple.partition("-")[0]
 
     @property
+    def has_avx512(self) -> bool:
+        """True where kernels write vectors of 512 bits, which is with AVX-512 F and VL."""
+        return self.is_x86 and self.vector_bits == 512
+
+    @property
     def is_x86(self) -> bool:
         """True for x86-64, where MXCSR and `pause` exist."""
         return self.arch in ("x86_64", "amd64")

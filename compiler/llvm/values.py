@@ -36,9 +36,9 @@ def vector_of(element: Any, lanes: int) -> Any:
 class Values:
     """Arithmetic of every dtype at the position of `builder`; what is not here is a function of `Math` (floats)."""
 
-    def __init__(self, builder: Any, *, fma: bool = True) -> None:
+    def __init__(self, builder: Any, *, fma: bool = True, avx512: bool = False) -> None:
         self.builder = builder
-        self.math = Math(builder, fma=fma)
+        self.math = Math(builder, fma=fma, avx512=avx512)
         self.dtype: DType = float32
 
     def __getattr__(self, name: str) -> Any:

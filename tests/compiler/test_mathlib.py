@@ -109,7 +109,7 @@ ARITY = {name: case.arity for name, case in CASES.items()} | dict.fromkeys(EXACT
 # compiling
 
 
-def emit_loop(module: ir.Module, name: str, dtype: str, lanes: int, *, fma: bool) -> None:
+def emit_loop(module: ir.Module, name: str, dtype: str, lanes: int, *, fma: bool, avx512: bool = False) -> None:
     """Add `void name_dtype_lanes(x, y, out, n)`: out[i] = name(x[i][, y[i]]) for i < n, lanes at a time."""
     element, index = FLOATS[dtype], ir.IntType(64)
     kind = ir.VectorType(element, lanes) if lanes > 1 else element
@@ -126,7 +126,7 @@ def emit_loop(module: ir.Module, name: str, dtype: str, lanes: int, *, fma: bool
     align = np.dtype(dtype).itemsize
     at = [builder.gep(argument, [i], source_etype=element) for argument in function.args[:3]]
     operands = [builder.load(place, typ=kind, align=align) for place in at[: ARITY[name]]]
-    builder.store(getattr(Math(builder, fma=fma), name)(*operands), at[2], align=align)
+    builder.store(getattr(Math(builder, fma=fma, avx512=avx512), name)(*operands), at[2], align=align)
     following = builder.add(i, index(lanes))
     i.add_incoming(index(0), entry)
     i.add_incoming(following, body)
@@ -178,7 +178,7 @@ def library(fma: bool = HOST.has_fma) -> Library:
     module = ir.Module()
     for name, dtype in itertools.product(ARITY, FLOATS):
         for lanes in {1, HOST.lanes(dtype)}:
-            emit_loop(module, name, dtype, lanes, fma=fma)
+            emit_loop(module, name, dtype, lanes, fma=fma, avx512=fma and HOST.has_avx512)
     machine = target_machine(HOST)
     optimized = compiled(str(module), machine)
     assembly = machine.emit_assembly(optimized)
@@ -396,7 +396,7 @@ def test_no_branch_and_no_call(target: targets.Target) -> None:
     """A loop over vectors has one jump, its own, and calls nothing; on the host and for other machines."""
     module = ir.Module()
     for name, dtype in itertools.product(ARITY, FLOATS):
-        emit_loop(module, name, dtype, target.lanes(dtype), fma=target.has_fma)
+        emit_loop(module, name, dtype, target.lanes(dtype), fma=target.has_fma, avx512=target.has_avx512)
     machine = target_machine(target)
     assembly = machine.emit_assembly(compiled(str(module), machine))
     instructions = [line.split() for line in assembly.splitlines() if line.startswith("\t") and line[1] != "."]
