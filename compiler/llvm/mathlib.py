@@ -7,7 +7,7 @@ No call leaves the code, so a loop over vectors stays one; selections replace br
 treated as NumPy does; denormal arguments are taken as they are (unless the thread's mode flushes them), denormal
 results may become 0. x86 before SSE4.1 has no floor, ceil and rint: there they, pow, lgamma, digamma call the C
 library.
-Each function's docstring names its method; `ULP` holds the error bounds that the tests enforce.
+Each function's docstring names its method and its error bounds, which are those of `ULP`; the tests enforce them.
 """
 
 from graphflow.compiler.llvm.mathlib_power import Power
@@ -54,3 +54,14 @@ class Math(Special, Power):
     exp exp2 expm1 log log2 log1p pow · sinh cosh tanh asinh acosh atanh · sigmoid softplus · sin cos tan asin acos atan
     atan2 · erf erfc erfinv lgamma digamma · floor ceil rint sqrt rsqrt abs copysign, besides `Arithmetic`'s operations.
     """
+
+
+def _state_bounds() -> None:
+    """Add each function's error bounds to its docstring: `help(Math.exp)` tells them."""
+    for name, bounds in ULP.items():
+        function = getattr(Math, name)
+        stated = ", ".join(f"{bound:g} ulp in {dtype}" for dtype, bound in bounds.items())
+        function.__doc__ = f"{function.__doc__.rstrip()}\n\n        Error: at most {stated}.\n"
+
+
+_state_bounds()

@@ -195,6 +195,18 @@ class Arithmetic:
         """The vector of which these are the halves."""
         return self.shuffle(low, high, range(2 * self.lanes(low)))
 
+    def in_double(self, function: Callable[..., Value], *xs: Value) -> Value:
+        """`function` of floats, computed in double; of a long vector half by half, as doubles fill registers."""
+        if self.lanes(xs[0]) > self.double_lanes:
+            halves = zip(*(self.halved(x) for x in xs), strict=True)
+            return self.joined(*(self.in_double(function, *half) for half in halves))
+        return self.narrow(function(*(self.widen(x) for x in xs)))
+
+    @property
+    def double_lanes(self) -> int:
+        """How many doubles are best computed on at once."""
+        return 8 if self.has_avx512 else 4
+
     def shuffle(self, x: Value, y: Value, lanes: Sequence[int]) -> Value:
         """The lanes of these numbers of x followed by y."""
         return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))

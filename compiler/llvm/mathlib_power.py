@@ -4,8 +4,6 @@ from graphflow.compiler.llvm.mathlib_arithmetic import INFINITY, NAN, Value
 from graphflow.compiler.llvm.mathlib_exponential import Exponential
 from graphflow.compiler.llvm.mathlib_logarithm import LOG_2_HIGH, LOG_2_LOW
 
-DOUBLES = 8  # in the longest vector that there is
-
 
 class Power(Exponential):
     """x**y; every method maps values of any float type to values of that type."""
@@ -35,22 +33,22 @@ class Power(Exponential):
         return self.select(self.compare(a, "==", 0.0), -INFINITY, log)
 
     def pow_float(self, a: Value, y: Value) -> Value:
-        """a**y for floats a >= 0: relative errors of 2**-40 in log2 and 2**-29 in exp2 vanish in the rounding."""
-        if self.lanes(a) == 2 * DOUBLES:
-            low, high = (self.pow_float(*part) for part in zip(self.halved(a), self.halved(y), strict=True))
-            return self.joined(low, high)
-        wide = self.widen(a)
-        k, m = self.split_any_log(wide)
+        """a**y for floats a >= 0."""
+        return self.in_double(self.pow_of_floats, a, y)
+
+    def pow_of_floats(self, a: Value, y: Value) -> Value:
+        """a**y as doubles: relative errors of 2**-40 in log2 and 2**-29 in exp2 vanish in the rounding to float."""
+        k, m = self.split_any_log(a)
         index = self.integer("lshr", self.bits(m), 48)
         r = self.fma(m, self.lookup(m, "log_inverse", index), -1.0)
         high = self.add(k, self.lookup(m, "log2_high", index))
-        log = self.fma(self.polynomial(r, self.table(wide, "log2_pow")), r, high)
-        log = log if self.has_getexp(wide) else self.log_extremes(wide, log)
-        z = self.maximum(self.minimum(self.mul(self.widen(y), log), 200.0), -200.0)
+        log = self.fma(self.polynomial(r, self.table(a, "log2_pow")), r, high)
+        log = log if self.has_getexp(a) else self.log_extremes(a, log)
+        z = self.maximum(self.minimum(self.mul(y, log), 200.0), -200.0)
         t, n = self.shifted(z)
         r = self.sub(z, n)
         p = self.fma(self.polynomial(r, self.table(r, "exp2_pow")), r, 1.0)
-        return self.narrow(self.add_exponent(p, t))
+        return self.add_exponent(p, t)
 
     def pow_double(self, a: Value, y: Value) -> Value:
         """a**y for doubles a >= 0."""

@@ -86,7 +86,7 @@ class Special(Exponential, Trigonometric):
         The error is relative, save near the zeros at negative x, where it is absolute.
         """
         if self.format(x).name == "float":
-            return self.narrow(self.lgamma(self.widen(x)))
+            return self.in_double(self.lgamma, x)
         reflected = self.compare(x, "<", 0.5)
         z = self.select(reflected, self.rsub(1.0, x), x)
         small = self.compare(z, "<", 2.5)
@@ -136,7 +136,7 @@ class Special(Exponential, Trigonometric):
         The error is relative to the largest term, so it is absolute near the zeros.
         """
         if self.format(x).name == "float":
-            return self.narrow(self.digamma(self.widen(x)))
+            return self.in_double(self.digamma, x)
         reflected = self.compare(x, "<", 0.5)
         w, steps_back = self.rise_digamma(self.select(reflected, self.rsub(1.0, x), x))
         v = self.div(1.0, w)
