@@ -28,12 +28,17 @@ class Exponential(Logarithm):
 
     def exp_near_zero(self, r: Value, scale: float = 1.0) -> Value:
         """scale * exp(r) for |r| <= log(2) / 2; scale is a power of two and costs nothing."""
-        tail = self.polynomial(r, [c * scale for c in self.table(r, "exp")])
-        return self.fma(self.fma(tail, r, scale), r, scale)
+        return self.fma(self.fma(self.exp_tail(r, scale), r, scale), r, scale)
+
+    def exp_tail(self, r: Value, factor: float = 1.0, scale: float = 1.0) -> Value:
+        """factor * (exp(r) - 1 - r) / r**2 at scale * r, for |scale * r| <= log(2) / 2; both are powers of two."""
+        coefficients = [factor * scale**i * c for i, c in enumerate(self.table(r, "exp"))]
+        few = self.format(r).name == "float"
+        return self.polynomial(r, coefficients) if few else self.split_polynomial(r, coefficients)
 
     def expm1_near_zero(self, r: Value) -> Value:
         """exp(r) - 1 for |r| <= log(2) / 2."""
-        return self.fma(self.mul(r, r), self.polynomial(r, self.table(r, "exp")), r)
+        return self.fma(self.mul(r, r), self.exp_tail(r), r)
 
     def exp(self, x: Value) -> Value:
         """e**x: 2**n times a polynomial of degree 6 (float) or 11 (double). Results that are denormal become 0."""
@@ -100,10 +105,9 @@ class Exponential(Logarithm):
         a = self.minimum(self.abs(x), TANH_IS_ONE(f))
         t, n = self.shifted(a, 2.0 * LOG2_E)
         r = self.select(self.compare(n, "==", 0.0), self.neg(a), self.fma(n, -0.5 * LOG_2, a))
-        tail = self.polynomial(r, [c * 2.0 ** (i + 1) for i, c in enumerate(self.table(r, "exp"))])
         scale = self.power_of_two(t)
         h = self.fma(scale, r, self.fma(scale, 0.5, -0.5))
-        h = self.fma(self.mul(self.mul(r, r), scale), tail, h)
+        h = self.fma(self.mul(self.mul(r, r), scale), self.exp_tail(r, 2.0, scale=2.0), h)
         return self.copysign(self.builder.fdiv(h, self.add(h, 1.0)), x)
 
     def sinh(self, x: Value) -> Value:

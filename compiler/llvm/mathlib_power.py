@@ -70,7 +70,7 @@ class Power(Exponential):
         high = self.fma(k, LOG_2_HIGH(f), self.lookup(m, "log_high", index))  # exact
         low = self.fma(k, LOG_2_LOW(f), self.lookup(m, "log_low", index))
         square, square_low = self.exact_product(r, self.mul(r, -0.5))
-        cubic = self.fma(self.mul(self.mul(r, r), r), self.polynomial(r, self.table(x, "log_pow")), square_low)
+        cubic = self.fma(self.mul(self.mul(r, r), r), self.split_polynomial(r, self.table(x, "log_pow")), square_low)
         low = self.add(self.add(low, cubic), self.fma(self.neg(r), r_low, r_low))
         high, l1 = self.exact_sum(high, r)
         high, l2 = self.exact_sum(high, square)
