@@ -13,30 +13,31 @@ Each function's docstring names its method and its error bounds, which are those
 from graphflow.compiler.llvm.mathlib_power import Power
 from graphflow.compiler.llvm.mathlib_special import Special
 
-# Bounds on the error, in units in the last place of the exact result, over the ranges of the tests; 1e7 floats and 2e4
-# doubles stay below. 900 ulps, for lgamma and digamma of float64, are 1e-13 to 2e-13 of the result.
+# Bounds on the error, in units in the last place of the exact result, over the ranges of the tests; 1e7 floats and as
+# many doubles stay below (2e4 doubles, where NumPy has no long double function). 900 ulps, for lgamma and digamma of
+# float64, are 1e-13 to 2e-13 of the result.
 ULP: dict[str, dict[str, float]] = {
     "exp": {"float32": 1.0, "float64": 1.0},
     "exp2": {"float32": 1.0, "float64": 1.0},
-    "expm1": {"float32": 1.8, "float64": 2.1},
-    "log": {"float32": 1.0, "float64": 1.0},
-    "log2": {"float32": 2.0, "float64": 1.0},
+    "expm1": {"float32": 1.8, "float64": 2.3},
+    "log": {"float32": 1.1, "float64": 1.0},
+    "log2": {"float32": 2.0, "float64": 1.2},
     "log1p": {"float32": 1.7, "float64": 1.5},
     "pow": {"float32": 0.6, "float64": 1.2},
     "sinh": {"float32": 1.8, "float64": 1.8},
     "cosh": {"float32": 1.5, "float64": 1.5},
-    "tanh": {"float32": 2.0, "float64": 2.0},
+    "tanh": {"float32": 2.0, "float64": 2.4},
     "asinh": {"float32": 2.0, "float64": 2.0},
-    "acosh": {"float32": 2.2, "float64": 2.0},
-    "atanh": {"float32": 2.3, "float64": 2.0},
+    "acosh": {"float32": 2.2, "float64": 2.3},
+    "atanh": {"float32": 2.3, "float64": 2.2},
     "sigmoid": {"float32": 2.1, "float64": 2.1},
-    "softplus": {"float32": 2.0, "float64": 1.8},
+    "softplus": {"float32": 2.0, "float64": 2.0},
     "sin": {"float32": 1.7, "float64": 1.6},
     "cos": {"float32": 1.7, "float64": 1.6},
     "tan": {"float32": 3.1, "float64": 2.8},
     "asin": {"float32": 2.2, "float64": 2.2},
     "acos": {"float32": 1.3, "float64": 1.3},
-    "atan": {"float32": 1.5, "float64": 1.5},
+    "atan": {"float32": 1.5, "float64": 1.6},
     "atan2": {"float32": 1.7, "float64": 1.7},
     "erf": {"float32": 2.0, "float64": 1.3},
     "erfc": {"float32": 5.0, "float64": 4.5},
