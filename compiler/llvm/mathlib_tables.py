@@ -3,7 +3,8 @@
 `COEFFICIENTS[name][format]` are the coefficients of a polynomial, constant term first. Unless a line says otherwise
 they were fitted for this project: Remez' exchange on 200 and more Chebyshev points in 40 to 50 digits (mpmath), with
 weights that make the *relative* error of the function itself least, then rounded to the format, the first ones one by
-one while the rest was fitted again. The tests measure what comes of them.
+one while the rest was fitted again; those of log, log2_pow and log_pow were rounded all at once. The tests measure what
+comes of them.
 """
 
 COEFFICIENTS: dict[str, dict[str, tuple[float, ...]]] = {
