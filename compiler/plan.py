@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphflow.compiler.fuse import Fused, base_of, is_buffer
+from graphflow.compiler.buffers import base_of, is_buffer
+from graphflow.compiler.fuse import Fused
 from graphflow.compiler.loops.collapse import collapse
 from graphflow.compiler.loops.ir import Kernel
 from graphflow.compiler.loops.lower import Group, Lowered, lower
@@ -104,11 +105,10 @@ def plan(fused: Fused) -> Plan:
 
 class _Planner:
     def __init__(self, fused: Fused) -> None:
-        self.program = fused.program
-        self.pieces = fused.pieces
-        outputs = {n for g in fused.groups for n in g.outputs} | {whole for whole, _ in self.pieces.values()}
+        self.program, self.assembly = fused.program, fused.assembly
+        outputs = {n for g in fused.groups for n in g.outputs} | set(self.assembly.parts)
         self.base = base_of(outputs.__contains__)
-        self.lowered = {g: lower(g, self.base, f"k{n}") for n, g in enumerate(fused.groups)}
+        self.lowered = {g: lower(g, self.base, f"k{n}", self.assembly.places) for n, g in enumerate(fused.groups)}
         self.groups = list(fused.groups)
         self.maker = {node: g for g in fused.groups for node in g.outputs}
         self.in_place: dict[Node, str] = {}
@@ -122,28 +122,26 @@ class _Planner:
         return self._finish(order, copies)
 
     def _needs(self, group: Group) -> set[Group]:
-        read = [m for n in self.lowered[group].buffers for m in (n.inputs if self._is_assembled(n) else (n,))]
+        read = self._loaded(self.lowered[group])
         return {self.maker[n] for n in read if n in self.maker and self.maker[n] is not group}
 
-    def _is_assembled(self, node: Node) -> bool:
-        """Whether a concatenation's parts are computed in place."""
-        return node.op.name == "Concat" and self.pieces.get(node.inputs[0], (None, 0))[0] is node
-
-    def _whole(self, node: Node) -> Node:
-        """The node whose buffer a node lies in."""
-        return self.pieces[node][0] if node in self.pieces else node
+    def _loaded(self, lowered: Lowered) -> list[Node]:
+        """The nodes that a kernel reads: for a whole, what fills it."""
+        return [m for n in lowered.reads for m in self.assembly.makers(n)]
 
     def _try_in_place(self, name: str, node: Node, before: dict[Group, set[Group]]) -> None:
         """Let the kernel write the variable itself, if what reads the old value can run before."""
-        maker = self.maker[node]
         old = _variable_node(self.program, name)
         if old is None:
             self.in_place[node] = name
             return
+        maker = self.maker.get(node)
+        if maker is None:
+            return
         own = tuple(f"i{n}" for n in range(len(node.shape)))
         reads = self.lowered[maker].reads.get(old, frozenset())
         aligned = all(tuple(map(str, at)) == own for at in reads)
-        readers = [g for g in self.groups if g is not maker and old in self.lowered[g].buffers]
+        readers = [g for g in self.groups if g is not maker and old in self.lowered[g].reads]
         if old.type != node.type or not aligned or any(_depends(r, maker, before) for r in readers):
             return
         before[maker] |= set(readers)
@@ -157,8 +155,9 @@ class _Planner:
                 continue
             copy = make_node(OPS["Copy"], (node,), {"number": -1 - number})
             group = Group((copy,), copy.shape, frozenset((copy,)))
-            stored = set(self.maker) | {copy}
-            result.append((group, lower(group, base_of(stored.__contains__), f"copy{number}"), name))
+            stored = {*self.maker, *self.assembly.parts, copy}
+            lowered = lower(group, base_of(stored.__contains__), f"copy{number}", self.assembly.places)
+            result.append((group, lowered, name))
         return result
 
     def _finish(self, order: list[Group], copies: list[tuple[Group, Lowered, str]]) -> Plan:
@@ -168,12 +167,12 @@ class _Planner:
         target = {g.outputs[0]: name for g, _, name in copies}
         waves = self._waves(steps, target)
         steps.sort(key=lambda step: waves[step[0]])
-        life = _lifetimes([(waves[g], [self._whole(n) for n in low.buffers]) for g, low in steps])
+        life = _lifetimes([(waves[g], low.buffers) for g, low in steps])
         outputs = {node: n for n, node in enumerate(self.program.outputs)}
         for _, low in steps:
             for node in low.buffers:
-                spec = self._spec(self._whole(node), outputs, target, life)
-                key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else self._whole(node)
+                spec = self._spec(node, outputs, target, life)
+                key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else node
                 if key not in numbers:
                     numbers[key] = len(specs)
                     specs.append(spec)
@@ -193,9 +192,7 @@ class _Planner:
         read: dict[Any, int] = {}
         for group, low in steps:
             made = {self._memory_of(n, target) for n in group.outputs}
-            used = {
-                self._memory_of(m, target) for n in low.buffers for m in (n.inputs if self._is_assembled(n) else (n,))
-            }
+            used = {self._memory_of(n, target) for n in self._loaded(low)}
             after = [written.get(m, -1) for m in used | made] + [read.get(m, -1) for m in made]
             wave = 1 + max(after, default=-1)
             waves[group] = wave
@@ -233,14 +230,13 @@ class _Planner:
         for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
         kernel, offsets = rebase(collapse(lowered.kernel))
-        starts = [self.pieces[n][1] if n in self.pieces else 0 for n in lowered.buffers]
-        shifts = tuple((o + s) * n.dtype.size for o, s, n in zip(offsets, starts, lowered.buffers, strict=True))
+        shifts = tuple(o * n.dtype.size for o, n in zip(offsets, lowered.buffers, strict=True))
         return Step(kernel, wave, arguments, shifts, tuple(found), nodes)
 
 
 def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:
     """The nodes that a group computes, inlined ones too, inputs first."""
-    loaded = set(lowered.buffers) - group.inside
+    loaded = set(lowered.reads) - group.inside
     seen: set[Node] = set()
     stack = list(group.inside)
     while stack:
@@ -286,7 +282,7 @@ def _ordered(groups: Sequence[Group], before: Mapping[Group, set[Group]]) -> lis
     return list(done)
 
 
-def _lifetimes(steps: Sequence[tuple[int, list[Node]]]) -> dict[Node, tuple[int, int]]:
+def _lifetimes(steps: Sequence[tuple[int, Sequence[Node]]]) -> dict[Node, tuple[int, int]]:
     """First and last wave that touch each node's buffer."""
     life: dict[Node, tuple[int, int]] = {}
     for wave, nodes in steps:

@@ -173,7 +173,7 @@ def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> L
     if (
         lane is None
         or any(e.kind == "reduce" for e in exprs)
-        or any(s.depth < len(kernel.loops) for s in kernel.stores)
+        or any(s.depth < len(kernel.loops) or coefficient(s.index, lane.symbol) != 1 for s in kernel.stores)
     ):
         return None
     indices = [e.data[1] for e in exprs if e.kind == "load"]
