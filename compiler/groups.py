@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from graphflow.compiler.assemble import Assembly
 from graphflow.compiler.buffers import base_of, is_buffer
 from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
-from graphflow.compiler.program import TensorProgram
 from graphflow.core.dim import Size, Symbol
 from graphflow.core.node import Node
 from graphflow.core.type import Shape
