@@ -112,6 +112,7 @@ class _Planner:
         self.groups = list(fused.groups)
         self.maker = {node: g for g in fused.groups for node in g.outputs}
         self.in_place: dict[Node, str] = {}
+        self.variables = {n.attrs["variable"]: n for n in self.program.nodes() if n.op.name == "Variable"}
 
     def run(self) -> Plan:
         before: dict[Group, set[Group]] = {g: self._needs(g) for g in self.groups}
@@ -131,7 +132,7 @@ class _Planner:
 
     def _try_in_place(self, name: str, node: Node, before: dict[Group, set[Group]]) -> None:
         """Let the kernel write the variable itself, if what reads the old value can run before."""
-        old = _variable_node(self.program, name)
+        old = self.variables.get(name)
         if old is None:
             self.in_place[node] = name
             return
@@ -180,7 +181,7 @@ class _Planner:
         made = tuple(
             self._step(low, waves[g], tuple(numbers[n] for n in low.buffers), _computed(g, low)) for g, low in steps
         )
-        reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self._variables_read()))
+        reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self.variables.keys()))
         writes = tuple(name for name, _ in self.program.updates)
         return Plan(self.program, made, tuple(specs), _symbols(self.program), reads, writes)
 
@@ -222,9 +223,6 @@ class _Planner:
             return BufferSpec("output", outputs[node], node.type)
         return BufferSpec("arena", None, node.type, *life[node])
 
-    def _variables_read(self) -> set[str]:
-        return {n.attrs["variable"] for n in self.program.nodes() if n.op.name == "Variable"}
-
     def _step(self, lowered: Lowered, wave: int, arguments: tuple[int, ...], nodes: tuple[Node, ...]) -> Step:
         found: dict[Origin, None] = {}
         for node in nodes:
@@ -246,10 +244,6 @@ def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:
         seen.add(node)
         stack.extend(node.inputs)
     return tuple(sorted(seen, key=lambda n: n.serial))
-
-
-def _variable_node(program: TensorProgram, name: str) -> Node | None:
-    return next((n for n in program.nodes() if n.op.name == "Variable" and n.attrs["variable"] == name), None)
 
 
 def _depends(group: Group, on: Group, before: Mapping[Group, set[Group]]) -> bool:

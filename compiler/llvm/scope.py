@@ -40,6 +40,7 @@ class Function:
         self.function, self.dims, self.arguments, self.symbols = function, dims, arguments, symbols
         self.fma = True
         self.width = 1  # lanes of vectors along reduced axes
+        self.numbers: dict[str, Any] = {}  # values of symbols that are arguments
         self.nothing: Any = None  # an address that may be read where an element may not
 
 
@@ -121,6 +122,8 @@ class Scope:
             return self._quotient(self.size(atom.numerator), self.size(atom.denominator))
         if atom.bound is not None:
             return self.variable(atom)
+        if atom.key in self.function.numbers:
+            return self.function.numbers[atom.key]
         slot = self.function.symbols[atom.key]
         return self.builder.load(at(self.builder, self.function.dims, const(slot), I64), typ=I64)
 
