@@ -3,31 +3,33 @@
 Assumes: groups in an order that can run.  Guarantees: `Plan` is all that the runtime needs besides machine code.  A
 variable's new value goes to the variable's own memory where every other reader of the old value can run before, and
 the kernel itself reads it only at the element that it writes; else it is computed aside and copied at the end.
-Offsets are assigned when sizes are known (`place`): first the largest buffer, at the lowest place that is free
-throughout its lifetime.
+Waves are `schedule`'s; a value that dies is overwritten where that is possible (`overwrite`); offsets are assigned when
+sizes are known (`arena`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphflow.compiler.fuse import Fused, base_of, is_buffer
+from graphflow.compiler.buffers import base_of, is_buffer
+from graphflow.compiler.fuse import Fused
 from graphflow.compiler.loops.collapse import collapse
 from graphflow.compiler.loops.ir import Kernel
 from graphflow.compiler.loops.lower import Group, Lowered, lower
 from graphflow.compiler.loops.rebase import rebase
+from graphflow.compiler.loops.work import operations
+from graphflow.compiler.overwrite import joined_lives, overwritten, reads_own
 from graphflow.compiler.program import Origin, TensorProgram
-from graphflow.core.dim import Dim, Size, Symbol, atoms_of
+from graphflow.compiler.schedule import Task, schedule
+from graphflow.core.dim import Dim, Symbol, atoms_of, estimate
 from graphflow.core.dtype import DType
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import OPS
 from graphflow.core.type import Shape, TensorType
 
-__all__ = ["BufferSpec", "Plan", "Step", "place", "plan"]
-
-ALIGNMENT = 64
+__all__ = ["BufferSpec", "Plan", "Step", "plan"]
 
 PLUMBING = ("Const", "BroadcastTo", "Reshape")
 """Ops that cost nothing where they are inlined."""
@@ -104,47 +106,53 @@ def plan(fused: Fused) -> Plan:
 
 class _Planner:
     def __init__(self, fused: Fused) -> None:
-        self.program = fused.program
-        self.pieces = fused.pieces
-        outputs = {n for g in fused.groups for n in g.outputs} | {whole for whole, _ in self.pieces.values()}
+        self.program, self.assembly = fused.program, fused.assembly
+        outputs = {n for g in fused.groups for n in g.outputs} | set(self.assembly.parts)
         self.base = base_of(outputs.__contains__)
-        self.lowered = {g: lower(g, self.base, f"k{n}") for n, g in enumerate(fused.groups)}
+        self.lowered = {g: lower(g, self.base, f"k{n}", self.assembly.places) for n, g in enumerate(fused.groups)}
         self.groups = list(fused.groups)
         self.maker = {node: g for g in fused.groups for node in g.outputs}
         self.in_place: dict[Node, str] = {}
+        self.target: dict[Node, str] = {}  # variables that copies write
+        self.fetched = {node: n for n, node in enumerate(self.program.outputs)}
+        self.variables = {n.attrs["variable"]: n for n in self.program.nodes() if n.op.name == "Variable"}
 
     def run(self) -> Plan:
         before: dict[Group, set[Group]] = {g: self._needs(g) for g in self.groups}
         for name, node in self.program.updates:
             self._try_in_place(name, node, before)
         order = _ordered(self.groups, before)
-        copies = self._copies()
-        return self._finish(order, copies)
+        for group, lowered, name in self._copies():
+            self.lowered[group] = lowered
+            self.target[group.outputs[0]] = name
+            old = self.variables.get(name)
+            before[group] = self._needs(group) | {g for g in order if old in self.lowered[g].reads}
+            order.append(group)
+        return self._finish(order, self._waves(order, before))
 
     def _needs(self, group: Group) -> set[Group]:
-        read = [m for n in self.lowered[group].buffers for m in (n.inputs if self._is_assembled(n) else (n,))]
+        read = self._loaded(self.lowered[group])
         return {self.maker[n] for n in read if n in self.maker and self.maker[n] is not group}
 
-    def _is_assembled(self, node: Node) -> bool:
-        """Whether a concatenation's parts are computed in place."""
-        return node.op.name == "Concat" and self.pieces.get(node.inputs[0], (None, 0))[0] is node
-
-    def _whole(self, node: Node) -> Node:
-        """The node whose buffer a node lies in."""
-        return self.pieces[node][0] if node in self.pieces else node
+    def _loaded(self, lowered: Lowered) -> list[Node]:
+        """The nodes that a kernel reads: for a whole, what fills it."""
+        return [m for n in lowered.reads for m in self.assembly.makers(n)]
 
     def _try_in_place(self, name: str, node: Node, before: dict[Group, set[Group]]) -> None:
         """Let the kernel write the variable itself, if what reads the old value can run before."""
-        maker = self.maker[node]
-        old = _variable_node(self.program, name)
+        old = self.variables.get(name)
         if old is None:
             self.in_place[node] = name
             return
-        own = tuple(f"i{n}" for n in range(len(node.shape)))
-        reads = self.lowered[maker].reads.get(old, frozenset())
-        aligned = all(tuple(map(str, at)) == own for at in reads)
-        readers = [g for g in self.groups if g is not maker and old in self.lowered[g].buffers]
-        if old.type != node.type or not aligned or any(_depends(r, maker, before) for r in readers):
+        maker = self.maker.get(node)
+        if maker is None:
+            return
+        readers = [g for g in self.groups if g is not maker and old in self.lowered[g].reads]
+        if (
+            old.type != node.type
+            or not reads_own(self.lowered[maker], old)
+            or any(_depends(r, maker, before) for r in readers)
+        ):
             return
         before[maker] |= set(readers)
         self.in_place[node] = name
@@ -157,90 +165,74 @@ class _Planner:
                 continue
             copy = make_node(OPS["Copy"], (node,), {"number": -1 - number})
             group = Group((copy,), copy.shape, frozenset((copy,)))
-            stored = set(self.maker) | {copy}
-            result.append((group, lower(group, base_of(stored.__contains__), f"copy{number}"), name))
+            stored = {*self.maker, *self.assembly.parts, copy}
+            lowered = lower(group, base_of(stored.__contains__), f"copy{number}", self.assembly.places)
+            result.append((group, lowered, name))
         return result
 
-    def _finish(self, order: list[Group], copies: list[tuple[Group, Lowered, str]]) -> Plan:
+    def _waves(self, order: Sequence[Group], before: Mapping[Group, set[Group]]) -> dict[Group, int]:
+        """The wave of each kernel."""
+        number = {g: n for n, g in enumerate(order)}
+        tasks: list[Task] = []
+        sizes: dict[Hashable, int] = {}
+        for group in order:
+            lowered = self.lowered[group]
+            touched = tuple(n for n in lowered.buffers if self._in_arena(n))
+            sizes.update((n, estimate(n.type.size) * n.dtype.size) for n in touched)
+            tasks.append(Task(frozenset(number[g] for g in before[group]), touched, operations(lowered.kernel)))
+        return dict(zip(order, schedule(tasks, sizes), strict=True))
+
+    def _in_arena(self, node: Node) -> bool:
+        """Whether a node's buffer lives during the run only."""
+        return not (is_buffer(node) or node in self.in_place or node in self.target or node in self.fetched)
+
+    def _finish(self, order: Sequence[Group], waves: Mapping[Group, int]) -> Plan:
+        steps = sorted(((waves[g], g, self.lowered[g]) for g in order), key=lambda step: step[0])
+        owner = overwritten(steps, self._in_arena, {*self.assembly.places, *self.assembly.parts})
+        life = joined_lives(_lifetimes([(wave, low.buffers) for wave, _, low in steps]), owner)
         numbers: dict[Any, int] = {}
         specs: list[BufferSpec] = []
-        steps = [(g, self.lowered[g]) for g in order] + [(g, low) for g, low, _ in copies]
-        target = {g.outputs[0]: name for g, _, name in copies}
-        waves = self._waves(steps, target)
-        steps.sort(key=lambda step: waves[step[0]])
-        life = _lifetimes([(waves[g], [self._whole(n) for n in low.buffers]) for g, low in steps])
-        outputs = {node: n for n, node in enumerate(self.program.outputs)}
-        for _, low in steps:
+        for _, _, low in steps:
             for node in low.buffers:
-                spec = self._spec(self._whole(node), outputs, target, life)
-                key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else self._whole(node)
+                spec = self._spec(node, life)
+                key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else owner.get(node, node)
                 if key not in numbers:
                     numbers[key] = len(specs)
                     specs.append(spec)
                 numbers[node] = numbers[key]
         made = tuple(
-            self._step(low, waves[g], tuple(numbers[n] for n in low.buffers), _computed(g, low)) for g, low in steps
+            self._step(low, wave, tuple(numbers[n] for n in low.buffers), _computed(g, low)) for wave, g, low in steps
         )
-        reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self._variables_read()))
+        reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self.variables.keys()))
         writes = tuple(name for name, _ in self.program.updates)
         return Plan(self.program, made, tuple(specs), _symbols(self.program), reads, writes)
 
-    def _waves(self, steps: Sequence[tuple[Group, Lowered]], target: Mapping[Node, str]) -> dict[Group, int]:
-        """For each group the earliest wave in which it can run: after what it reads was written, and before or after
-        others touch the memory that it writes, as the order of `steps` has it."""
-        waves: dict[Group, int] = {}
-        written: dict[Any, int] = {}
-        read: dict[Any, int] = {}
-        for group, low in steps:
-            made = {self._memory_of(n, target) for n in group.outputs}
-            used = {
-                self._memory_of(m, target) for n in low.buffers for m in (n.inputs if self._is_assembled(n) else (n,))
-            }
-            after = [written.get(m, -1) for m in used | made] + [read.get(m, -1) for m in made]
-            wave = 1 + max(after, default=-1)
-            waves[group] = wave
-            read.update((m, max(wave, read.get(m, -1))) for m in used - made)
-            written.update((m, wave) for m in made)
-        return waves
-
-    def _memory_of(self, node: Node, target: Mapping[Node, str]) -> Any:
-        """What tells whether two nodes share memory before offsets are assigned."""
-        if node.op.name == "Variable":
-            return node.attrs["variable"]
-        return self.in_place.get(node) or target.get(node) or node
-
-    def _spec(
-        self, node: Node, outputs: Mapping[Node, int], target: Mapping[Node, str], life: Mapping[Node, tuple[int, int]]
-    ) -> BufferSpec:
+    def _spec(self, node: Node, life: Mapping[Node, tuple[int, int]]) -> BufferSpec:
         if node.op.name == "Feed":
             return BufferSpec("feed", node.attrs["feed"], node.type)
         if node.op.name == "Variable":
             return BufferSpec("variable", node.attrs["variable"], node.type)
         if node.op.name == "Const":
             return BufferSpec("constant", node.attrs["value"], node.type)
-        name = self.in_place.get(node) or target.get(node)
+        name = self.in_place.get(node) or self.target.get(node)
         if name is not None:
             return BufferSpec("variable", name, node.type)
-        if node in outputs:
-            return BufferSpec("output", outputs[node], node.type)
+        if node in self.fetched:
+            return BufferSpec("output", self.fetched[node], node.type)
         return BufferSpec("arena", None, node.type, *life[node])
-
-    def _variables_read(self) -> set[str]:
-        return {n.attrs["variable"] for n in self.program.nodes() if n.op.name == "Variable"}
 
     def _step(self, lowered: Lowered, wave: int, arguments: tuple[int, ...], nodes: tuple[Node, ...]) -> Step:
         found: dict[Origin, None] = {}
         for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
         kernel, offsets = rebase(collapse(lowered.kernel))
-        starts = [self.pieces[n][1] if n in self.pieces else 0 for n in lowered.buffers]
-        shifts = tuple((o + s) * n.dtype.size for o, s, n in zip(offsets, starts, lowered.buffers, strict=True))
+        shifts = tuple(o * n.dtype.size for o, n in zip(offsets, lowered.buffers, strict=True))
         return Step(kernel, wave, arguments, shifts, tuple(found), nodes)
 
 
 def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:
     """The nodes that a group computes, inlined ones too, inputs first."""
-    loaded = set(lowered.buffers) - group.inside
+    loaded = set(lowered.reads) - group.inside
     seen: set[Node] = set()
     stack = list(group.inside)
     while stack:
@@ -250,10 +242,6 @@ def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:
         seen.add(node)
         stack.extend(node.inputs)
     return tuple(sorted(seen, key=lambda n: n.serial))
-
-
-def _variable_node(program: TensorProgram, name: str) -> Node | None:
-    return next((n for n in program.nodes() if n.op.name == "Variable" and n.attrs["variable"] == name), None)
 
 
 def _depends(group: Group, on: Group, before: Mapping[Group, set[Group]]) -> bool:
@@ -286,7 +274,7 @@ def _ordered(groups: Sequence[Group], before: Mapping[Group, set[Group]]) -> lis
     return list(done)
 
 
-def _lifetimes(steps: Sequence[tuple[int, list[Node]]]) -> dict[Node, tuple[int, int]]:
+def _lifetimes(steps: Sequence[tuple[int, Sequence[Node]]]) -> dict[Node, tuple[int, int]]:
     """First and last wave that touch each node's buffer."""
     life: dict[Node, tuple[int, int]] = {}
     for wave, nodes in steps:
@@ -303,35 +291,3 @@ def _symbols(program: TensorProgram) -> tuple[str, ...]:
             if isinstance(dim, Dim):
                 found.update({a.key: None for a in atoms_of(dim) if isinstance(a, Symbol)})
     return tuple(found)
-
-
-def place(sizes: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
-    """Offsets for buffers given as (bytes, first step, last step), and the bytes of the arena."""
-    offsets = [0] * len(sizes)
-    placed: list[int] = []
-    total = 0
-    for n in sorted(range(len(sizes)), key=lambda n: (-sizes[n][0], n)):
-        size, first, last = sizes[n]
-        busy = sorted(
-            (offsets[m], offsets[m] + _padded(sizes[m][0]))
-            for m in placed
-            if sizes[m][1] <= last and first <= sizes[m][2]
-        )
-        offset = 0
-        for start, end in busy:
-            if offset + _padded(size) <= start:
-                break
-            offset = max(offset, end)
-        offsets[n] = offset
-        placed.append(n)
-        total = max(total, offset + _padded(size))
-    return offsets, total
-
-
-def _padded(size: int) -> int:
-    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
-
-
-def byte_size(spec: BufferSpec) -> Size:
-    """Bytes of a buffer."""
-    return spec.type.size * spec.dtype.size

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphflow.compiler import interpret as interpreter
+from graphflow.compiler.arena import Lifetime, place
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
 from graphflow.compiler.debug import Report
 from graphflow.compiler.llvm.jit import compile_module
 from graphflow.compiler.llvm.step import StepCode, emit_step
 from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.pipeline import Compiled, Stage, compile_graph
-from graphflow.compiler.plan import Plan, place
-from graphflow.core.dim import Dim, evaluate
+from graphflow.compiler.plan import Plan
+from graphflow.core.dim import Dim, Size, evaluate
 from graphflow.core.errors import FailedPreconditionError, InternalError, ResourceExhaustedError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
@@ -33,7 +34,7 @@ from graphflow.runtime.threads import pool
 if TYPE_CHECKING:
     from graphflow.framework.graph import Graph
 
-__all__ = ["Executable", "build"]
+__all__ = ["Executable", "build", "lifetimes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -167,6 +168,18 @@ class Executable:
             idle.append(bound)
 
 
+def lifetimes(plan: Plan, code: StepCode, number: Callable[[Size], int]) -> dict[int, Lifetime]:
+    """For each entry of a step's table that lies in the arena its bytes and its first and last wave."""
+    found = {
+        n: (number(s.type.size) * s.dtype.size, s.first, s.last)
+        for n, s in enumerate(plan.buffers)
+        if s.kind == "arena"
+    }
+    for n, (size, first, last) in enumerate(code.workspaces, len(plan.buffers)):
+        found[n] = number(size), first, last
+    return found
+
+
 def _places(fetches: Sequence[Tensor | Operation]) -> list[int | None]:
     """For each fetch its number among the program's outputs; None for operations."""
     count = iter(range(len(fetches)))
@@ -203,19 +216,10 @@ class _Bound:
 
     def _lay_out(self) -> None:
         """Put every intermediate and workspace into one arena, and scratch beside it."""
-        wanted = [
-            (n, evaluate(s.type.size, self.sizes) * s.dtype.size, s.first, s.last)
-            for n, s in enumerate(self.plan.buffers)
-            if s.kind == "arena"
-        ]
-        first = len(self.plan.buffers)
-        wanted += [
-            (first + n, evaluate(size, self.sizes), begin, end)
-            for n, (size, begin, end) in enumerate(self.code.workspaces)
-        ]
-        offsets, total = place([(size, begin, end) for _, size, begin, end in wanted])
+        wanted = lifetimes(self.plan, self.code, lambda size: evaluate(size, self.sizes))
+        offsets, total = place(list(wanted.values()))
         self.arena = self._memory(total)
-        for (n, *_), offset in zip(wanted, offsets, strict=True):
+        for n, offset in zip(wanted, offsets, strict=True):
             self.table[n] = self.arena.ctypes.data + offset
         for n, spec in enumerate(self.plan.buffers):
             if spec.kind == "constant":

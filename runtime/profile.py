@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.compiler.llvm.jit import CompiledModule, compile_module
-from graphflow.compiler.llvm.kernel import KernelCode, Launch
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number
 from graphflow.compiler.llvm.launches import emit_launches, entry_of
 from graphflow.compiler.llvm.step import PARALLEL_NS
 from graphflow.compiler.llvm.target import host_target
@@ -132,6 +132,8 @@ class _Profile:
         for n, argument in enumerate(code.arguments):
             if argument is None:
                 pointers[n] = workspace.ctypes.data
+            elif isinstance(argument, Number):
+                pointers[n] = argument.value
             else:
                 pointers[n] = self.buffers[step.arguments[argument]].ctypes.data + step.offsets[argument]
         return [self._runner(launch, pointers) for launch in code.launches]

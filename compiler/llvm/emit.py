@@ -281,6 +281,27 @@ def gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
     kind = ir.VectorType(memory_type(dtype), width)
+    result = []
+    for pointers, mask in lane_pointers(scope, buffer, index, dtype):
+        name = f"llvm.masked.gather.{suffix(kind)}.v{width}p0"
+        function = intrinsic(b.module, name, kind, [pointers.type, I32, mask.type, kind])
+        result.append(b.call(function, [pointers, ir.Constant(I32, dtype.size), mask, ir.Constant(kind, None)]))
+    return result
+
+
+def scatter(scope: Scope, buffer: int, index: Any, xs: list[Any], dtype: DType) -> None:
+    """Store each lane at a place of its own."""
+    b = scope.builder
+    for x, (pointers, mask) in zip(xs, lane_pointers(scope, buffer, index, dtype), strict=True):
+        name = f"llvm.masked.scatter.{suffix(x.type)}.v{x.type.count}p0"
+        function = intrinsic(b.module, name, ir.VoidType(), [x.type, pointers.type, I32, mask.type])
+        b.call(function, [x, pointers, ir.Constant(I32, dtype.size), mask])
+
+
+def lane_pointers(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[tuple[Any, Any]]:
+    """For each vector the address of every lane's element, and the mask of the lanes that are there."""
+    assert scope.lanes is not None
+    b, width = scope.builder, scope.lanes.width
     base = b.ptrtoint(scope.function.arguments[buffer], I64)
     result = []
     for n, offsets in enumerate(wide_index(index, scope)):
@@ -288,9 +309,7 @@ def gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
         pointers = b.inttoptr(b.add(splat(b, base, width), bytes_), ir.VectorType(PTR, width))
         mask = active(scope, n)
         full = ir.Constant(ir.VectorType(I1, width), [1] * width) if mask is None else mask
-        name = f"llvm.masked.gather.{suffix(kind)}.v{width}p0"
-        function = intrinsic(b.module, name, kind, [pointers.type, I32, full.type, kind])
-        result.append(b.call(function, [pointers, ir.Constant(I32, dtype.size), full, ir.Constant(kind, None)]))
+        result.append((pointers, full))
     return result
 
 
@@ -302,9 +321,13 @@ def store(scope: Scope, buffer: int, index: Any, e: Expr) -> None:
         x = to_memory(b, value(e, scope), e.dtype)
         b.store(x, address(scope, buffer, index, e.dtype), align=e.dtype.size)
         return
-    base, step = scope.lane_offset(index) or (0, 0)
-    assert step == 1, f"a store with a step of {step}"
+    linear = scope.lane_offset(index)
+    assert linear is not None, f"a store at {index}"
+    base, step = linear
     xs = spread(e, scope)
+    if step != 1:
+        scatter(scope, buffer, index, [to_memory(b, x, e.dtype) for x in xs], e.dtype)
+        return
     start = at(b, address(scope, buffer, base, e.dtype), scope.variable(lanes.symbol), memory_type(e.dtype))
     for n, x in enumerate(xs):
         offset = (

@@ -7,7 +7,7 @@ A contraction is handed to `contract.py`, with the kernel's stores as its epilog
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Contract, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product, substitute
 
-__all__ = ["KernelCode", "Launch", "emit_kernel", "emit_kernels"]
+__all__ = ["KernelCode", "Launch", "Number", "Schedule", "emit_kernel", "emit_plain", "make_schedule", "unit_ns"]
 
 UNIT_WEIGHT = 65_536
 """About how much work a unit is, in scalar operations; a few microseconds."""
@@ -41,27 +41,20 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Number:
+    """An argument that is a number itself, where kernels of other extents share the function."""
+
+    value: int
+
+
+@dataclass(frozen=True)
 class KernelCode:
-    """Launches in order; `arguments` are buffer numbers of the kernel, None for the workspace."""
+    """Launches in order; `arguments` are buffer numbers of the kernel, None for the workspace, or numbers."""
 
     launches: tuple[Launch, ...]
-    arguments: tuple[int | None, ...]
+    arguments: tuple[int | Number | None, ...]
     workspace_bytes: Size = 0
     scratch_bytes: int = 0
-
-
-def emit_kernels(
-    module: ir.Module, kernels: Iterable[Kernel], target: Target, symbols: dict[str, int]
-) -> list[KernelCode]:
-    """The code of each kernel; kernels of equal structure share theirs."""
-    known: dict[Any, KernelCode] = {}
-    codes = []
-    for kernel in kernels:
-        key = (kernel.loops, kernel.buffers, kernel.stores, kernel.contract)
-        if key not in known:
-            known[key] = emit_kernel(module, f"kernel{len(known)}", kernel, target, symbols)
-        codes.append(known[key])
-    return codes
 
 
 def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, symbols: dict[str, int]) -> KernelCode:
@@ -69,19 +62,38 @@ def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, sy
     if kernel.contract is not None:
         return _emit_contract(module, name, kernel, target, symbols)
     schedule = make_schedule(kernel, target)
+    emit_plain(module, name, kernel, schedule, target, symbols)
+    return KernelCode((Launch(name, schedule.units, unit_ns(schedule)),), tuple(range(len(kernel.buffers))))
+
+
+def unit_ns(schedule: Schedule) -> int:
+    """About how many nanoseconds a unit takes."""
+    return max(schedule.unit_weight // WEIGHT_PER_NS, 1)
+
+
+def emit_plain(
+    module: ir.Module,
+    name: str,
+    kernel: Kernel,
+    schedule: Schedule,
+    target: Target,
+    symbols: dict[str, int],
+    numbers: Sequence[str] = (),
+) -> None:
+    """Write a kernel without a contraction.  `numbers` are symbols whose values stand behind its pointers."""
     function = _function(module, name)
     b = ir.IRBuilder(function.append_basic_block("entry"))
     args, dims, begin, end, _ = function.args
     root = _root(b, kernel, target, args, dims, symbols, 0)
+    for n, key in enumerate(numbers, len(kernel.buffers)):
+        root.function.numbers[key] = b.load(at(b, args, const(n), I64), typ=I64)
     if schedule.tile is not None:
         _emit_tiles(root, kernel, schedule, schedule.tile, begin, end)
-    elif schedule.chunk:
+    elif schedule.chunk != 0:
         _emit_chunks(root, kernel, schedule, begin, end)
     else:
         _emit_rows(root, kernel, schedule, begin, end)
     b.ret_void()
-    unit_ns = max(schedule.unit_weight // WEIGHT_PER_NS, 1)
-    return KernelCode((Launch(name, schedule.units, unit_ns),), tuple(range(len(kernel.buffers))))
 
 
 def _function(module: ir.Module, name: str) -> ir.Function:
@@ -122,8 +134,8 @@ class Schedule:
     rows: tuple[Loop, ...]
     lane: Loop | None
     vectors: int
-    rows_per_unit: int
-    chunk: int
+    rows_per_unit: Size
+    chunk: Size
     units: Size
     unit_weight: int
     tile: Loop | None = None
@@ -174,7 +186,7 @@ def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> L
     if (
         lane is None
         or any(e.kind == "reduce" for e in exprs)
-        or any(s.depth < len(kernel.loops) for s in kernel.stores)
+        or any(s.depth < len(kernel.loops) or coefficient(s.index, lane.symbol) != 1 for s in kernel.stores)
     ):
         return None
     indices = [e.data[1] for e in exprs if e.kind == "load"]
@@ -237,7 +249,7 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
     """for row in the units' rows: decode it, then the lanes."""
     b = root.builder
     total = root.size(product(tuple(loop.extent for loop in schedule.rows)))
-    per_unit = const(schedule.rows_per_unit)
+    per_unit = root.size(schedule.rows_per_unit)
     first = b.mul(begin, per_unit)
     last = b.mul(end, per_unit)
     stop = b.select(b.icmp_signed("<", last, total), last, total)
@@ -249,7 +261,7 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
 def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
     """for unit: its row, and its part of the lanes."""
     assert schedule.lane is not None
-    chunk = const(schedule.chunk)
+    chunk = root.size(schedule.chunk)
     per_row = root.size(ceildiv(schedule.lane.extent, schedule.chunk))
     extent = root.size(schedule.lane.extent)
     with open_loop(root, begin, end, 1, None) as loop:
@@ -269,7 +281,7 @@ def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, beg
     rows, lanes = root.size(tile.extent), root.size(lane.extent)
     per_column = root.size(ceildiv(tile.extent, width))
     total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), per_column)
-    first, last = (b.mul(x, const(schedule.rows_per_unit)) for x in (begin, end))
+    first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
     stop = b.select(b.icmp_signed("<", last, total), last, total)
     with open_loop(root, first, stop, 1, None) as loop:
         inner = loop.scope.builder

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I64, PTR, VOID, const, loop
-from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernels
+from graphflow.compiler.llvm.kernel import KernelCode, Launch
+from graphflow.compiler.llvm.share import emit_kernels
 from graphflow.compiler.llvm.step import parallel_for
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.loops.ir import Kernel
@@ -38,7 +39,7 @@ def emit_launches(
     module = ir.Module("launches")
     slots = {key: n for n, key in enumerate(symbols)}
     codes = emit_kernels(module, kernels, target, slots)
-    for launch in dict.fromkeys(launch for code in codes for launch in code.launches):
+    for launch in {launch.name: launch for code in codes for launch in code.launches}.values():
         _entry(module, launch, False, target)
         _entry(module, launch, True, target)
     return module, codes

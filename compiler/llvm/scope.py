@@ -41,6 +41,7 @@ class Function:
         self.fma = True
         self.avx512 = False
         self.width = 1  # lanes of vectors along reduced axes
+        self.numbers: dict[str, Any] = {}  # values of symbols that are arguments
         self.nothing: Any = None  # an address that may be read where an element may not
 
 
@@ -122,6 +123,8 @@ class Scope:
             return self._quotient(self.size(atom.numerator), self.size(atom.denominator))
         if atom.bound is not None:
             return self.variable(atom)
+        if atom.key in self.function.numbers:
+            return self.function.numbers[atom.key]
         slot = self.function.symbols[atom.key]
         return self.builder.load(at(self.builder, self.function.dims, const(slot), I64), typ=I64)
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, mul
-from graphflow.compiler.llvm.kernel import KernelCode, Launch, emit_kernels
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number
 from graphflow.compiler.llvm.scope import Function, Scope
+from graphflow.compiler.llvm.share import emit_kernels
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.core.dim import Size
 
@@ -48,7 +49,7 @@ def emit_step(
     """The module of a plan's steps; `symbols` are the entries of dims in order."""
     module = ir.Module(name)
     slots = {key: n for n, key in enumerate(symbols)}
-    codes = emit_kernels(module, (s.kernel for s in steps), target, slots)
+    codes = emit_kernels(module, [s.kernel for s in steps], target, slots)
     function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
     b = ir.IRBuilder(function.append_basic_block("entry"))
     saved = emit_flush_denormals(b, target)
@@ -62,7 +63,7 @@ def emit_step(
     emit_restore_denormals(b, target, saved)
     b.ret(ir.Constant(I32, 0))
     kept = tuple((w.bytes, w.first, w.last) for w in dict.fromkeys(used))
-    return StepCode(module, kept, stride, len({id(c) for c in codes}), runner.launches)
+    return StepCode(module, kept, stride, len({c.launches[0].name for c in codes}), runner.launches)
 
 
 @dataclass(eq=False)
@@ -153,6 +154,9 @@ class Runner:
         step = prepared.step
         self.used += len(prepared.code.arguments)
         for n, argument in enumerate(prepared.code.arguments):
+            if isinstance(argument, Number):
+                b.store(const(argument.value), at(b, self.frame, const(start + n), I64))
+                continue
             if argument is not None:
                 source, offset = step.arguments[argument], step.offsets[argument]
             elif prepared.workspace is not None:

@@ -9,6 +9,7 @@ Fewer loops mean fewer divisions to find a row's place, and longer rows that fil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from graphflow.compiler.loops.ir import Kernel, Loop, Store, rewritten, sizes_in, walk
@@ -22,8 +23,15 @@ def collapse(kernel: Kernel) -> Kernel:
     if kernel.contract is not None:
         return kernel
     for depth in range(len(kernel.loops) - 2, -1, -1):
-        if _mergeable(kernel, depth):
-            kernel = _merged(kernel, depth)
+        outer, inner = kernel.loops[depth : depth + 2]
+        if inner.extent == 1:
+            kernel = _merged(kernel, depth, outer, {inner.symbol: 0}, depth + 1)
+        elif outer.extent == 1:
+            kernel = _merged(kernel, depth, inner, {outer.symbol: 0}, depth)
+        elif _mergeable(kernel, depth):
+            extent = outer.extent * inner.extent
+            both = Loop(symbol(inner.symbol.key, bound=extent), extent)
+            kernel = _merged(kernel, depth, both, {outer.symbol: 0, inner.symbol: both.var}, depth)
     return kernel
 
 
@@ -42,15 +50,14 @@ def _as_one(size: Size, outer: Symbol, inner: Loop) -> bool:
     return far is not None and near is not None and far == near * inner.extent
 
 
-def _merged(kernel: Kernel, depth: int) -> Kernel:
-    outer, inner = kernel.loops[depth], kernel.loops[depth + 1]
-    extent = outer.extent * inner.extent
-    both = Loop(symbol(inner.symbol.key, bound=extent), extent)
-    new = {outer.symbol: 0, inner.symbol: both.var}
+def _merged(kernel: Kernel, depth: int, one: Loop, new: Mapping[Symbol, Size], outside: int) -> Kernel:
+    """The kernel with `one` for the loops at `depth` and below; stores of up to `outside` loops stand outside of it."""
 
     def moved(size: Size) -> Size:
         return substitute(size, new.get)  # type: ignore[arg-type]
 
     values = rewritten([s.value for s in kernel.stores], moved)
-    stores = tuple(Store(s.buffer, moved(s.index), values[s.value], s.depth - (s.depth > depth)) for s in kernel.stores)
-    return replace(kernel, loops=(*kernel.loops[:depth], both, *kernel.loops[depth + 2 :]), stores=stores)
+    stores = tuple(
+        Store(s.buffer, moved(s.index), values[s.value], s.depth - (s.depth > outside)) for s in kernel.stores
+    )
+    return replace(kernel, loops=(*kernel.loops[:depth], one, *kernel.loops[depth + 2 :]), stores=stores)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphflow.compiler.loops.ir import Buffer, Condition, Contract, Expr, Kernel, Loop, Store, expr
+from graphflow.compiler.loops.place import Place
 from graphflow.core.dim import Dim, Size, Symbol, coefficient, symbol, upper_bound
 from graphflow.core.dtype import DType, as_dtype
 from graphflow.core.node import Node
@@ -18,7 +19,10 @@ from graphflow.core.op import OPS
 from graphflow.core.type import Shape
 from graphflow.ops.view import ravel
 
-__all__ = ["Group", "Lowered", "lower"]
+__all__ = ["SOMEWHERE", "Group", "Lowered", "lower"]
+
+SOMEWHERE = (symbol("?"),)
+"""The index of a load that is not one of the loaded node's own."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A kernel and the nodes behind its buffers (aliases resolved)."""
+    """A kernel, the nodes whose buffers are its arguments, and at which indices it loads which nodes.
+
+    A part of a whole lies in the buffer of the whole, but it is the part that is loaded.
+    """
 
     kernel: Kernel
     buffers: tuple[Node, ...]
     reads: Mapping[Node, frozenset[tuple[Size, ...]]]
 
 
-def lower(group: Group, base: Callable[[Node], Node | None], name: str) -> Lowered:
-    """The kernel of a group.  `base(node)` is the node whose buffer holds `node`'s elements, None for no buffer."""
-    builder = Builder(group, base)
+def lower(group: Group, base: Callable[[Node], Node | None], name: str, places: Mapping[Node, Place]) -> Lowered:
+    """The kernel of a group.  `base(node)` is the node whose buffer holds `node`'s elements, None for no buffer;
+    `places` are the places of nodes that lie in the buffers of others."""
+    builder = Builder(group, base, places)
     loops = tuple(builder.loop("i", extent) for extent in group.space)
     at = tuple(loop.var for loop in loops)
     contract = None
@@ -53,19 +61,11 @@ def lower(group: Group, base: Callable[[Node], Node | None], name: str) -> Lower
         contract = builder.contract(group.contraction, loops)
     stores = []
     for node in group.outputs:
-        index = _prefix(at, node.shape, group.space)
+        index = at[: len(node.shape)]
         value = builder.compute(node, index)
-        stores.append(Store(builder.slot(node), ravel(index, node.shape), value, _depth(index)))
+        stores.append(Store(builder.slot(node), builder.where(node, node, index), value, len(index)))
     kernel = Kernel(name, loops, tuple(builder.buffers()), tuple(stores), contract)
     return Lowered(kernel, tuple(builder.slots), {n: frozenset(r) for n, r in builder.reads.items()})
-
-
-def _prefix(at: tuple[Dim, ...], shape: Shape, space: Shape) -> tuple[Size, ...]:
-    return at[: len(shape)]
-
-
-def _depth(index: tuple[Size, ...]) -> int:
-    return len(index)
 
 
 class View:
@@ -94,6 +94,7 @@ class Builder:
 
     group: Group
     base: Callable[[Node], Node | None]
+    places: Mapping[Node, Place] = field(default_factory=dict)
     slots: list[Node] = field(default_factory=list)
     memo: dict[tuple[Node, tuple[Size, ...]], Expr] = field(default_factory=dict)
     reads: dict[Node, set[tuple[Size, ...]]] = field(default_factory=dict)
@@ -108,8 +109,9 @@ class Builder:
         buffer = None if node in self.group.inside else self.base(node)
         if buffer is None:
             return self.compute(node, index)
-        self.reads.setdefault(buffer, set()).add(index if node is buffer else ("?",))  # type: ignore[arg-type]
-        return expr("load", (), (self.slot(buffer), ravel(index, node.shape)), node.dtype)
+        at = index if node is buffer else SOMEWHERE
+        self.reads.setdefault(buffer, set()).add(at)
+        return expr("load", (), (self.slot(buffer), self.where(buffer, node, index)), node.dtype)
 
     def compute(self, node: Node, index: tuple[Size, ...]) -> Expr:
         """Element `index` by the op's rule."""
@@ -122,8 +124,16 @@ class Builder:
             self.shape = outer
         return self.memo[key]
 
+    def where(self, buffer: Node, node: Node, index: tuple[Size, ...]) -> Size:
+        """Where element `index` of a node lies, whose elements are those of `buffer` in the same order."""
+        place = self.places.get(buffer)
+        if place is None:
+            return ravel(index, node.shape)
+        return place.at(index) if node is buffer else place.offset + ravel(index, node.shape)
+
     def slot(self, node: Node) -> int:
-        """The kernel's argument number for the buffer of a node."""
+        """The kernel's argument number for the buffer that a node lies in."""
+        node = self.places[node].whole if node in self.places else node
         if node not in self.slots:
             self.slots.append(node)
         return self.slots.index(node)

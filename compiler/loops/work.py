@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from graphflow.compiler.loops.ir import Expr, Kernel, walk
-from graphflow.core.dim import Size, Symbol, atoms_of, evaluate
+from graphflow.core.dim import Size, Symbol, atoms_of, estimate, evaluate, product
 
-__all__ = ["Work", "work_of"]
+__all__ = ["Work", "operations", "work_of"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,20 @@ class Work:
 def work_of(kernel: Kernel, sizes: Mapping[str, int]) -> Work:
     """Count; `sizes` are the values of the symbols in the kernel's sizes."""
     return _Counter(kernel, sizes).count()
+
+
+def operations(kernel: Kernel) -> int:
+    """About how many vector instructions a kernel takes, by the sizes that were seen when it was compiled."""
+    points = estimate(product(tuple(loop.extent for loop in kernel.loops)))
+    if kernel.contract is not None:
+        return points * estimate(product(tuple(loop.extent for loop in kernel.contract.k))) // 8
+    extents = {loop.symbol: estimate(loop.extent) for loop in kernel.loops}
+    most = points
+    for e in walk([store.value for store in kernel.stores]):
+        if e.kind == "reduce":
+            outside = math.prod(extents.get(v, 1) for v in e.vars)
+            most = max(most, outside * estimate(product(tuple(loop.extent for loop in e.data[1]))))
+    return most
 
 
 class _Counter:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphflow.compiler.plan import place
+from graphflow.compiler.arena import least, place
 from graphflow.compiler.program import TensorProgram
 from graphflow.core.dim import estimate
 from graphflow.core.errors import OpError
 from graphflow.framework.graph import Graph, Operation, Tensor
-from graphflow.runtime.executable import Executable, build
+from graphflow.runtime.executable import Executable, build, lifetimes
 from graphflow.runtime.store import VariableStore
 from graphflow.show.adapters import element_of, leaves_of, needed_by, view_of_program
 from graphflow.show.drawing import View
@@ -47,7 +47,7 @@ def _figures(executable: Executable) -> list[str]:
         return [*figures, "interpreted"]
     figures.append(_count(executable.code.launches, "launch", "launches"))
     figures += [f"llvm {stage.seconds * 1e3:.0f} ms" for stage in executable.stages if stage.name == "llvm"]
-    return [*figures, f"arena {_bytes(_arena(executable))}"]
+    return [*figures, _arena(executable)]
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -61,12 +61,14 @@ def _bytes(size: int) -> str:
     return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
 
 
-def _arena(executable: Executable) -> int:
-    """Bytes of intermediate values for the sizes that were seen when the program was compiled."""
-    buffers = [spec for spec in executable.plan.buffers if spec.kind == "arena"]
-    wanted = [(estimate(spec.type.size) * spec.dtype.size, spec.first, spec.last) for spec in buffers]
-    wanted += [(estimate(size), first, last) for size, first, last in executable.code.workspaces]
-    return place(wanted)[1]
+def _arena(executable: Executable) -> str:
+    """Bytes of intermediate values for the sizes that were seen when the program was compiled: `arena 1.2 MB`.
+
+    Where the arena has holes, the most that is alive at once stands behind it: `arena 1.2 MB (1.1 MB alive)`.
+    """
+    wanted = list(lifetimes(executable.plan, executable.code, estimate).values())
+    arena, alive = _bytes(place(wanted)[1]), _bytes(least(wanted))
+    return f"arena {arena}" if arena == alive else f"arena {arena} ({alive} alive)"
 
 
 def views_of_session(target: Any, session: BaseSession) -> tuple[View, ...]:

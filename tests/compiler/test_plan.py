@@ -7,56 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import graphflow as tf
-from graphflow.compiler.plan import ALIGNMENT, Plan, place
+from graphflow.compiler.plan import Plan
 
 
 @pytest.fixture(autouse=True)
 def fresh_graph():
     with tf.Graph().as_default():
         yield
-
-
-# the arena
-
-LIFETIMES = st.lists(
-    st.tuples(st.integers(0, 5000), st.integers(0, 12), st.integers(0, 6)).map(lambda t: (t[0], t[1], t[1] + t[2])),
-    max_size=24,
-)
-
-
-def rounded(size: int) -> int:
-    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
-
-
-@settings(deadline=None, derandomize=True, database=None)
-@given(LIFETIMES)
-def test_live_buffers_never_overlap(wanted):
-    offsets, total = place(wanted)
-    for n, (size, first, last) in enumerate(wanted):
-        assert offsets[n] % ALIGNMENT == 0
-        assert offsets[n] + size <= total
-        for m in range(n):
-            other, begin, end = wanted[m]
-            if begin <= last and first <= end:
-                assert offsets[n] + size <= offsets[m] or offsets[m] + other <= offsets[n]
-
-
-@settings(deadline=None, derandomize=True, database=None)
-@given(LIFETIMES)
-def test_the_arena_is_not_much_larger_than_what_is_alive_at_once(wanted):
-    _, total = place(wanted)
-    steps = range(max((last for _, _, last in wanted), default=0) + 1)
-    least = max(sum(rounded(size) for size, first, last in wanted if first <= step <= last) for step in steps)
-    assert least <= total <= 2 * least
-
-
-def test_a_chain_needs_room_for_two():
-    wanted = [(6400, n, n + 1) for n in range(20)]
-    assert place(wanted)[1] == 2 * 6400
 
 
 # updates in place

@@ -1,0 +1,33 @@
+"""Which nodes have their elements in memory, and where a view finds them there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphflow.core.node import Node
+
+__all__ = ["base_of", "is_buffer", "keeps_order"]
+
+
+def is_buffer(node: Node) -> bool:
+    """Whether a node's elements are in memory before the run: fed, a variable, an array constant."""
+    return node.op.form == "memory" or (node.op.name == "Const" and node.type.size != 1)
+
+
+def base_of(stored: Callable[[Node], bool]) -> Callable[[Node], Node | None]:
+    """The function that finds the node whose buffer holds a node's elements in the same order."""
+
+    def base(node: Node) -> Node | None:
+        while True:
+            if is_buffer(node) or stored(node):
+                return node
+            if node.op.name != "Reshape" or keeps_order(node):
+                return None
+            node = node.inputs[0]
+
+    return base
+
+
+def keeps_order(reshape: Node) -> bool:
+    """Whether a reshape only adds or drops axes of size 1, so that its index rule is linear."""
+    return [s for s in reshape.shape if s != 1] == [s for s in reshape.inputs[0].shape if s != 1]

@@ -1,0 +1,251 @@
+"""Groups of stored nodes, each of which will be one kernel, and how they merge: `Groups`.
+
+Groups are merged while that saves memory traffic: a consumer into its producer where both run over the same points, a
+row's reductions with what is computed from them, siblings that read the same data.  A node that only its own group
+reads loses its buffer again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from graphflow.compiler.assemble import Assembly
+from graphflow.compiler.buffers import base_of, is_buffer
+from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
+from graphflow.core.dim import Size, Symbol
+from graphflow.core.node import Node
+from graphflow.core.type import Shape
+
+__all__ = ["Groups"]
+
+RECOMPUTED = 48
+"""Up to this cost a row's values are computed again for each of its reductions."""
+
+MERGED_DEPTH = 80
+"""The longest chain of nodes in a group: lowering and emitting recurse along it."""
+
+
+@dataclass(eq=False)
+class _Group:
+    """A group that may still grow: its iteration space, what it computes, what it reads."""
+
+    space: Shape
+    outputs: list[Node]
+    contraction: Node | None
+    depth: int  # no chain of its nodes is longer
+    needs: dict[_Group, None] = field(default_factory=dict)
+    users: dict[_Group, None] = field(default_factory=dict)
+    reads: dict[Node, set[tuple[Size, ...]]] = field(default_factory=dict)
+    has_rows: bool = False
+
+    @property
+    def first(self) -> int:
+        """The serial number of the earliest node: nothing earlier can need the group."""
+        return min(n.serial for n in self.outputs)
+
+
+class Groups:
+    """All groups of a program, and how they merge."""
+
+    def __init__(self, assembly: Assembly, stored: set[Node]) -> None:
+        self.assembly, self.program, self.stored = assembly, assembly.program, stored
+        program = assembly.program
+        self.base = base_of(stored.__contains__)
+        self.of: dict[Node, _Group] = {}
+        self.order = [n for n in program.nodes() if n in stored and n not in assembly.parts]
+        depth: dict[Node, int] = {}
+        for node in program.nodes():
+            depth[node] = 1 + max((depth[x] for x in node.inputs if x not in stored), default=0)
+        for node in self.order:
+            contraction = node if node.op.form == "contraction" else None
+            self.of[node] = _Group(node.shape, [node], contraction, depth[node])
+        for node in self.order:
+            self._link(self.of[node])
+
+    def _link(self, group: _Group) -> None:
+        """Read off what a group loads, by lowering it."""
+        lowered = lower(self.as_group(group), self.base, "trial", self.assembly.places)
+        group.reads = {node: set(at) for node, at in lowered.reads.items() if node in self.of}
+        for whole in (node for node in lowered.reads if node in self.assembly.parts):
+            for part in self.assembly.makers(whole):
+                group.reads.setdefault(part, set()).add(SOMEWHERE)
+        group.has_rows = group.has_rows or _is_row_reduction(group.outputs[0])
+        for node in group.reads:
+            if self.of[node] is not group:
+                group.needs[self.of[node]] = None
+                self.of[node].users[group] = None
+
+    def as_group(self, group: _Group) -> Group:
+        """A group as it stands."""
+        return Group(tuple(group.outputs), group.space, frozenset(group.outputs), group.contraction)
+
+    def merge(self) -> None:
+        """Merge consumers into producers and siblings into each other, first come first."""
+        for node in self.order:
+            group = self.of[node]
+            for other in self._candidates(group):
+                joined = self._join(other, group)
+                if joined is not None:
+                    group = joined
+
+    def _candidates(self, group: _Group) -> list[_Group]:
+        """What a group could merge with: its producers, then their other users."""
+        producers = list(group.needs)
+        siblings = [s for p in producers for s in p.users if s is not group]
+        shared = [s for n in group.reads for s in self.of[n].users if s is not group]
+        return list(dict.fromkeys(producers + siblings + shared))
+
+    def _join(self, a: _Group, b: _Group) -> _Group | None:
+        """a and b as one group, if that is right and worth it; a runs before b or beside it."""
+        if a is b or not (a.outputs and b.outputs):
+            return None
+        if a.contraction is not None and b.contraction is not None:
+            return None
+        if b.contraction is not None:
+            return None
+        space = self._space(a, b)
+        if space is None or self._depth(a, b) > MERGED_DEPTH:
+            return None
+        if not all(self._aligned(a, node, at, space) for node, at in b.reads.items() if self.of[node] is a):
+            return None
+        if reaches([b], a) or reaches([x for x in a.users if x is not b], b):
+            return None
+        return self._merged(a, b, space)
+
+    def _depth(self, a: _Group, b: _Group) -> int:
+        """The longest chain of nodes, if b joins a."""
+        return a.depth + b.depth if any(self.of[n] is a for n in b.reads) else max(a.depth, b.depth)
+
+    def _space(self, a: _Group, b: _Group) -> Shape | None:
+        """The space of both together: the same, or that of the larger where the other's are its rows."""
+        if a.space == b.space:
+            return a.space if a.contraction is None or not b.has_rows else None
+        if a.contraction is not None:
+            return None
+        small, large = sorted((a.space, b.space), key=len)
+        rows = len(large) - 1
+        if small == large[:rows] and (a.has_rows or b.has_rows) and rows >= 1:
+            return large
+        return None
+
+    def _aligned(self, a: _Group, node: Node, at: set[tuple[Size, ...]], space: Shape) -> bool:
+        """Whether b reads a's node at its own point, or along the row that both work on."""
+        rank = len(node.shape)
+        if rank < len(space) - 1:
+            return False
+        for index in at:
+            own = len(index) == rank and all(_is_own(i, n) for n, i in enumerate(index[: len(space) - 1]))
+            if not own:
+                return False
+            if rank < len(space) or not space or _is_own(index[-1], rank - 1):
+                continue
+            if not _is_reduced(index[-1]) or a.contraction is not None or self._cost(node) > RECOMPUTED:
+                return False
+        return True
+
+    def _cost(self, node: Node) -> int:
+        """What computing an element of a stored node again costs, down to what other groups store."""
+        group = self.of[node]
+        total, seen, stack = 0, set(), [node]
+        while stack:
+            x = stack.pop()
+            if x in seen or is_buffer(x) or (x in self.of and self.of[x] is not group):
+                continue
+            seen.add(x)
+            if x.op.form == "reduction" and x is not node:
+                continue
+            total += 0 if x.op.form == "view" else x.op.cost
+            stack.extend(x.inputs)
+        return total
+
+    def _merged(self, a: _Group, b: _Group, space: Shape) -> _Group:
+        a.space, a.depth = space, self._depth(a, b)
+        moved, b.outputs = b.outputs, []
+        a.outputs = sorted(a.outputs + moved, key=lambda n: (-len(n.shape), n.serial))
+        a.has_rows = a.has_rows or b.has_rows
+        for node in moved:
+            self.of[node] = a
+        for node, at in b.reads.items():
+            a.reads.setdefault(node, set()).update(at)
+        for other in b.needs:
+            other.users.pop(b, None)
+            if other is not a:
+                a.needs[other] = None
+                other.users[a] = None
+        for other in b.users:
+            other.needs.pop(b, None)
+            if other is not a:
+                a.users[other] = None
+                other.needs[a] = None
+        a.needs.pop(a, None)
+        a.users.pop(b, None)
+        a.users.pop(a, None)
+        return a
+
+    def finished(self) -> tuple[Group, ...]:
+        """The groups in an order that can run, without buffers that nobody else reads."""
+        roots = set(self.program.roots)
+        groups = list(dict.fromkeys(self.of[n] for n in self.order))
+        read = {node for g in groups for node in g.reads if self.of[node] is not g}
+        result = []
+        for g in topological_groups(groups):
+            kept = tuple(n for n in g.outputs if n in roots or n in read or n in self.assembly.places)
+            result.append(Group(kept, g.space, frozenset(g.outputs), g.contraction))
+        return tuple(result)
+
+
+def _is_row_reduction(node: Node) -> bool:
+    """Whether a node reduces the last axis, or the last axes, of its input."""
+    if node.op.form != "reduction" or "axes" not in node.attrs:
+        return False
+    axes, rank = node.attrs["axes"], node.inputs[0].ndim
+    return tuple(axes) == (rank - 1,)
+
+
+def _is_own(index: Size, axis: int) -> bool:
+    """Whether an index is the kernel's own variable of an axis (or 0, where the axis has one element)."""
+    return str(index) in (f"i{axis}", "0")
+
+
+def _is_reduced(index: Size) -> bool:
+    """Whether an index is the variable of a reduction."""
+    atoms = [] if isinstance(index, int) else list(index.terms)
+    return (
+        len(atoms) == 1
+        and len(atoms[0][0]) == 1
+        and isinstance(atoms[0][0][0], Symbol)
+        and atoms[0][0][0].key[0] == "r"
+    )
+
+
+def reaches(start: Iterable[_Group], goal: _Group) -> bool:
+    """Whether goal needs one of the groups, directly or not."""
+    last = max(n.serial for n in goal.outputs)
+    stack = [g for g in start if g is goal or g.first < last]
+    seen = set(stack)
+    while stack:
+        group = stack.pop()
+        if group is goal:
+            return True
+        for user in group.users:
+            if user not in seen and user.first <= last:
+                seen.add(user)
+                stack.append(user)
+    return False
+
+
+def topological_groups(groups: list[_Group]) -> list[_Group]:
+    """Groups so that each stands after those it needs; otherwise in the given order."""
+    waiting = {g: len(g.needs) for g in groups}
+    ready = [g for g in groups if not waiting[g]]
+    order = []
+    while ready:
+        group = ready.pop(0)
+        order.append(group)
+        for user in group.users:
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.append(user)
+    assert len(order) == len(groups), "groups need each other in a circle"
+    return order

@@ -1,0 +1,111 @@
+"""Who gets a buffer before groups are merged: `stored`.
+
+What is expensive to repeat is stored: reductions, contractions and what they read, values that are used more than once
+or that a broadcast would repeat.  Everything else is inlined where it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from graphflow.compiler.buffers import is_buffer, keeps_order
+from graphflow.compiler.program import TensorProgram
+from graphflow.core.node import Node
+
+__all__ = ["CHEAP", "ENDLESS", "addressed", "own_work", "stored_nodes", "users_of"]
+
+CHEAP = 2
+"""Up to this cost a value is computed again rather than stored."""
+
+DEAR = 8
+"""Up to this cost a view is computed wherever it is read."""
+
+ENDLESS = 1 << 20
+"""Where counting work stops: nodes that share operands count them again."""
+
+DEPTH = 40
+"""The longest chain of inlined nodes."""
+
+
+def stored_nodes(program: TensorProgram, wanted: Iterable[Node]) -> set[Node]:
+    """The nodes that get buffers before groups are merged; `wanted` get one in any case."""
+    nodes = program.nodes()
+    users = users_of(nodes)
+    stored = {*program.roots, *addressed(nodes), *wanted}
+    work: dict[Node, int] = {}
+    depth: dict[Node, int] = {}
+    for node in nodes:
+        work[node] = min(own_work(node) + sum(work[x] for x in node.inputs), ENDLESS)
+        depth[node] = 1 + max((depth[x] for x in node.inputs), default=0)
+        if node in stored or is_buffer(node) or depth[node] > DEPTH or _worth_storing(node, users, work[node]):
+            stored.add(node)
+            work[node] = depth[node] = 0
+    return {n for n in stored if not is_buffer(n) and n.op.name != "Const"}
+
+
+def own_work(node: Node) -> int:
+    """About what an element costs beyond its operands."""
+    return 0 if node.op.form == "view" and node.op.cost <= DEAR else node.op.cost if node.inputs else 0
+
+
+def addressed(nodes: list[Node]) -> set[Node]:
+    """What contractions and reshapes need in memory, and contractions themselves."""
+    found: set[Node] = set()
+    for node in nodes:
+        if node.op.form == "contraction":
+            found.add(node)
+            found.update(_memory(x) for x in node.inputs)
+        if node.op.name == "Reshape" and not keeps_order(node):
+            found.add(_same_elements(node.inputs[0]))
+    return found
+
+
+def _memory(node: Node) -> Node:
+    """What must be in memory so that `node` can be addressed linearly."""
+    while node.op.linear or node.op.name == "Reshape":
+        if is_buffer(node):
+            return node
+        node = node.inputs[0]
+    return node
+
+
+def _same_elements(node: Node) -> Node:
+    """The node under reshapes: what must be in memory for them to be free."""
+    while node.op.name == "Reshape":
+        node = node.inputs[0]
+    return node
+
+
+def users_of(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for x in node.inputs:
+            users.setdefault(x, []).append(node)
+    return users
+
+
+def _worth_storing(node: Node, users: dict[Node, list[Node]], work: int) -> bool:
+    """Whether computing a node where it is used would repeat too much; `work` is what it costs, down to memory."""
+    if not node.inputs or (node.op.form == "view" and node.op.cost <= DEAR):
+        return False
+    if node.op.form == "reduction":
+        return True
+    readers = _readers(node, users)
+    if node.type.size == 1:
+        return node.op.cost > CHEAP and any(reader.type.size != 1 for reader, _ in readers)
+    often = any(repeats for _, repeats in readers) or len({reader for reader, _ in readers}) > 1
+    return often and work > CHEAP
+
+
+def _readers(node: Node, users: dict[Node, list[Node]]) -> list[tuple[Node, bool]]:
+    """(node that computes with it, whether it meets each element more than once), through views."""
+    found: list[tuple[Node, bool]] = []
+    stack = [(user, node, False) for user in users.get(node, [])]
+    while stack:
+        user, x, expanded = stack.pop()
+        grows = user.op.form != "contraction" and user.op.rereads(x.type, user.type, **user.attrs)
+        if user.op.form == "view":
+            stack.extend((u, user, expanded or grows) for u in users.get(user, []))
+        else:
+            found.append((user, expanded or grows))
+    return found
