@@ -28,7 +28,7 @@ from graphflow.compiler.simplify import simplify
 from graphflow.compiler.split import split
 from graphflow.core.type import TensorType
 
-__all__ = ["LOWERING", "TENSOR_PASSES", "Compiled", "Pass", "Stage", "compile_graph"]
+__all__ = ["LOWERING", "TENSOR_PASSES", "Compiled", "Pass", "Stage", "compile_graph", "program_for_sizes"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,13 @@ class Compiled:
     def is_right_for(self, sizes: Mapping[str, int]) -> bool:
         """Whether sizes other than those of its first feeds make it no other program."""
         return not sizes or all(broken_at(s.result, sizes) is None for s in self.stages if s.name == "conditions")
+
+
+def program_for_sizes(
+    fetches: Sequence[Any], feeds: Sequence[Any], types: Sequence[TensorType], is_initialized: Callable[[str], bool]
+) -> TensorProgram:
+    """The program as it is when `conditions` looks at it: `broken_at` tells for which sizes it is right."""
+    return differentiate(capture(fetches, feeds, types, is_initialized).program)
 
 
 def compile_graph(
