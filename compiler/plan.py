@@ -9,6 +9,7 @@ throughout its lifetime.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -308,23 +309,20 @@ def _symbols(program: TensorProgram) -> tuple[str, ...]:
 def place(sizes: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     """Offsets for buffers given as (bytes, first step, last step), and the bytes of the arena."""
     offsets = [0] * len(sizes)
-    placed: list[int] = []
+    placed: list[tuple[int, int, int, int]] = []  # start, end, first step, last step; in order of their starts
     total = 0
     for n in sorted(range(len(sizes)), key=lambda n: (-sizes[n][0], n)):
-        size, first, last = sizes[n]
-        busy = sorted(
-            (offsets[m], offsets[m] + _padded(sizes[m][0]))
-            for m in placed
-            if sizes[m][1] <= last and first <= sizes[m][2]
-        )
-        offset = 0
-        for start, end in busy:
-            if offset + _padded(size) <= start:
+        _, first, last = sizes[n]
+        size, offset = _padded(sizes[n][0]), 0
+        for start, end, begins, ends in placed:
+            if end <= offset or begins > last or ends < first:
+                continue
+            if offset + size <= start:
                 break
-            offset = max(offset, end)
+            offset = end
         offsets[n] = offset
-        placed.append(n)
-        total = max(total, offset + _padded(size))
+        insort(placed, (offset, offset + size, first, last))
+        total = max(total, offset + size)
     return offsets, total
 
 
