@@ -50,6 +50,9 @@ def emit_step(
     slots = {key: n for n, key in enumerate(symbols)}
     codes = emit_kernels(module, (s.kernel for s in steps), target, slots)
     function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
+    # Thousands of calls in one block: LLVM's work on it grows with its square, and there is nothing to gain.
+    function.attributes.add("optnone")
+    function.attributes.add("noinline")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     saved = emit_flush_denormals(b, target)
     workspaces = _workspaces(steps, codes, buffers)
