@@ -103,9 +103,16 @@ def _where(program: TensorProgram, node: Node) -> str:
     return f"  # {origin[0].name} {origin[0].source}" if origin else ""
 
 
-def verify(program: TensorProgram) -> None:
-    """Raise InternalError unless every node's type is what its op says of its inputs."""
+def verify(program: TensorProgram, verified: set[Node] | None = None) -> None:
+    """Raise InternalError unless every node's type is what its op says of its inputs.
+
+    `verified` are nodes that need no look any more, since nodes do not change; those of the program join them.
+    """
+    known: set[Node] = set() if verified is None else verified
     for node in program.nodes():
+        if node in known:
+            continue
+        known.add(node)
         try:
             type_ = node.op.infer(*(x.type for x in node.inputs), **node.attrs)
         except (ShapeError, TypeError) as e:
