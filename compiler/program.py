@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from graphflow.core.errors import InternalError
@@ -51,6 +52,10 @@ class TensorProgram:
 
     def nodes(self) -> list[Node]:
         """All nodes, inputs first."""
+        return list(self._nodes)
+
+    @cached_property
+    def _nodes(self) -> list[Node]:
         return topological(self.roots)
 
     def with_roots(self, roots: Iterable[Node], origins: Origins) -> TensorProgram:

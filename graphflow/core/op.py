@@ -25,7 +25,7 @@ import numpy as np
 
 from graphflow.core.dtype import DType, as_dtype, bool_
 from graphflow.core.node import Array, Node, make_node
-from graphflow.core.type import ShapeError, TensorType, broadcast_shapes, require, same_shape
+from graphflow.core.type import ShapeError, TensorType, broadcast_shapes, same_shape
 
 __all__ = ["OPS", "Case", "Elementwise", "Op", "case", "composite", "elementwise", "set_frontend"]
 
@@ -160,7 +160,8 @@ class Elementwise(Op):
     def result(self, *types: TensorType, **attrs: Any) -> DType:
         """The dtype of the output; raises ShapeError for dtypes that do not go together."""
         for t in types:
-            require(ACCEPTS[self.accepts](t.dtype), f"dtype {t.dtype} is not {ACCEPTED[self.accepts]}")
+            if not ACCEPTS[self.accepts](t.dtype):
+                raise ShapeError(f"dtype {t.dtype} is not {ACCEPTED[self.accepts]}")
         if self._result is not None:
             return self._result(*(t.dtype for t in types), **attrs)
         return common_dtype(*(t.dtype for t in types))
@@ -169,6 +170,8 @@ class Elementwise(Op):
         dtype = self.result(*types, **attrs)
         shape = types[0].dims
         for t in types[1:]:
+            if t.shape == shape:
+                continue
             same = same_shape(shape, t.dims)
             shape = same if same is not None else broadcast_shapes(shape, t.dims)
         return TensorType(dtype, shape)
