@@ -79,7 +79,7 @@ class Cache:
             self._store(unfinished, b"".join((MAGIC, _digest(key, content), content)))
             os.replace(unfinished, path)
         except OSError as error:
-            _warn(self.folder, f"can't be written to ({error.strerror})")
+            _warn_if_named(self.folder, f"can't be written to ({error.strerror})")
             return
         finally:
             unfinished.unlink(missing_ok=True)
@@ -144,7 +144,7 @@ class Cache:
         except FileNotFoundError:
             return False
         except OSError as error:
-            _warn(self.folder, f"can't be used ({error.strerror})")
+            _warn_if_named(self.folder, f"can't be used ({error.strerror})")
             return False
         if stat.S_ISDIR(status.st_mode) and _is_own(status, stat.S_IFDIR):
             return True
@@ -207,9 +207,15 @@ def _refuse(path: Path) -> None:
     _remove(path)
 
 
+def _warn_if_named(folder: Path, why: str) -> None:
+    """Say so of a directory that the user has named; that a home can't be written to is no news."""
+    if os.environ.get("GRAPHFLOW_CACHE"):
+        _warn(folder, why)
+
+
 def _warn(folder: Path, why: str) -> None:
-    """Say once that a directory is of no use.  A default directory that can't be written to is no news."""
-    if str(folder) in _warned or ("can't" in why and not os.environ.get("GRAPHFLOW_CACHE")):
+    """Say once that a directory is of no use."""
+    if str(folder) in _warned:
         return
     _warned.add(str(folder))
     message = f"graphflow: the compile cache {folder} {why}; nothing is cached (GRAPHFLOW_CACHE=off turns this off)"
@@ -268,11 +274,13 @@ def _read_sources() -> bytes:
     """Names, sizes and times of the package's own files: another version makes other code."""
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
     todo = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    if not os.path.isdir(todo[0]):  # in an archive, of which nothing tells one version from another
+        return os.urandom(DIGEST_BYTES)
     while todo:
         for entry in sorted(os.scandir(todo.pop()), key=lambda e: e.name):
             if entry.is_dir() and entry.name != "__pycache__":
                 todo.append(entry.path)
-            elif entry.name.endswith(".py"):
+            elif entry.name.endswith((".py", ".pyc")):
                 status = entry.stat()
                 state.update(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return state.digest()

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graphflow.compiler.cache import Cache, of_environment
 from graphflow.compiler.conditions import broken_at
 from graphflow.compiler.debug import Report
@@ -84,7 +86,7 @@ class Order:
     @functools.cached_property
     def key(self) -> str | None:
         """Of the cache; None for what has none."""
-        around = surroundings(host_target())
+        around = (np.__version__, *surroundings(host_target()))  # NumPy computes what is constant
         return signature(self.fetches, self.feeds, self.types, self.is_initialized, around)
 
 

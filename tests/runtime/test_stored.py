@@ -202,6 +202,16 @@ def test_nothing_is_stored_while_debugging(cache_folder: Path, monkeypatch: pyte
     assert len(list(cache_folder.iterdir())) == entries
 
 
+def test_random_numbers_without_a_seed_differ_and_are_stored() -> None:
+    drawn = []
+    for _ in range(3):
+        with tf.Graph().as_default():
+            numbers, executable = executable_of([tf.random_normal([50]), tf.random_uniform([50])])
+            drawn += [tuple(n) for n in numbers]
+    assert is_stored(executable)
+    assert len(set(drawn)) == 6
+
+
 def test_ops_from_elsewhere_are_not_stored(cache_folder: Path) -> None:
     """Nothing in the key would say that the formula of such an op has changed."""
     op = Elementwise("TwiceForTest", "2x", lambda x: x + x, lambda k, x: k.add(x, x), None, (), None, "float", 1)
