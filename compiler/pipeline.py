@@ -26,9 +26,10 @@ from graphflow.compiler.plan import Plan, plan
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.compiler.simplify import simplify
 from graphflow.compiler.split import split
+from graphflow.core.node import Node
 from graphflow.core.type import TensorType
 
-__all__ = ["LOWERING", "TENSOR_PASSES", "Compiled", "Pass", "Stage", "compile_graph"]
+__all__ = ["LOWERING", "TENSOR_PASSES", "Compiled", "Pass", "Stage", "compile_graph", "program_for_sizes"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ class Compiled:
         return not sizes or all(broken_at(s.result, sizes) is None for s in self.stages if s.name == "conditions")
 
 
+def program_for_sizes(
+    fetches: Sequence[Any], feeds: Sequence[Any], types: Sequence[TensorType], is_initialized: Callable[[str], bool]
+) -> TensorProgram:
+    """The program as it is when `conditions` looks at it: `broken_at` tells for which sizes it is right."""
+    return differentiate(capture(fetches, feeds, types, is_initialized).program)
+
+
 def compile_graph(
     fetches: Sequence[Any], feeds: Sequence[Any], types: Sequence[TensorType], is_initialized: Callable[[str], bool]
 ) -> Compiled:
@@ -98,12 +106,13 @@ def compile_graph(
     stages = [Stage("capture", captured.program, time.perf_counter() - start, True)]
     report.stage(stages[-1])
     value: Any = captured.program
+    verified: set[Node] = set()
     for one in TENSOR_PASSES + LOWERING:
         start = time.perf_counter()
         result = one.run(value)
         stages.append(Stage(one.name, result, time.perf_counter() - start, result is not value and result != value))
         if isinstance(result, TensorProgram):
-            verify(result)
+            verify(result, verified)
         report.stage(stages[-1])
         value = result
     return Compiled(value, captured.assumed_initialized, tuple(stages))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from graphflow.core.errors import InternalError
@@ -51,6 +52,10 @@ class TensorProgram:
 
     def nodes(self) -> list[Node]:
         """All nodes, inputs first."""
+        return list(self._nodes)
+
+    @cached_property
+    def _nodes(self) -> list[Node]:
         return topological(self.roots)
 
     def with_roots(self, roots: Iterable[Node], origins: Origins) -> TensorProgram:
@@ -103,9 +108,16 @@ def _where(program: TensorProgram, node: Node) -> str:
     return f"  # {origin[0].name} {origin[0].source}" if origin else ""
 
 
-def verify(program: TensorProgram) -> None:
-    """Raise InternalError unless every node's type is what its op says of its inputs."""
+def verify(program: TensorProgram, verified: set[Node] | None = None) -> None:
+    """Raise InternalError unless every node's type is what its op says of its inputs.
+
+    `verified` are nodes that need no look any more, since nodes do not change; those of the program join them.
+    """
+    known: set[Node] = set() if verified is None else verified
     for node in program.nodes():
+        if node in known:
+            continue
+        known.add(node)
         try:
             type_ = node.op.infer(*(x.type for x in node.inputs), **node.attrs)
         except (ShapeError, TypeError) as e:

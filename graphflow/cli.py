@@ -1,4 +1,4 @@
-"""The command `graphflow`: `graphflow demo`, `graphflow bench`, `graphflow info`, `graphflow --version`.
+"""The command `graphflow`: `graphflow demo`, `graphflow bench`, `graphflow info`, `graphflow cache info`.
 
 Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted, 141 nobody reads the output.
 """
@@ -59,6 +59,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="versions, the CPU as the compiler sees it, threads")
     info.set_defaults(command=print_info)
+
+    cache = commands.add_parser("cache", help="the compiled programs that are kept on disk")
+    cache.add_argument("action", choices=("info", "clear"), help="say where and how much; or remove them all")
+    cache.set_defaults(command=run_cache)
     return parser
 
 
@@ -138,6 +142,27 @@ def print_info(arguments: argparse.Namespace) -> None:
         "vectors": f"{target.vector_registers} registers of {target.vector_bits} bits, {fma} FMA",
         "caches": ", ".join(f"{size // 1024:,} KiB" for size in (target.l1_bytes, target.l2_bytes, target.l3_bytes)),
         "threads": thread_count(),
+    }
+    for name, value in rows.items():
+        print(f"{name:10} {value}")
+
+
+def run_cache(arguments: argparse.Namespace) -> None:
+    """`graphflow cache info`, `graphflow cache clear`."""
+    from graphflow.compiler.cache import of_environment
+
+    cache = of_environment()
+    if cache is None:
+        print("the compile cache is turned off (GRAPHFLOW_CACHE)")
+        return
+    if arguments.action == "clear":
+        print(f"{cache.clear()} programs removed from {cache.folder}")
+        return
+    sizes = [status.st_size for _, status in cache.entries()]
+    rows = {
+        "folder": cache.folder,
+        "programs": len(sizes),
+        "size": f"{sum(sizes) / 1e6:.1f} MB of at most {cache.limit / 1e6:.0f} MB",
     }
     for name, value in rows.items():
         print(f"{name:10} {value}")

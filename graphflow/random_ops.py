@@ -6,7 +6,6 @@ of the run in its session: adding other operations does not change them.  Withou
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from graphflow.core.dtype import as_dtype, float32
@@ -16,7 +15,7 @@ from graphflow.framework.default import get_default_graph
 from graphflow.framework.scopes import name_scope
 from graphflow.framework.sizes import sizes_of
 from graphflow.framework.tensor import Tensor
-from graphflow.ops.random import seed_of
+from graphflow.ops.random import UNSEEDED, seed_of
 
 __all__ = ["get_seed", "random_normal", "random_uniform", "set_random_seed", "truncated_normal"]
 
@@ -29,11 +28,11 @@ def set_random_seed(seed: int) -> None:
 
 
 def get_seed(op_seed: int | None, name: str = "") -> tuple[int, int]:
-    """The two seeds of an operation: the graph's and its own."""
+    """The two seeds of an operation: the graph's and its own; without either, every session has numbers of its own."""
     graph_seed = get_default_graph().seed
-    if graph_seed is None and op_seed is None:
-        return secrets.randbits(32), secrets.randbits(32)
     own = seed_of(name) if op_seed is None else int(op_seed)
+    if graph_seed is None and op_seed is None:
+        return UNSEEDED, own
     return (DEFAULT_GRAPH_SEED if graph_seed is None else graph_seed), own
 
 

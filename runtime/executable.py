@@ -6,7 +6,7 @@ them: the arena with every intermediate at its place, and a native caller that c
 
 from __future__ import annotations
 
-import os
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from graphflow.compiler import interpret as interpreter
 from graphflow.compiler.arena import Lifetime, place
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
 from graphflow.compiler.debug import Report
-from graphflow.compiler.llvm.jit import compile_module
+from graphflow.compiler.layout import Layout, layout_of
+from graphflow.compiler.llvm.jit import compile_module, load_object
 from graphflow.compiler.llvm.step import StepCode, emit_step
 from graphflow.compiler.llvm.target import host_target
-from graphflow.compiler.pipeline import Compiled, Stage, compile_graph
+from graphflow.compiler.pipeline import Compiled, Stage
 from graphflow.compiler.plan import Plan
 from graphflow.core.dim import Dim, Size, evaluate
 from graphflow.core.errors import FailedPreconditionError, InternalError, ResourceExhaustedError
@@ -28,6 +29,7 @@ from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 from graphflow.runtime import native_call as native
 from graphflow.runtime.memory import aligned_empty
+from graphflow.runtime.order import Order, Stored, is_interpreted
 from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import pool
 
@@ -50,55 +52,93 @@ def build(
     values: Sequence[Array],
     state: VariableStore,
 ) -> Executable:
-    """Compile for feeds like `values`: sizes that the user left open stay open unless the program needs a number."""
+    """Compile for feeds like `values`, or take from the cache what was compiled for such.
+
+    Sizes that the user left open stay open unless the program needs a number.
+    """
     shapes = [v.shape for v in values]
     static: frozenset[str] = frozenset()
     start = time.perf_counter()
     while True:
-        types = feed_types(feeds, shapes, static)
+        order = Order(fetches, feeds, feed_types(feeds, shapes, static), state.is_initialized)
         try:
-            compiled = compile_graph(fetches, feeds, types, state.is_initialized)
+            made = order.stored() or order.compile()
             break
         except NeedsStatic as e:
             if not set(e.symbols) - static:
                 raise InternalError(f"internal error: {e}, and it is {sorted(static)}") from e
             static |= set(e.symbols)
-    return Executable(graph, tuple(fetches), compiled, start)
+    executable = Executable(graph, tuple(fetches), made, start)
+    if isinstance(made, Compiled) and not executable.interpreted:
+        order.store(executable)
+    return executable
 
 
 class Executable:
-    """Machine code for one program, and its memory."""
+    """Machine code for one program, and its memory.
 
-    def __init__(self, graph: Graph, fetches: tuple[Tensor | Operation, ...], compiled: Compiled, start: float) -> None:
-        self.graph, self.compiled, self.plan = graph, compiled, compiled.plan
-        self.stages = list(compiled.stages)
+    A run needs `layout` and `module` only.  What a stored program's plan was is found out again if somebody asks.
+    """
+
+    def __init__(
+        self, graph: Graph, fetches: tuple[Tensor | Operation, ...], made: Compiled | Stored, start: float
+    ) -> None:
+        self.graph, self._made = graph, made
         self.places = _places(fetches)
-        self.interpreted = os.environ.get("GRAPHFLOW_INTERPRET", "") not in ("", "0")
-        self.types = self.plan.program.feeds
-        self.symbols = [_symbol_places(key, self.types) for key in self.plan.symbols]
+        self.interpreted = is_interpreted()
+        self.generated: tuple[Stage, ...] = ()
+        pool()  # so that the symbol gf_parallel_for is known
+        self.module: Any = None
+        if isinstance(made, Stored):
+            self.layout, self.module = made.layout, load_object(made.object_code, ("step",))
+        elif self.interpreted:
+            self.layout = layout_of(made.plan, None)
+        else:
+            self.layout = layout_of(made.plan, self._generate(made.plan))
+        self.assumed_initialized = made.assumed_initialized
+        self.types = self.layout.feeds
+        self.symbols = [_symbol_places(key, self.types) for key in self.layout.symbols]
         self.free: dict[tuple[int, ...], list[_Bound]] = {}
-        self.touches = bool(self.plan.reads or self.plan.writes)
+        self.touches = bool(self.layout.reads or self.layout.writes)
         self.known: dict[tuple[int, ...], bool] = {}
-        if not self.interpreted:
-            self.code, self.module = self._generate()
         self.compile_seconds = time.perf_counter() - start
 
-    def _generate(self) -> tuple[StepCode, Any]:
-        pool()  # so that the symbol gf_parallel_for is known
+    @functools.cached_property
+    def compiled(self) -> Compiled:
+        """The plan and what every pass made of the program."""
+        return self._made.compile() if isinstance(self._made, Stored) else self._made
+
+    @property
+    def plan(self) -> Plan:
+        """Kernels, their order, buffers."""
+        return self.compiled.plan
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What every pass made, and how long it took; machine code that was stored has none for its generation."""
+        return self.compiled.stages + self.generated
+
+    @functools.cached_property
+    def code(self) -> StepCode:
+        """What the step was written as."""
+        return emit_step(self.plan.steps, len(self.plan.buffers), self.plan.symbols, host_target())
+
+    def _generate(self, plan: Plan) -> StepCode:
         report = Report()
         start = time.perf_counter()
-        code = emit_step(self.plan.steps, len(self.plan.buffers), self.plan.symbols, host_target())
-        self.stages.append(Stage("emit", code, time.perf_counter() - start, True))
+        code = emit_step(plan.steps, len(plan.buffers), plan.symbols, host_target())
+        emitted = Stage("emit", code, time.perf_counter() - start, True)
         start = time.perf_counter()
-        module = compile_module(code.module, host_target())
-        self.stages.append(Stage("llvm", module, time.perf_counter() - start, True))
-        for stage in self.stages[-2:]:
+        self.module = compile_module(code.module, host_target())
+        self.generated = (emitted, Stage("llvm", self.module, time.perf_counter() - start, True))
+        self.code = code
+        for stage in self.generated:
             report.note(f"{stage.name:<14} {stage.seconds * 1e3:8.2f} ms")
         if report.level >= 4:
-            report.text("llvm", module.ir())
+            report.text("llvm", self.module.ir())
         if report.level >= 5:
-            report.text("assembly", module.assembly())
-        return code, module
+            report.text("assembly", self.module.assembly())
+        return code
 
     def accepts(self, values: Sequence[Array], state: VariableStore | None = None) -> bool:
         """Whether this program is right for feeds of these shapes."""
@@ -112,14 +152,14 @@ class Executable:
                     return False
         if not self._knows(sizes):
             return False
-        assumed = self.compiled.assumed_initialized
-        return state is None or all(state.is_initialized(n) == known for n, known in assumed.items())
+        assumed = self.assumed_initialized.items()
+        return state is None or all(state.is_initialized(n) == known for n, known in assumed)
 
     def _knows(self, sizes: dict[str, int]) -> bool:
         """Whether the program is right for these sizes; each set of them is looked at once."""
         key = tuple(sizes.values())
         if key not in self.known:
-            self.known[key] = self.compiled.is_right_for(sizes)
+            self.known[key] = self._made.is_right_for(sizes)
         return self.known[key]
 
     def run(self, values: Sequence[Array], state: VariableStore) -> list[Any]:
@@ -128,7 +168,7 @@ class Executable:
             outputs = self._outputs(values, state)
         else:
             with state.lock:
-                for name in self.plan.reads:
+                for name in self.layout.reads:
                     if name not in state.values:
                         self._start(name, state)
                 outputs = self._outputs(values, state)
@@ -168,14 +208,14 @@ class Executable:
             idle.append(bound)
 
 
-def lifetimes(plan: Plan, code: StepCode, number: Callable[[Size], int]) -> dict[int, Lifetime]:
+def lifetimes(layout: Layout, number: Callable[[Size], int]) -> dict[int, Lifetime]:
     """For each entry of a step's table that lies in the arena its bytes and its first and last wave."""
     found = {
         n: (number(s.type.size) * s.dtype.size, s.first, s.last)
-        for n, s in enumerate(plan.buffers)
+        for n, s in enumerate(layout.buffers)
         if s.kind == "arena"
     }
-    for n, (size, first, last) in enumerate(code.workspaces, len(plan.buffers)):
+    for n, (size, first, last) in enumerate(layout.workspaces, len(layout.buffers)):
         found[n] = number(size), first, last
     return found
 
@@ -197,16 +237,15 @@ class _Bound:
     """A program for one set of sizes: arena, tables, and the native caller."""
 
     def __init__(self, executable: Executable, key: tuple[int, ...]) -> None:
-        self.plan: Plan = executable.plan
-        self.module, self.code = executable.module, executable.code
-        self.sizes = dict(zip(self.plan.symbols, key, strict=True))
+        self.layout, self.module = executable.layout, executable.module
+        self.sizes = dict(zip(self.layout.symbols, key, strict=True))
         self.key = key
-        self.table = [0] * (len(self.plan.buffers) + len(self.code.workspaces))
+        self.table = [0] * (len(self.layout.buffers) + len(self.layout.workspaces))
         self.keep: list[Array] = []
-        self.outputs = [s for s in self.plan.buffers if s.kind == "output"]
+        self.outputs = [s for s in self.layout.buffers if s.kind == "output"]
         self.outputs.sort(key=lambda s: s.key)
         self.output_types = [(self._shape(s.type), s.dtype.numpy) for s in self.outputs]
-        self.variables = [(n, s) for n, s in enumerate(self.plan.buffers) if s.kind == "variable"]
+        self.variables = [(n, s) for n, s in enumerate(self.layout.buffers) if s.kind == "variable"]
         self.state: VariableStore | None = None  # whose memory, and in which version, the caller was made for
         self.version = -1
         self._lay_out()
@@ -216,12 +255,12 @@ class _Bound:
 
     def _lay_out(self) -> None:
         """Put every intermediate and workspace into one arena, and scratch beside it."""
-        wanted = lifetimes(self.plan, self.code, lambda size: evaluate(size, self.sizes))
+        wanted = lifetimes(self.layout, lambda size: evaluate(size, self.sizes))
         offsets, total = place(list(wanted.values()))
         self.arena = self._memory(total)
         for n, offset in zip(wanted, offsets, strict=True):
             self.table[n] = self.arena.ctypes.data + offset
-        for n, spec in enumerate(self.plan.buffers):
+        for n, spec in enumerate(self.layout.buffers):
             if spec.kind == "constant":
                 self.table[n] = spec.key.value.ctypes.data
         self.pool = pool()
@@ -230,7 +269,7 @@ class _Bound:
     def _make_scratch(self) -> None:
         """Scratch for as many threads as a step may use now."""
         self.threads = self.pool.threads
-        self.scratch = self._memory(self.threads * self.code.scratch_bytes)
+        self.scratch = self._memory(self.threads * self.layout.scratch_bytes)
 
     def _memory(self, size: int) -> Array:
         try:
@@ -261,7 +300,7 @@ class _Bound:
             array = state.begin(spec.key, TensorType(spec.dtype, self._shape(spec.type)))
             if spec.key in fresh:
                 array = fresh[spec.key]
-            elif spec.key in self.plan.writes:
+            elif spec.key in self.layout.writes:
                 fresh[spec.key] = array
             self.table[n] = array.ctypes.data
         self.keep = list(fresh.values()) + [state.values[s.key] for _, s in self.variables if s.key in state.values]
@@ -271,16 +310,16 @@ class _Bound:
 
     def _make_caller(self) -> None:
         arguments = []
-        for feed, type_ in enumerate(self.plan.program.feeds):
-            slot = next((n for n, s in enumerate(self.plan.buffers) if s.kind == "feed" and s.key == feed), None)
+        for feed, type_ in enumerate(self.layout.feeds):
+            slot = next((n for n, s in enumerate(self.layout.buffers) if s.kind == "feed" and s.key == feed), None)
             shape = self._shape(type_)
             arguments.append(native.Argument(type_.dtype.name, shape, self._slot(slot)))
         for spec in self.outputs:
-            slot = self.plan.buffers.index(spec)
+            slot = self.layout.buffers.index(spec)
             arguments.append(native.Argument(spec.dtype.name, self._shape(spec.type), slot, written=True))
         arguments.append(native.Argument("uint8", (native.FREE,), native.SCRATCH, written=True))
-        dims = [self.sizes[key] for key in self.plan.symbols]
-        owner = (self.module, self.arena, self.keep, self.plan)
+        dims = [self.sizes[key] for key in self.layout.symbols]
+        owner = (self.module, self.arena, self.keep, self.layout)
         self.caller = native.make_step_caller(
             self.module.address("step"), arguments, buffers=[*self.table, 0], dims=dims, owner=owner
         )

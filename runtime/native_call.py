@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from graphflow.compiler.llvm.jit import CompiledModule, compile_module, declare_symbol
+from graphflow.compiler.llvm.jit import LoadedLibrary, declare_symbol, stored_library
 from graphflow.compiler.llvm.target import host_target
 
 StepCaller = Callable[..., int]
@@ -197,14 +197,16 @@ _definitions: list[MethodDef] = []
 
 
 @functools.cache
-def native_code() -> CompiledModule:
+def native_code() -> LoadedLibrary:
     """The native functions, compiled at first use. RuntimeError if arrays are not laid out as assumed."""
     check_layout()
     for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLong", "PyLong_FromVoidPtr"):
         declare_api(name)
     for name in ("PyType_IsSubtype", "PyErr_SetString"):
         declare_api(name)
-    code = compile_module(native_module(), host_target())
+    for name, object_ in {NDARRAY: np.ndarray, TYPE_ERROR: TypeError}.items():
+        declare_symbol(name, id(object_))
+    code = stored_library("native call", native_module, host_target(), HEAD)
     code.keep_forever()
     return code
 
@@ -263,6 +265,7 @@ def shape_in_memory(array: np.ndarray[Any, Any]) -> tuple[int, ...]:
 
 I8, I32, I64, PTR, VOID = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType(), ir.VoidType()
 STEP_PTR = ir.FunctionType(I32, (PTR, PTR, PTR)).as_pointer()
+NDARRAY, TYPE_ERROR = "gf_ndarray", "gf_type_error"  # Python's objects, as symbols
 FOREIGN_BYTEORDER = b">" if sys.byteorder == "little" else b"<"
 
 
@@ -299,9 +302,10 @@ def read(b: ir.IRBuilder, base: Any, index: Any) -> Any:
     return b.load(word(b, base, index), typ=I64)
 
 
-def constant_pointer(value: int) -> Any:
-    """An address known now as an LLVM constant."""
-    return I64(value).inttoptr(PTR)
+def external(module: ir.Module, name: str) -> Any:
+    """The address of a Python object that `declare_symbol` made known: it is another one in every process."""
+    found = module.globals.get(name)
+    return found if found is not None else ir.GlobalVariable(module, I8, name)
 
 
 def emit_is_array(module: ir.Module) -> ir.Function:
@@ -312,11 +316,12 @@ def emit_is_array(module: ir.Module) -> ir.Function:
     b = ir.IRBuilder(function.append_basic_block("entry"))
     exactly, other = function.append_basic_block("exactly"), function.append_basic_block("other")
     kind = at(b, function.args[0], HEAD - 8, PTR)  # ob_type ends PyObject_HEAD
-    b.cbranch(b.icmp_unsigned("==", b.ptrtoint(kind, I64), I64(id(np.ndarray))), exactly, other)
+    ndarray = external(module, NDARRAY)
+    b.cbranch(b.icmp_unsigned("==", kind, ndarray), exactly, other)
     b.position_at_end(exactly)
     b.ret(ir.IntType(1)(1))
     b.position_at_end(other)
-    b.ret(b.icmp_signed("!=", api(b, "PyType_IsSubtype", I32, kind, constant_pointer(id(np.ndarray))), I32(0)))
+    b.ret(b.icmp_signed("!=", api(b, "PyType_IsSubtype", I32, kind, ndarray), I32(0)))
     return function
 
 
@@ -330,7 +335,7 @@ def emit_address(module: ir.Module, is_array: ir.Function) -> None:
         message = ir.GlobalVariable(module, ir.ArrayType(I8, len(text)), "gf_no_array")
         message.initializer = ir.Constant(message.value_type, bytearray(text))
         message.linkage = "internal"
-        api(b, "PyErr_SetString", VOID, constant_pointer(id(TypeError)), b.bitcast(message, PTR))
+        api(b, "PyErr_SetString", VOID, external(module, TYPE_ERROR), b.bitcast(message, PTR))
         b.ret(ir.Constant(PTR, None))
     b.ret(api(b, "PyLong_FromVoidPtr", PTR, at(b, array, DATA, PTR)))
 

@@ -68,7 +68,7 @@ class _Plan:
         if executable is None:
             with self.session._lock:
                 executable = self._executable(values) or self._build(values)
-        self._last = (None if executable.compiled.assumed_initialized else shapes, executable)
+        self._last = (None if executable.assumed_initialized else shapes, executable)
         return executable
 
     def _executable(self, values: tuple[Any, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from graphflow.compiler.capture import RANDOM_DRAWS
 from graphflow.core.type import TensorType, static
+from graphflow.ops.random import UNSEEDED
 from graphflow.runtime.memory import OutputPool, aligned_empty
 
 __all__ = ["VariableStore"]
@@ -55,8 +57,8 @@ class VariableStore:
             self.commit({name: array})
 
     def start_stream(self, name: str) -> None:
-        """Give the hidden counter of a random stream its start."""
+        """Give the hidden counter of a random stream its start: 0, or any number where there is no seed."""
         if name.startswith(RANDOM_DRAWS) and name not in self.values:
             array = aligned_empty((), np.dtype(np.int64))
-            array[...] = 0
+            array[...] = secrets.randbits(62) if name.startswith(f"{RANDOM_DRAWS}{UNSEEDED}/") else 0
             self.commit({name: array})

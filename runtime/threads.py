@@ -45,7 +45,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.jit import compile_module, declare_symbol
+from graphflow.compiler.llvm.jit import declare_symbol, stored_library
 from graphflow.compiler.llvm.target import Target, available_cpus, emit_flush_denormals, host_target, intrinsic
 
 MAX_THREADS = 1024
@@ -98,7 +98,7 @@ class Pool:
     """The process' workers. Get it from `pool()`; it starts no thread before the first job."""
 
     def __init__(self, target: Target):
-        self._code = compile_module(pool_module(target), target)
+        self._code = stored_library("thread pool", lambda: pool_module(target), target)
         self._code.keep_forever()
         self.address = self._code.address("gf_parallel_for")
         self._resize = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._code.address("gf_set_threads"))

@@ -30,14 +30,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/architecture.md", "docs/adding_an_op.md", "docs/debugging.md")
+PAGES = ("README.md", "docs/architecture.md", "docs/adding_an_op.md", "docs/debugging.md", "docs/compile_cache.md")
 NATIVE = ("llvm", "assembly")
 """What depends on the CPU."""
 
 BLOCK = re.compile(
     r"^<!-- (?P<mark>[^\n]*?) -->\n(?:```(?P<language>\w*)\n(?P<text>.*?)^```\n)?", re.MULTILINE | re.DOTALL
 )
-PROGRAM = re.compile(r"^<!-- program (\S+) -->\n```python\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+PROGRAM = re.compile(r"^<!-- program (\S+)[^\n]*? -->\n```python\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 DIRECTIVES = re.compile(r"^\s*(?:\.cfi_\w+|\.p2align|#).*\n", re.MULTILINE)
 INSTRUCTION = re.compile(r"^\t(\S+)\t([^\n]*)", re.MULTILINE)
 
@@ -90,7 +90,7 @@ def run(words: list[str], programs: Mapping[str, str]) -> Ran:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, name).write_text(programs[name], encoding="utf-8")
         dumps = Path(folder, "dumps")
-        environment = {**clean, "PYTHONPATH": str(ROOT), "GRAPHFLOW_DUMP": str(dumps)}
+        environment = {**clean, "PYTHONPATH": str(ROOT), "GRAPHFLOW_DUMP": str(dumps), "GRAPHFLOW_CACHE": "off"}
         for setting in settings:
             key, _, value = setting.partition("=")
             environment[key] = value

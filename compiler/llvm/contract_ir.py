@@ -166,14 +166,35 @@ def splat(b: ir.IRBuilder, x: ir.Value, lanes: int) -> ir.Value:
     """x in every lane; a constant stays one."""
     vector = ir.VectorType(x.type, lanes)
     if isinstance(x, ir.Constant):
-        return ir.Constant(vector, [x] * lanes)
-    single = b.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(I32, 0))
-    return b.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros(ir.VectorType(I32, lanes)))
+        return splat_constant(vector, x)
+    single = b.insert_element(undefined(vector), x, ir.Constant(I32, 0))
+    first = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)  # llvmlite reads the numbers of a mask
+    return b.shuffle_vector(single, undefined(vector), first)
+
+
+class Written(ir.Constant):  # type: ignore[misc]  # llvmlite has no types
+    """A constant of a vector with its text.  llvmlite's own print every lane: that was half of a module's text."""
+
+    def __init__(self, kind: ir.Type, text: str) -> None:
+        self.type, self.constant = kind, text
+
+    def _get_reference(self) -> str:
+        return str(self.constant)
+
+
+def splat_constant(vector: ir.VectorType, x: ir.Constant) -> ir.Constant:
+    """x in every lane."""
+    return Written(vector, f"splat ({x.type} {x.get_reference()})")
+
+
+def undefined(kind: ir.Type) -> ir.Constant:
+    """Any bits."""
+    return Written(kind, "undef")
 
 
 def zeros(kind: ir.Type) -> ir.Constant:
     """All zero bits."""
-    return ir.Constant(kind, None)
+    return Written(kind, "zeroinitializer")
 
 
 def first_lanes(b: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:

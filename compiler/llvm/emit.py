@@ -23,6 +23,7 @@ from graphflow.compiler.llvm.contract_ir import (
     mul,
     short_name,
     splat,
+    undefined,
 )
 from graphflow.compiler.llvm.philox import philox4x32
 from graphflow.compiler.llvm.scope import Scope, loop_variables
@@ -118,7 +119,7 @@ def _lane_by_lane(size: Any, scope: Scope, vector: int) -> Any:
     """A non-linear index, one lane after the other."""
     assert scope.lanes is not None
     symbol, width = scope.lanes.symbol, scope.lanes.width
-    result: Any = ir.Constant(ir.VectorType(I64, width), ir.Undefined)
+    result: Any = undefined(ir.VectorType(I64, width))
     first = scope.variable(symbol)
     for lane in range(width):
         one = scope.child(scope.builder, {symbol: scope.builder.add(first, const(vector * width + lane))}, None)

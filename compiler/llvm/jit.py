@@ -7,6 +7,7 @@
 
 Code that calls functions of ours by name finds those that `declare_symbol` made known, then the process' own (libc).
 Machine code is also had as bytes: `compile_object` makes them, `load_object` loads them, in this process or another.
+`stored_library` keeps them in the cache on disk; `cache.STATISTICS.optimized` counts what LLVM was given to compile.
 """
 
 import ctypes
@@ -15,10 +16,13 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import astuple
 from typing import Any
 
+import llvmlite
 from llvmlite import binding as llvm
 
+from graphflow.compiler.cache import STATISTICS, digest_of, of_environment
 from graphflow.compiler.llvm.target import Target
 
 Stopwatch = dict[str, float]
@@ -115,6 +119,28 @@ def load_object(object_code: bytes, names: tuple[str, ...], seconds: Stopwatch |
         return LoadedLibrary(builder.link(jit(), f"graphflow{next(_library_numbers)}"), names)
 
 
+def stored_library(name: str, make: Callable[[], object], target: Target, *facts: int) -> LoadedLibrary:
+    """The module that `make` writes, from the cache if it is there; `make` is not called then.
+
+    `name` tells modules apart, and `facts` are all that the code depends on besides the target and our sources.
+    """
+    cache = of_environment()
+    key = digest_of((name, facts, surroundings(target)))
+    found = None if cache is None else cache.read(key)
+    if found is not None:
+        names, _, object_code = found.partition(b"\n")
+        return load_object(object_code, tuple(names.decode().split()))
+    object_code, exported = compile_object(str(make()), target)
+    if cache is not None:
+        cache.write(key, b"%s\n%s" % (" ".join(exported).encode(), object_code))
+    return load_object(object_code, exported)
+
+
+def surroundings(target: Target) -> tuple[Any, ...]:
+    """What object code depends on besides the text that it is made of."""
+    return (*astuple(target), llvmlite.__version__, llvm.llvm_version_info, CODEGEN_LEVEL)
+
+
 def declare_symbol(name: str, address: int) -> None:
     """Let modules compiled from now on call or read `name`, which is at `address` and must stay there."""
     _symbols[name] = address
@@ -133,6 +159,7 @@ def optimized_ir(module: object, target: Target, optimize: str = "light") -> str
 def optimized(text: str, target: Target, optimize: str, seconds: Stopwatch) -> Any:
     """Parse, verify and optimize; each module has its own LLVM context, freed with it. ValueError if malformed."""
     machine = target_machine(target)
+    STATISTICS.optimized += 1
     with timed(seconds, "parse"):
         module = parse(text)
     # Without these two LLVM assumes a generic machine's pointers, alignments and triple.

@@ -13,6 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.contract_ir import splat_constant
 from graphflow.compiler.llvm.mathlib_tables import COEFFICIENTS, LOOKUP
 
 # llvmlite carries no types: IR types and values are Any, an operand is an IR value or a number.
@@ -82,7 +83,7 @@ class Arithmetic:
     def constant(self, kind: Any, number: float) -> Value:
         """`number` in every lane of the type `kind`."""
         if isinstance(kind, ir.VectorType):
-            return ir.Constant(kind, [self.constant(kind.element, number)] * kind.count)
+            return splat_constant(kind, self.constant(kind.element, number))
         if isinstance(kind, ir.IntType) and number >= 1 << (kind.width - 1):
             number -= 1 << kind.width  # LLVM prints and reads constants as signed
         return ir.Constant(kind, number)

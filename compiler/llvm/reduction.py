@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, const, first_lanes
+from graphflow.compiler.llvm.contract_ir import I32, const, first_lanes, undefined
 from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.llvm.values import Values, element_type
@@ -244,7 +244,7 @@ class Task:
             width //= 2
             low = ir.Constant(ir.VectorType(I32, width), list(range(width)))
             high = ir.Constant(ir.VectorType(I32, width), list(range(width, 2 * width)))
-            halves = [[b.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), m) for x in state] for m in (low, high)]
+            halves = [[b.shuffle_vector(x, undefined(x.type), m) for x in state] for m in (low, high)]
             state = self.law.join(k, halves[0], halves[1])
         return [b.extract_element(x, ir.Constant(I32, 0)) for x in state]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, mul
+from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, loop, mul
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.share import emit_kernels
@@ -51,15 +51,20 @@ def emit_step(
     slots = {key: n for n, key in enumerate(symbols)}
     codes = emit_kernels(module, [s.kernel for s in steps], target, slots)
     function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
+    # Thousands of calls in one block: LLVM's work on it grows with its square, and there is nothing to gain.
+    function.attributes.add("optnone")
+    function.attributes.add("noinline")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     saved = emit_flush_denormals(b, target)
     workspaces = _workspaces(steps, codes, buffers)
     used = [workspaces[id(s)] for s in steps if id(s) in workspaces]
     stride = -(-max((c.scratch_bytes for c in codes), default=0) // 64) * 64
     frame = b.alloca(PTR, max(sum(len(c.arguments) for c in codes), 1))
+    prepared = [Prepared(step, code, workspaces.get(id(step))) for step, code in zip(steps, codes, strict=True)]
+    places = _pass_arguments(b, prepared, frame)
     runner = Runner(module, Scope(None, b, {}, None, Function(function, function.args[1], [], slots)), frame, stride)
-    for _, wave in groupby(zip(steps, codes, strict=True), key=lambda pair: pair[0].wave):
-        runner.wave([Prepared(step, code, workspaces.get(id(step))) for step, code in wave])
+    for _, wave in groupby(zip(prepared, places, strict=True), key=lambda pair: pair[0].step.wave):
+        runner.wave(list(wave))
     emit_restore_denormals(b, target, saved)
     b.ret(ir.Constant(I32, 0))
     kept = tuple((w.bytes, w.first, w.last) for w in dict.fromkeys(used))
@@ -124,6 +129,41 @@ class Prepared:
         return self.code.launches[turn]
 
 
+NOWHERE = -1
+"""As the place of a pointer in the table: there is none, the argument is a number."""
+
+
+def _pass_arguments(b: ir.IRBuilder, prepared: Sequence[Prepared], frame: Any) -> list[int]:
+    """Put the arguments of all kernels into the frame, in one loop over a constant table of (place, bytes behind);
+    returns where each kernel's start."""
+    places: list[int] = []
+    rows: list[tuple[int, int]] = []
+    for one in prepared:
+        places.append(len(rows))
+        rows += [_argument(one, argument) for argument in one.code.arguments]
+    table = ir.GlobalVariable(b.module, ir.ArrayType(I64, 2 * len(rows)), "arguments")
+    table.initializer = ir.Constant(table.value_type, [number for row in rows for number in row])
+    table.global_constant, table.linkage = True, "internal"
+    buffers = b.function.args[0]
+    with loop(b, const(0), const(len(rows))) as n:
+        entry = at(b, table, mul(b, n, const(2)), I64)
+        place, behind = b.load(entry, typ=I64), b.load(at(b, entry, const(1), I64), typ=I64)
+        there = b.icmp_signed(">", place, const(NOWHERE))
+        pointer = b.load(at(b, buffers, b.select(there, place, const(0)), I64), typ=I64)
+        b.store(b.add(b.select(there, pointer, const(0)), behind), at(b, frame, n, I64))
+    return places
+
+
+def _argument(prepared: Prepared, argument: int | Number | None) -> tuple[int, int]:
+    """The slot of the table of buffers where a pointer stands, and the bytes to add to it; or a number as it is."""
+    step = prepared.step
+    if isinstance(argument, Number):
+        return NOWHERE, argument.value
+    if argument is not None:
+        return step.arguments[argument], step.offsets[argument]
+    return (NOWHERE, 0) if prepared.workspace is None else (prepared.workspace.slot, 0)
+
+
 class Runner:
     """Writes the body of the step function: waves of launches that do not need each other.
 
@@ -133,41 +173,21 @@ class Runner:
 
     def __init__(self, module: ir.Module, root: Scope, frame: Any, stride: int) -> None:
         self.module, self.root, self.frame, self.stride = module, root, frame, stride
-        self.used = 0  # pointers of the frame that hold arguments
         self.jobs = 0
         self.launches = 0
 
-    def wave(self, wave: list[Prepared]) -> None:
-        """Pass the arguments, then run first launches, second launches, ..."""
-        places = [self._arguments(p) for p in wave]
-        for turn in range(max(len(p.code.launches) for p in wave)):
-            turns = [(p.launch(turn), place) for p, place in zip(wave, places, strict=True)]
+    def wave(self, wave: list[tuple[Prepared, int]]) -> None:
+        """Run first launches, second launches, ..., in a block of their own: LLVM takes time for long blocks."""
+        block = self.root.builder.append_basic_block("wave")
+        self.root.builder.branch(block)
+        self.root.builder.position_at_end(block)
+        for turn in range(max(len(p.code.launches) for p, _ in wave)):
+            turns = [(p.launch(turn), place) for p, place in wave]
             job = [(launch, place) for launch, place in turns if launch is not None]
             job.sort(key=lambda pair: -pair[0].unit_ns)
             self.launches += len(job)
             if job:
                 self._run(job)
-
-    def _arguments(self, prepared: Prepared) -> int:
-        """Put a kernel's pointers into the frame; returns where."""
-        b, start = self.root.builder, self.used
-        step = prepared.step
-        self.used += len(prepared.code.arguments)
-        for n, argument in enumerate(prepared.code.arguments):
-            if isinstance(argument, Number):
-                b.store(const(argument.value), at(b, self.frame, const(start + n), I64))
-                continue
-            if argument is not None:
-                source, offset = step.arguments[argument], step.offsets[argument]
-            elif prepared.workspace is not None:
-                source, offset = prepared.workspace.slot, 0
-            else:
-                continue
-            table = self.root.function.function.args[0]
-            pointer = b.load(at(b, table, const(source), PTR), typ=PTR)
-            pointer = at(b, pointer, const(offset), ir.IntType(8))
-            b.store(pointer, at(b, self.frame, const(start + n), PTR))
-        return start
 
     def _run(self, job: list[tuple[Launch, int]]) -> None:
         b = self.root.builder

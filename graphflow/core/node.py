@@ -132,7 +132,7 @@ class Operators:
 class Array:
     """NumPy data as an attribute: hashable by content, read-only."""
 
-    __slots__ = ("_key", "value")
+    __slots__ = ("key", "value")
 
     def __init__(self, value: np.ndarray[Any, Any]) -> None:
         value = np.array(value, order="C", copy=True)
@@ -140,13 +140,13 @@ class Array:
         self.value = value
         data = value.tobytes()
         content = data if len(data) <= 64 else hashlib.blake2b(data, digest_size=16).digest()
-        self._key = (value.dtype.str, value.shape, content)
+        self.key = (value.dtype.str, value.shape, content)  # equal for equal data
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Array) and self._key == other._key
+        return isinstance(other, Array) and self.key == other.key
 
     def __repr__(self) -> str:
         if self.value.size <= 4:

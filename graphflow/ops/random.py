@@ -1,7 +1,8 @@
 """Random numbers from a counter: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
 Element i of the n-th draw of an op depends on (graph seed, op seed, n, i) only: not on threads, fusion or other ops.
-n is a hidden variable of the session, one for each seed pair.
+n is a hidden variable of the session, one for each seed pair.  It starts at 0; where the user gave no seed, at a number
+that is another one in every session, so that programs without seeds are the same program in every process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from graphflow.core.type import Shape, TensorType, require, static
 from graphflow.ops.elementwise import cast, cos, erfinv, log, sqrt
 from graphflow.ops.state import CaptureContext, StateOp
 from graphflow.ops.view import broadcast_to, ravel
+
+UNSEEDED = 1 << 32
+"""As the graph's seed: there is none.  Seeds have 32 bits, so nobody's is this one."""
 
 TWO_PI = 6.283185307179586
 

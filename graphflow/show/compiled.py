@@ -66,7 +66,7 @@ def _arena(executable: Executable) -> str:
 
     Where the arena has holes, the most that is alive at once stands behind it: `arena 1.2 MB (1.1 MB alive)`.
     """
-    wanted = list(lifetimes(executable.plan, executable.code, estimate).values())
+    wanted = list(lifetimes(executable.layout, estimate).values())
     arena, alive = _bytes(place(wanted)[1]), _bytes(least(wanted))
     return f"arena {arena}" if arena == alive else f"arena {arena} ({alive} alive)"
 

@@ -78,7 +78,7 @@ def test_many_buffers_are_placed_quickly():
 
 def assert_dense(executable: Executable) -> None:
     """The arena is not much larger than what is alive at once."""
-    wanted = list(lifetimes(executable.plan, executable.code, estimate).values())
+    wanted = list(lifetimes(executable.layout, estimate).values())
     assert place(wanted)[1] <= WASTE * least(wanted)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import graphflow
 from graphflow import cli
+from graphflow.compiler.cache import Cache
 from graphflow.core.errors import FailedPreconditionError
 from graphflow.data import mnist
 from graphflow.demo import run
@@ -51,6 +52,22 @@ def test_info_names_versions_cpu_and_threads(capsys: pytest.CaptureFixture[str])
     assert rows["numpy"] == np.__version__
     assert int(rows["threads"]) >= 1
     assert {"graphflow", "python", "networkx", "llvmlite", "cpu", "vectors", "caches"} <= rows.keys()
+
+
+def test_cache_says_where_and_how_much_and_clears(cache_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Cache(cache_folder, 10**6).write("0" * 64, bytes(1000))
+    assert cli.main(["cache", "info"]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows == {"folder": str(cache_folder), "programs": "1", "size": "0.0 MB of at most 512 MB"}
+    assert cli.main(["cache", "clear"]) == 0
+    assert capsys.readouterr().out == f"1 programs removed from {cache_folder}\n"
+    assert list(cache_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("action", ["info", "clear"])
+def test_cache_turned_off(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["cache", action]) == 0
+    assert "turned off" in capsys.readouterr().out
 
 
 WRONG_USAGE = {

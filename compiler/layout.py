@@ -1,0 +1,180 @@
+"""All that a run needs besides machine code: `Layout`, of a plan and its step; and both as bytes (`pack`, `unpack`).
+
+The bytes are a length, a JSON text, and what is binary: the object code, then the constants.  JSON and not pickle, so
+that reading it makes numbers, strings and arrays and runs nothing; what is not as expected raises ValueError.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphflow.compiler.plan import BufferSpec, Plan
+from graphflow.core.dim import Atom, Dim, FloorDiv, Size, Symbol
+from graphflow.core.dtype import as_dtype
+from graphflow.core.node import Array
+from graphflow.core.type import TensorType
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.step import StepCode
+
+__all__ = ["Layout", "Packed", "layout_of", "pack", "unpack"]
+
+LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Types of the feeds, buffers, symbols, what must be initialized and what gets a value, as a `Plan` has them;
+    workspaces and bytes of scratch, as a `StepCode` has them."""
+
+    feeds: tuple[TensorType, ...]
+    buffers: tuple[BufferSpec, ...]
+    symbols: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    workspaces: tuple[tuple[Size, int, int], ...] = ()
+    scratch_bytes: int = 0
+
+
+def layout_of(plan: Plan, code: StepCode | None) -> Layout:
+    """What a run needs of a plan and of its code; no code where it is interpreted."""
+    workspaces, scratch_bytes = ((), 0) if code is None else (code.workspaces, code.scratch_bytes)
+    feeds = plan.program.feeds
+    return Layout(feeds, plan.buffers, plan.symbols, plan.reads, plan.writes, workspaces, scratch_bytes)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A compiled program as it is kept: where it assumed variables to have values or not, and its object code.
+
+    Where the sizes of `static` must be numbers there is nothing else.
+    """
+
+    static: tuple[str, ...]
+    layout: Layout | None = None
+    assumed_initialized: Mapping[str, bool] | None = None
+    object_code: bytes = b""
+
+
+def pack(packed: Packed) -> bytes:
+    """The bytes of a program."""
+    blobs: list[bytes] = [packed.object_code]
+    head: dict[str, Any] = {"static": packed.static}
+    if packed.layout is not None:
+        layout = packed.layout
+        head |= {name: getattr(layout, name) for name in ("symbols", "reads", "writes", "scratch_bytes")}
+        head["buffers"] = [_buffer_text(b, blobs) for b in layout.buffers]
+        head["workspaces"] = [(_size_text(size), first, last) for size, first, last in layout.workspaces]
+        head["assumed"] = dict(packed.assumed_initialized or {})
+    head["blobs"] = [len(blob) for blob in blobs]
+    text = json.dumps(head, separators=(",", ":")).encode()
+    return b"".join([len(text).to_bytes(LENGTH_BYTES, "little"), text, *blobs])
+
+
+def unpack(content: bytes, feeds: Sequence[TensorType]) -> Packed:
+    """What `pack` was given.  ValueError for anything else."""
+    try:
+        return _unpack(content, tuple(feeds))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"no packed program: {error!r}") from error
+
+
+def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
+    start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+    head = json.loads(content[LENGTH_BYTES:start])
+    if head["static"]:
+        return Packed(tuple(map(_text, head["static"])))
+    blobs = []
+    for length in head["blobs"]:
+        blobs.append(content[start : start + _number(length)])
+        start += length
+    if start != len(content):
+        raise ValueError(f"{len(content)} bytes where {start} were packed")
+    layout = Layout(
+        feeds,
+        tuple(_buffer(b, blobs) for b in head["buffers"]),
+        tuple(map(_text, head["symbols"])),
+        tuple(map(_text, head["reads"])),
+        tuple(map(_text, head["writes"])),
+        tuple((_size(size), _number(first), _number(last)) for size, first, last in head["workspaces"]),
+        _number(head["scratch_bytes"]),
+    )
+    return Packed((), layout, {_text(k): bool(v) for k, v in head["assumed"].items()}, blobs[0])
+
+
+def _buffer_text(buffer: BufferSpec, blobs: list[bytes]) -> Any:
+    key = buffer.key
+    if buffer.kind == "constant":
+        key = len(blobs)
+        blobs.append(buffer.key.value.tobytes())
+    sizes = [_size_text(size) for size in buffer.shape]
+    return buffer.kind, key, buffer.dtype.name, sizes, buffer.first, buffer.last
+
+
+def _buffer(row: Any, blobs: list[bytes]) -> BufferSpec:
+    kind, key, dtype, sizes, first, last = row
+    type_ = TensorType(as_dtype(_text(dtype)), tuple(map(_size, sizes)))
+    if kind == "constant":
+        shape = tuple(map(_number, type_.dims))
+        if len(blobs[key]) != math.prod(shape) * type_.dtype.size:
+            raise ValueError(f"{len(blobs[key])} bytes for a constant {type_}")
+        key = Array(np.frombuffer(blobs[key], type_.dtype.numpy).reshape(shape))
+    elif kind == "variable":
+        key = _text(key)
+    elif kind in ("feed", "output"):
+        key = _number(key)
+    elif kind != "arena":
+        raise ValueError(f"no kind of buffer: {kind!r}")
+    return BufferSpec(kind, key, type_, _number(first), _number(last))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} where a name should be")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} where a count should be")
+    return value
+
+
+# sizes: a number, or the terms of a polynomial
+
+
+def _size_text(size: Size) -> Any:
+    if not isinstance(size, Dim):
+        return size
+    return [([_atom_text(a) for a in monomial], c) for monomial, c in size.terms]
+
+
+def _atom_text(atom: Atom) -> Any:
+    if isinstance(atom, FloorDiv):
+        return atom.key, _size_text(atom.numerator), _size_text(atom.denominator)
+    if isinstance(atom, Symbol) and atom.bound is None:
+        return atom.key, atom.hint
+    raise ValueError(f"the atom {atom} has no place in a layout")
+
+
+def _size(text: Any) -> Size:
+    if isinstance(text, list):
+        return Dim(tuple((tuple(map(_atom, monomial)), int(c)) for monomial, c in text))
+    return _number(text)
+
+
+def _atom(text: Any) -> Atom:
+    if len(text) == 2:
+        key, hint = text
+        return Symbol(_text(key), None if hint is None else _number(hint))
+    key, numerator, denominator = text
+    above = _size(numerator)
+    if not isinstance(above, Dim):
+        raise ValueError(f"the quotient {key} is of a number")
+    return FloorDiv(_text(key), above, _size(denominator))

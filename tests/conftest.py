@@ -1,0 +1,20 @@
+"""Tests test the compiler: nothing comes from the cache on disk, and nothing goes there, unless a test asks for it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from graphflow.compiler import cache
+
+os.environ["GRAPHFLOW_CACHE"] = "off"  # for the processes that tests start, too
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, not made yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("GRAPHFLOW_CACHE", str(folder))
+    monkeypatch.setattr(cache, "STATISTICS", cache.Statistics())
+    monkeypatch.setattr("graphflow.compiler.llvm.jit.STATISTICS", cache.STATISTICS)
+    return folder
