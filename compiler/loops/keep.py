@@ -72,14 +72,10 @@ class _Keeper:
 
     def run(self) -> Kernel:
         stages = self._stages()
-        users: dict[Expr, list[_Stage]] = {}
-        candidates = _shared(stages, self.row.symbol)
-        for stage in stages:
-            for e in _reached(stage.roots, self.row.symbol, candidates):
-                users.setdefault(e, []).append(stage)
-        for e, at in users.items():
-            if e in candidates and len(at) > 1:
-                self._place(e, at[0])
+        if len(stages) == 1:
+            return self.kernel
+        for n, stage in enumerate(stages):
+            self._choose(stage, stages[n + 1 :])
         if not self.kept:
             return self.kernel
         for stage in stages:
@@ -87,6 +83,23 @@ class _Keeper:
         self._rebuild([s.value for s in self.kernel.stores], stages[-1])
         stores = tuple(replace(s, value=self.new[s.value]) for s in self.kernel.stores)
         return replace(self.kernel, stores=stores, scratch=tuple(self.scratch))
+
+    def _choose(self, stage: _Stage, later: list[_Stage]) -> None:
+        """Keep the costly values of a stage that later ones need, users before their operands."""
+        variable = self.row.symbol
+        inside = list(_inside(stage.roots, variable))
+        reached = set(stage.roots)
+        for e in inside:
+            if e not in reached or e in self.kept:
+                continue
+            if e.kind != "guard" and _cost(e, variable, self.kept) >= COSTLY and self._needed(e, later):
+                self._place(e, stage)
+            if e not in self.kept:
+                reached.update(e.args)
+
+    def _needed(self, e: Expr, later: list[_Stage]) -> bool:
+        """Whether one of these stages would compute a value, given what is kept already."""
+        return any(e in _reached(stage.roots, self.row.symbol, self.kept) for stage in later)
 
     def _stages(self) -> list[_Stage]:
         """The reductions of whole rows that always run, then the stores of elements."""
@@ -164,15 +177,6 @@ def _inside(roots: Collection[Expr], variable: Symbol) -> Iterator[Expr]:
             reached.update(e.args)
 
 
-def _shared(stages: list[_Stage], variable: Symbol) -> set[Expr]:
-    """The costly expressions that several stages compute."""
-    count: dict[Expr, int] = {}
-    for stage in stages:
-        for e in _inside(stage.roots, variable):
-            count[e] = count.get(e, 0) + 1
-    return {e for e, n in count.items() if n > 1 and e.kind != "guard" and _cost(e, variable) >= COSTLY}
-
-
 def _reached(roots: Collection[Expr], variable: Symbol, until: Collection[Expr]) -> Iterator[Expr]:
     """The expressions of a stage down to those of `until`, these included."""
     reached = set(roots)
@@ -183,10 +187,10 @@ def _reached(roots: Collection[Expr], variable: Symbol, until: Collection[Expr])
                 reached.update(e.args)
 
 
-def _cost(e: Expr, variable: Symbol) -> int:
-    """What an element costs to compute, down to loads and to what does not change along the row."""
+def _cost(e: Expr, variable: Symbol, kept: Collection[Expr]) -> int:
+    """What an element costs to compute, down to loads, to what is kept, and to what does not change along the row."""
     total = 0
-    for x in walk([e]):
-        if variable in x.vars and x.kind in ("apply", "random", "reduce"):
+    for x in _reached([e], variable, kept):
+        if x not in kept and x.kind in ("apply", "random", "reduce"):
             total += int(x.data[0].cost) if x.kind == "apply" else COSTLY
     return total
