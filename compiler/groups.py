@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from graphflow.compiler.assemble import Assembly
 from graphflow.compiler.buffers import base_of, is_buffer
 from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
-from graphflow.core.dim import Size, Symbol
+from graphflow.core.dim import Size, Symbol, estimate, product, symbol
 from graphflow.core.node import Node
 from graphflow.core.type import Shape
 
@@ -21,6 +21,15 @@ __all__ = ["Groups"]
 
 RECOMPUTED = 48
 """Up to this cost a row's values are computed again for each of its reductions."""
+
+COLUMN_BLOCK = 64
+"""About how many columns run side by side."""
+
+LEAST_COLUMNS = 512
+"""Columns that make enough blocks for threads to share."""
+
+COLUMN_ROWS = 512
+"""Columns of so many elements stay in a core's second cache from one pass over them to the next."""
 
 MERGED_DEPTH = 80
 """The longest chain of nodes in a group: lowering and emitting recurse along it."""
@@ -37,7 +46,7 @@ class _Group:
     needs: dict[_Group, None] = field(default_factory=dict)
     users: dict[_Group, None] = field(default_factory=dict)
     reads: dict[Node, set[tuple[Size, ...]]] = field(default_factory=dict)
-    has_rows: bool = False
+    row: int | None = None  # the axis of larger spaces along which it reduces
 
     @property
     def first(self) -> int:
@@ -70,7 +79,7 @@ class Groups:
         for whole in (node for node in lowered.reads if node in self.assembly.parts):
             for part in self.assembly.makers(whole):
                 group.reads.setdefault(part, set()).add(SOMEWHERE)
-        group.has_rows = group.has_rows or _is_row_reduction(group.outputs[0])
+        group.row = _row_of(group.outputs[0])
         for node in group.reads:
             if self.of[node] is not group:
                 group.needs[self.of[node]] = None
@@ -78,7 +87,7 @@ class Groups:
 
     def as_group(self, group: _Group) -> Group:
         """A group as it stands."""
-        return Group(tuple(group.outputs), group.space, frozenset(group.outputs), group.contraction)
+        return Group(tuple(group.outputs), group.space, frozenset(group.outputs), group.contraction, _inner(group))
 
     def merge(self) -> None:
         """Merge consumers into producers and siblings into each other, first come first."""
@@ -107,7 +116,9 @@ class Groups:
         space = self._space(a, b)
         if space is None or self._depth(a, b) > MERGED_DEPTH:
             return None
-        if not all(self._aligned(a, node, at, space) for node, at in b.reads.items() if self.of[node] is a):
+        row = a.row if a.row is not None else b.row
+        reads = _reads_in(b, space, row)
+        if not all(self._aligned(a, node, at, space, row) for node, at in reads.items() if self.of[node] is a):
             return None
         if reaches([b], a) or reaches([x for x in a.users if x is not b], b):
             return None
@@ -119,28 +130,37 @@ class Groups:
 
     def _space(self, a: _Group, b: _Group) -> Shape | None:
         """The space of both together: the same, or that of the larger where the other's are its rows."""
+        if a.row is not None and b.row is not None and a.row != b.row:
+            return None
+        row = a.row if a.row is not None else b.row
         if a.space == b.space:
-            return a.space if a.contraction is None or not b.has_rows else None
-        if a.contraction is not None:
+            return a.space if a.contraction is None or b.row is None else None
+        if a.contraction is not None or row is None:
             return None
         small, large = sorted((a.space, b.space), key=len)
-        rows = len(large) - 1
-        if small == large[:rows] and (a.has_rows or b.has_rows) and rows >= 1:
+        if not small or len(large) != len(small) + 1 or small != (*large[:row], *large[row + 1 :]):
+            return None
+        if row == len(small):
             return large
-        return None
+        whole = a if a.space == large else b
+        along_rows = any(g.row == len(small) for g in (*whole.needs, *whole.users))
+        return large if not along_rows and _fits_columns(small, large[row]) else None
 
-    def _aligned(self, a: _Group, node: Node, at: set[tuple[Size, ...]], space: Shape) -> bool:
+    def _aligned(self, a: _Group, node: Node, at: set[tuple[Size, ...]], space: Shape, row: int | None) -> bool:
         """Whether b reads a's node at its own point, or along the row that both work on."""
+        row = len(space) - 1 if row is None or row >= len(space) else row
         rank = len(node.shape)
-        if rank < len(space) - 1:
+        axes = [n for n in range(len(space)) if rank == len(space) or n != row]
+        if rank != len(axes):
             return False
         for index in at:
-            own = len(index) == rank and all(_is_own(i, n) for n, i in enumerate(index[: len(space) - 1]))
-            if not own:
+            if len(index) != rank:
                 return False
-            if rank < len(space) or not space or _is_own(index[-1], rank - 1):
+            other = [n for n, i in zip(axes, index, strict=True) if not _is_own(i, n)]
+            if not other:
                 continue
-            if not _is_reduced(index[-1]) or a.contraction is not None or self._cost(node) > RECOMPUTED:
+            reduced = other == [row] and _is_reduced(index[row])
+            if not reduced or a.contraction is not None or self._cost(node) > RECOMPUTED:
                 return False
         return True
 
@@ -160,10 +180,12 @@ class Groups:
         return total
 
     def _merged(self, a: _Group, b: _Group, space: Shape) -> _Group:
+        a.row = a.row if a.row is not None else b.row
+        for group in (a, b):
+            group.reads = _reads_in(group, space, a.row)
         a.space, a.depth = space, self._depth(a, b)
         moved, b.outputs = b.outputs, []
         a.outputs = sorted(a.outputs + moved, key=lambda n: (-len(n.shape), n.serial))
-        a.has_rows = a.has_rows or b.has_rows
         for node in moved:
             self.of[node] = a
         for node, at in b.reads.items():
@@ -191,16 +213,40 @@ class Groups:
         result = []
         for g in topological_groups(groups):
             kept = tuple(n for n in g.outputs if n in roots or n in read or n in self.assembly.places)
-            result.append(Group(kept, g.space, frozenset(g.outputs), g.contraction))
+            result.append(Group(kept, g.space, frozenset(g.outputs), g.contraction, _inner(g)))
         return tuple(result)
 
 
-def _is_row_reduction(node: Node) -> bool:
-    """Whether a node reduces the last axis, or the last axes, of its input."""
-    if node.op.form != "reduction" or "axes" not in node.attrs:
-        return False
-    axes, rank = node.attrs["axes"], node.inputs[0].ndim
-    return tuple(axes) == (rank - 1,)
+def _row_of(node: Node) -> int | None:
+    """The one axis along which a node reduces its input, of those that its input has besides others."""
+    if node.op.form != "reduction" or "axes" not in node.attrs or node.inputs[0].ndim < 2:
+        return None
+    axes = node.attrs["axes"]
+    return int(axes[0]) if len(axes) == 1 else None
+
+
+def _inner(group: _Group) -> int | None:
+    """The axis of a group's space that runs innermost, where it is not the last one."""
+    inside = group.row is not None and any(len(n.shape) < len(group.space) for n in group.outputs)
+    return group.row if inside else None
+
+
+def _fits_columns(columns: Shape, rows: Size) -> bool:
+    """Whether columns are worth a kernel: blocks for all threads, which stay in their caches."""
+    many = estimate(columns[-1]) >= COLUMN_BLOCK and estimate(product(columns)) >= LEAST_COLUMNS
+    return many and estimate(rows) <= COLUMN_ROWS
+
+
+def _reads_in(group: _Group, space: Shape, row: int | None) -> dict[Node, set[tuple[Size, ...]]]:
+    """What a group reads, with the axes of its own space named as the larger space has them."""
+    if len(group.space) == len(space) or row is None or row == len(group.space):
+        return group.reads
+    new = {f"i{n}": symbol(f"i{n + 1}") for n in range(row, len(group.space))}
+
+    def renamed(index: Size) -> Size:
+        return new.get(str(index), index)
+
+    return {node: {tuple(map(renamed, index)) for index in at} for node, at in group.reads.items()}
 
 
 def _is_own(index: Size, axis: int) -> bool:

@@ -17,6 +17,7 @@ from graphflow.compiler.buffers import base_of, is_buffer
 from graphflow.compiler.fuse import Fused
 from graphflow.compiler.loops.collapse import collapse
 from graphflow.compiler.loops.ir import Kernel
+from graphflow.compiler.loops.keep import keep
 from graphflow.compiler.loops.lower import Group, Lowered, lower
 from graphflow.compiler.loops.rebase import rebase
 from graphflow.compiler.loops.work import operations
@@ -226,6 +227,7 @@ class _Planner:
         for node in nodes:
             found.update(dict.fromkeys(self.program.origins.get(node, ())))
         kernel, offsets = rebase(collapse(lowered.kernel))
+        kernel = keep(kernel, [n for n, a in enumerate(arguments) if arguments.count(a) == 1])
         shifts = tuple(o * n.dtype.size for o, n in zip(offsets, lowered.buffers, strict=True))
         return Step(kernel, wave, arguments, shifts, tuple(found), nodes)
 

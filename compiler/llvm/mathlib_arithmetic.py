@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import splat_constant
+from graphflow.compiler.llvm.contract_ir import splat_constant, undefined
 from graphflow.compiler.llvm.mathlib_tables import COEFFICIENTS, LOOKUP
 
 # llvmlite carries no types: IR types and values are Any, an operand is an IR value or a number.
@@ -226,7 +226,7 @@ class Arithmetic:
         index = self.integer("and_", index, 15)
         if self.lanes(x) == 1:
             return self.entry(name, index)
-        y = ir.Constant(x.type, ir.Undefined)
+        y = undefined(x.type)
         for lane in range(self.lanes(x)):
             place = ir.Constant(ir.IntType(32), lane)
             y = self.builder.insert_element(y, self.entry(name, self.builder.extract_element(index, place)), place)

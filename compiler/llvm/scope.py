@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I64, add, at, const, is_const, mul, splat
+from graphflow.compiler.llvm.contract_ir import I64, PTR, add, at, const, is_const, mul, splat
 from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, atoms_of, coefficient
 
-__all__ = ["Function", "Lanes", "Scope", "loop_variables", "open_loop"]
+__all__ = ["Function", "Lanes", "Scope", "loop_variables", "open_loop", "root_scope"]
 
 
 class Lanes:
@@ -37,7 +37,7 @@ class Function:
     """The kernel function that is being written."""
 
     def __init__(self, function: ir.Function, dims: Any, arguments: Sequence[Any], symbols: dict[str, int]) -> None:
-        self.function, self.dims, self.arguments, self.symbols = function, dims, arguments, symbols
+        self.function, self.dims, self.arguments, self.symbols = function, dims, list(arguments), symbols
         self.fma = True
         self.avx512 = False
         self.width = 1  # lanes of vectors along reduced axes
@@ -156,6 +156,15 @@ class Scope:
         lanes = ir.Constant(kind, [first + n for n in range(width)])
         scaled = lanes if is_const(step, 1) else self.builder.mul(lanes, splat(self.builder, step, width))
         return self.builder.add(splat(self.builder, base, width), scaled)
+
+
+def root_scope(b: Any, buffers: int, args: Any, dims: Any, symbols: dict[str, int], skip: int = 0) -> Scope:
+    """The scope of a function, with the pointers of a kernel's buffers loaded; `skip` others stand before them."""
+    pointers = [b.load(at(b, args, const(n + skip), PTR), typ=PTR) for n in range(buffers)]
+    function = Function(b.function, dims, pointers, symbols)
+    function.nothing = b.alloca(I64)
+    b.store(const(0), function.nothing)
+    return Scope(None, b, {}, None, function)
 
 
 def loop_variables(size: Size) -> list[Symbol]:

@@ -19,16 +19,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.kernel import (
-    KernelCode,
-    Launch,
-    Number,
-    Schedule,
-    emit_kernel,
-    emit_plain,
-    make_schedule,
-    unit_ns,
-)
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number, emit_kernel, emit_plain, unit_ns
+from graphflow.compiler.llvm.schedule import Schedule, make_schedule
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, expr, rewritten, walk
 from graphflow.core.dim import Dim, Monomial, Size, Symbol, substitute, symbol
@@ -60,7 +52,7 @@ def emit_kernels(
 
 
 def _structure(kernel: Kernel) -> Any:
-    return kernel.loops, kernel.buffers, kernel.stores, kernel.contract
+    return kernel.loops, kernel.buffers, kernel.stores, kernel.contract, kernel.scratch
 
 
 @dataclass(frozen=True)

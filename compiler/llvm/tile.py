@@ -11,7 +11,8 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul, splat
-from graphflow.compiler.llvm.emit import active, address, gather, tile_stride
+from graphflow.compiler.llvm.lanes import active, tile_stride
+from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.core.dtype import DType

@@ -73,13 +73,15 @@ class Expr:
     reduce      body            (kind, loops)
     random      draw            (index, seed, stream)
     sum         -               its index: the sum of products that a contraction kernel hands to its stores
+    keep        value           (buffer number, index) where the value is written as well
+    kept        reduce          (buffer number, index) of what that reduction keeps
     """
 
     __slots__ = ("__weakref__", "args", "data", "dtype", "kind", "loads", "vars")
 
     def __init__(self, kind: str, args: tuple[Expr, ...], data: Any, dtype: DType, vars_: frozenset[Symbol]) -> None:
         self.kind, self.args, self.data, self.dtype, self.vars = kind, args, data, dtype, vars_
-        self.loads: bool = kind == "load" or any(a.loads for a in args)
+        self.loads: bool = kind in ("load", "kept") or any(a.loads for a in args)
 
     def __repr__(self) -> str:
         from graphflow.compiler.loops.print import print_expr
@@ -106,7 +108,7 @@ def _own_variables(kind: str, data: Any) -> Iterator[Symbol]:
 
 def sizes_in(kind: str, data: Any) -> Iterator[Size]:
     """The indices and sizes that an expression holds itself."""
-    if kind == "load":
+    if kind in ("load", "keep", "kept"):
         yield data[1]
     elif kind == "position":
         yield data
@@ -160,13 +162,17 @@ class Contract:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Stores over an iteration space.  `contract` is what "sum" stands for, where there is one."""
+    """Stores over an iteration space.  `contract` is what "sum" stands for, where there is one.
+
+    `scratch` are buffers of the thread that computes a row, numbered after the others (`keep.py`).
+    """
 
     name: str
     loops: tuple[Loop, ...]
     buffers: tuple[Buffer, ...]
     stores: tuple[Store, ...]
     contract: Contract | None = None
+    scratch: tuple[Buffer, ...] = ()
 
     def __str__(self) -> str:
         from graphflow.compiler.loops.print import print_kernel
@@ -200,7 +206,7 @@ def rewritten(roots: list[Expr], move: Callable[[Size], Size]) -> dict[Expr, Exp
 
 def _with_sizes(kind: str, data: Any, move: Callable[[Size], Size]) -> Any:
     match kind:
-        case "load":
+        case "load" | "keep" | "kept":
             return (data[0], move(data[1]))
         case "position":
             return move(data)

@@ -29,13 +29,20 @@ SOMEWHERE = (symbol("?"),)
 class Group:
     """What one kernel computes: `outputs` get buffers; `stored` are all nodes with buffers, those of others included.
 
-    `space` is the iteration space; an output has its shape, or the shape of its first axes.
+    `space` is the iteration space; an output has its shape, or its shape without the axis `row`, which runs innermost
+    (None: the last one).
     """
 
     outputs: tuple[Node, ...]
     space: Shape
     inside: frozenset[Node]
     contraction: Node | None = None
+    row: int | None = None
+
+    def index(self, node: Node, at: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        """The index of a node's element at a point of the space."""
+        row = len(at) - 1 if self.row is None else self.row
+        return at if len(node.shape) == len(at) else (*at[:row], *at[row + 1 :])
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,11 @@ def lower(group: Group, base: Callable[[Node], Node | None], name: str, places: 
         contract = builder.contract(group.contraction, loops)
     stores = []
     for node in group.outputs:
-        index = at[: len(node.shape)]
+        index = group.index(node, at)
         value = builder.compute(node, index)
         stores.append(Store(builder.slot(node), builder.where(node, node, index), value, len(index)))
+    if group.row is not None and group.row < len(loops):
+        loops = (*loops[: group.row], *loops[group.row + 1 :], loops[group.row])
     kernel = Kernel(name, loops, tuple(builder.buffers()), tuple(stores), contract)
     return Lowered(kernel, tuple(builder.slots), {n: frozenset(r) for n, r in builder.reads.items()})
 

@@ -11,6 +11,8 @@ def print_kernel(kernel: Kernel) -> str:
     """A loop nest, one line a loop and one a store."""
     buffers = ", ".join(f"b{n}: {b.dtype}[{b.size}]" for n, b in enumerate(kernel.buffers))
     lines = [f"kernel {kernel.name}({buffers})"]
+    first = len(kernel.buffers)
+    lines += [f"  b{first + n}: {b.dtype}[{b.size}] of the thread" for n, b in enumerate(kernel.scratch)]
     if kernel.contract is not None:
         c = kernel.contract
         over = ", ".join(f"{k.symbol.key} < {k.extent}" for k in c.k)
@@ -31,9 +33,13 @@ def print_expr(e: Expr, depth: int = 0) -> str:
     """An expression on one line; what is nested deeper than 12 levels is cut."""
     if depth > 12:
         return "..."
-    inside = [print_expr(a, depth + 1) for a in e.args]
+    inside = [print_expr(a, depth + 1) for a in e.args] if e.kind != "kept" else []
     match e.kind:
         case "load":
+            return f"b{e.data[0]}[{e.data[1]}]"
+        case "keep":
+            return f"b{e.data[0]}[{e.data[1]}] := {inside[0]}"
+        case "kept":
             return f"b{e.data[0]}[{e.data[1]}]"
         case "const":
             return str(e.data)

@@ -110,14 +110,14 @@ EXAMPLES: dict[str, tuple[Any, Any, str]] = {
         """,
     ),
     "two outputs": (
-        (of(BATCH, 10),),
+        (of(BATCH, 1000),),
         lambda x: (op("ReduceSum", op("Exp", x), axes=(1,)), op("Exp", x)),
         """
-        kernel k0(b0: float32[10*n0], b1: float32[10*n0], b2: float32[n0])
+        kernel k0(b0: float32[1000*n0], b1: float32[1000*n0], b2: float32[n0])
           for i0 in n0:
-            b2[i0] = sum(r2 < 10: Exp(b0[10*i0 + r2]))
-            for i1 in 10:
-              b1[10*i0 + i1] = Exp(b0[10*i0 + i1])
+            b2[i0] = sum(r2 < 1000: b1[1000*i0 + r2] := Exp(b0[1000*i0 + r2]))
+            for i1 in 1000:
+              b1[1000*i0 + i1] = b1[1000*i0 + i1]
         """,
     ),
 }

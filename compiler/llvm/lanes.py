@@ -1,0 +1,119 @@
+"""Where the lanes of a vectorised scope are: indices as vectors, the masks of lanes that are there, conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import I32, I64, add, const, mul, splat, undefined
+from graphflow.compiler.llvm.scope import Scope, loop_variables
+from graphflow.compiler.loops.ir import Condition
+from graphflow.core.dim import coefficient
+
+__all__ = ["active", "allowed", "condition", "conjunction", "row_start", "tile_stride", "wide_index"]
+
+
+def wide_index(size: Any, scope: Scope) -> list[Any]:
+    """An index for every lane, as vectors of i64."""
+    assert scope.lanes is not None
+    lanes = scope.lanes
+    linear = scope.lane_offset(size)
+    if linear is None:
+        return [_lane_by_lane(size, scope, n) for n in range(lanes.vectors)]
+    start, step = scope.size(size), scope.size(linear[1])
+    if lanes.tile is None:
+        return [scope.ramp(start, step, n * lanes.width) for n in range(lanes.vectors)]
+    stride = tile_stride(size, scope)
+    return [scope.ramp(row_start(scope, start, stride, n), step, 0) for n in range(lanes.vectors)]
+
+
+def tile_stride(size: Any, scope: Scope) -> Any:
+    """How far an index moves from one vector of a tile to the next (a size)."""
+    assert scope.lanes is not None
+    assert scope.lanes.tile is not None
+    stride = coefficient(size, scope.lanes.tile)
+    return 0 if stride is None else stride
+
+
+def row_start(scope: Scope, start: Any, stride: Any, row: int) -> Any:
+    """start + row * stride."""
+    return add(scope.builder, start, mul(scope.builder, const(row), scope.size(stride)))
+
+
+def _lane_by_lane(size: Any, scope: Scope, vector: int) -> Any:
+    """A non-linear index, one lane after the other."""
+    assert scope.lanes is not None
+    symbol, width = scope.lanes.symbol, scope.lanes.width
+    result: Any = undefined(ir.VectorType(I64, width))
+    first = scope.variable(symbol)
+    for lane in range(width):
+        one = scope.child(scope.builder, {symbol: scope.builder.add(first, const(vector * width + lane))}, None)
+        result = scope.builder.insert_element(result, one.size(size), ir.Constant(I32, lane))
+    return result
+
+
+def active(scope: Scope, vector: int) -> Any:
+    """The mask under which lanes of a vectorised scope may touch memory; None for all."""
+    assert scope.lanes is not None
+    b, width = scope.builder, scope.lanes.width
+    mask = None if scope.lanes.mask is None else scope.lanes.mask[vector]
+    walk: Scope | None = scope
+    while walk is not None:
+        if walk.guard is not None:
+            one = walk.guard[vector] if isinstance(walk.guard, list) else splat(b, walk.guard, width)
+            mask = one if mask is None else b.and_(mask, one)
+        walk = walk.parent
+    return mask
+
+
+def allowed(scope: Scope) -> Any:
+    """The condition under which a scalar may touch memory; None for always.  A mask allows it if any lane does."""
+    b = scope.builder
+    result = None
+    walk: Scope | None = scope
+    while walk is not None:
+        if walk.guard is not None:
+            one = _any_lane(b, walk.guard) if isinstance(walk.guard, list) else walk.guard
+            result = one if result is None else b.and_(result, one)
+        walk = walk.parent
+    return result
+
+
+def _any_lane(b: Any, masks: list[Any]) -> Any:
+    total = masks[0]
+    for mask in masks[1:]:
+        total = b.or_(total, mask)
+    bits = b.bitcast(total, ir.IntType(total.type.count))
+    return b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+
+def condition(c: Condition, scope: Scope) -> Any:
+    """A condition as i1, or as a list of masks where it changes with the lanes."""
+    if scope.lanes is None or not scope.lanes.varies(loop_variables(c.at)):
+        return _holds(c, scope.size(c.at), scope.builder, scope, 0)
+    return [_holds(c, x, scope.builder, scope, scope.lanes.width) for x in wide_index(c.at, scope)]
+
+
+def _holds(c: Condition, x: Any, b: Any, scope: Scope, width: int) -> Any:
+    def like(size: Any) -> Any:
+        v = scope.size(size)
+        return splat(b, v, width) if width else v
+
+    if c.low is None:
+        by = like(c.high)
+        return b.icmp_signed("==", b.srem(x, by), like(0))
+    return b.and_(b.icmp_signed(">=", x, like(c.low)), b.icmp_signed("<", x, like(c.high)))
+
+
+def conjunction(b: Any, x: Any, y: Any, scope: Scope) -> Any:
+    """Both conditions, each of which may be None for always, one for all lanes, or a list of masks."""
+    if x is None:
+        return y
+    if not isinstance(x, list) and not isinstance(y, list):
+        return b.and_(x, y)
+    assert scope.lanes is not None
+    n, width = scope.lanes.vectors, scope.lanes.width
+    xs = x if isinstance(x, list) else [splat(b, x, width)] * n
+    ys = y if isinstance(y, list) else [splat(b, y, width)] * n
+    return [b.and_(p, q) for p, q in zip(xs, ys, strict=True)]

@@ -1,0 +1,190 @@
+"""The loops of a plain kernel: units, rows and lanes as its schedule has them, with the stores inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import const, divmod_, first_lanes
+from graphflow.compiler.llvm.emit import spread, store, value
+from graphflow.compiler.llvm.memory import store_rows, whole_row
+from graphflow.compiler.llvm.schedule import Schedule
+from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
+from graphflow.compiler.loops.ir import Kernel, Loop, Store
+from graphflow.compiler.loops.rows import is_tiny
+from graphflow.core.dim import Symbol, ceildiv, product
+from graphflow.core.type import static
+
+__all__ = ["emit_nest", "store_all"]
+
+
+def emit_nest(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
+    """The units from begin to end."""
+    if schedule.tile is not None:
+        _emit_tiles(root, kernel, schedule, schedule.tile, begin, end)
+    elif schedule.chunk != 0:
+        _emit_chunks(root, kernel, schedule, begin, end)
+    else:
+        _emit_rows(root, kernel, schedule, begin, end)
+
+
+def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
+    """for row in the units' rows: decode it, then the lanes."""
+    b = root.builder
+    total = root.size(product(tuple(loop.extent for loop in schedule.rows)))
+    per_unit = root.size(schedule.rows_per_unit)
+    first = b.mul(begin, per_unit)
+    last = b.mul(end, per_unit)
+    stop = b.select(b.icmp_signed("<", last, total), last, total)
+    with open_loop(root, first, stop, 1, None) as loop:
+        scope = _decode(loop.scope, schedule.rows, loop.index)
+        _emit_points(scope, kernel, schedule.lane, schedule.vectors, const(0), None)
+
+
+def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
+    """for unit: its row, and its part of the lanes."""
+    assert schedule.lane is not None
+    chunk = root.size(schedule.chunk)
+    per_row = root.size(ceildiv(schedule.lane.extent, schedule.chunk))
+    extent = root.size(schedule.lane.extent)
+    with open_loop(root, begin, end, 1, None) as loop:
+        b = loop.scope.builder
+        row, part = divmod_(b, loop.index, per_row)
+        scope = _decode(loop.scope, schedule.rows, row)
+        start = b.mul(part, chunk)
+        stop = b.add(start, chunk)
+        stop = b.select(b.icmp_signed("<", stop, extent), stop, extent)
+        if schedule.inner is None:
+            _emit_points(scope, kernel, schedule.lane, schedule.vectors, start, stop)
+        else:
+            inner = schedule.inner
+            _emit_lanes(scope, lambda s: _emit_across(s, kernel, inner), schedule.lane, schedule.vectors, start, stop)
+
+
+def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begin: Any, end: Any) -> None:
+    """for block of rows in the units' blocks: the lanes, in tiles of as many rows as a vector has lanes."""
+    assert schedule.lane is not None
+    b, lane, width = root.builder, schedule.lane, schedule.vectors
+    rows, lanes = root.size(tile.extent), root.size(lane.extent)
+    per_column = root.size(ceildiv(tile.extent, width))
+    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), per_column)
+    first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
+    stop = b.select(b.icmp_signed("<", last, total), last, total)
+    with open_loop(root, first, stop, 1, None) as loop:
+        inner = loop.scope.builder
+        row, block = divmod_(inner, loop.index, per_column)
+        scope = _decode(loop.scope, schedule.rows, row)
+        start = inner.mul(block, const(width))
+        left = inner.sub(rows, start)
+        whole = inner.select(
+            inner.icmp_signed(">=", left, const(width)), _whole(scope, const(0), lanes, width), const(0)
+        )
+        with open_loop(scope, const(0), whole, width, lane.symbol) as main:
+            main.scope.variables[tile.symbol] = start
+            main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
+            store_all(main.scope, list(kernel.stores))
+        with open_loop(scope, whole, lanes, width, lane.symbol) as rest:
+            rest.scope.variables[tile.symbol] = start
+            mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(lanes, rest.index), width)
+            masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
+            rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
+            store_all(rest.scope, list(kernel.stores))
+
+
+def _if_row(b: Any, mask: Any, left: Any, row: int) -> Any:
+    """The mask where the tile has the row, else nothing."""
+    there = b.icmp_signed(">", left, const(row))
+    return b.select(there, mask, ir.Constant(mask.type, None))
+
+
+def _decode(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:
+    """The row loops' variables from a row-major row number."""
+    variables: dict[Symbol, Any] = {}
+    for loop in reversed(rows[1:]):
+        row, index = divmod_(scope.builder, row, scope.size(loop.extent))
+        variables[loop.symbol] = index
+    if rows:
+        variables[rows[0].symbol] = row
+    return scope.child(scope.builder, variables, None)
+
+
+def _emit_points(scope: Scope, kernel: Kernel, lane: Loop | None, vectors: int, start: Any, stop: Any) -> None:
+    """The stores of one row: its elements, then what stands above them (whose values are computed first)."""
+    depth = len(kernel.loops)
+    inner = [s for s in kernel.stores if s.depth == depth and lane is not None]
+    outer = [s for s in kernel.stores if s not in inner]
+    for s in outer:
+        value(s.value, scope)
+    if lane is not None and inner:
+        _emit_lanes(scope, lambda s: store_all(s, inner), lane, vectors, start, stop)
+    store_all(scope, outer)
+
+
+def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:
+    """Rows side by side, a lane a row: their reductions, then their elements one after the other.
+
+    Tiny rows are written out, and all of their elements computed before the first is stored.
+    """
+    depth = len(kernel.loops)
+    deep = [s for s in kernel.stores if s.depth == depth]
+    outer = [s for s in kernel.stores if s.depth < depth]
+    for s in outer:
+        value(s.value, scope)
+    if is_tiny(inner.extent):
+        turns = [scope.child(scope.builder, {inner.symbol: const(n)}, scope.lanes) for n in range(static(inner.extent))]
+        for s in deep:
+            for turn in turns:
+                value(s.value, turn)
+        for s in deep:
+            _store_turns(s, turns)
+    else:
+        with open_loop(scope, const(0), scope.size(inner.extent), 1, inner.symbol, (), scope.lanes) as loop:
+            store_all(loop.scope, deep)
+    store_all(scope, outer)
+
+
+def _store_turns(s: Store, turns: list[Scope]) -> None:
+    """One element of the rows after the other, or whole vectors of memory where the elements follow each other."""
+    row = whole_row(turns[0], s.index) if turns else None
+    if row is not None and row.extent == len(turns):
+        columns = [spread(s.value, turn) for turn in turns]
+        store_rows(turns[0], s.buffer, s.index - row.var, row, columns, s.value.dtype)
+        return
+    for turn in turns:
+        store(turn, s.buffer, s.index, s.value)
+
+
+def store_all(scope: Scope, stores: list[Store]) -> None:
+    """Store values that were all computed before: a result may lie where another's operand did."""
+    for s in stores:
+        value(s.value, scope)
+    for s in stores:
+        store(scope, s.buffer, s.index, s.value)
+
+
+def _emit_lanes(scope: Scope, body: Callable[[Scope], None], lane: Loop, vectors: int, start: Any, stop: Any) -> None:
+    """The lanes' loop around a body: blocks of vectors, then single ones under a mask."""
+    width = scope.function.width
+    stop = scope.size(lane.extent) if stop is None else stop
+    block = width * vectors
+    whole = _whole(scope, start, stop, block)
+    if not (isinstance(whole, ir.Constant) and whole.constant == 0):
+        with open_loop(scope, start, whole, block, lane.symbol, (), Lanes(lane.symbol, width, vectors)) as main:
+            body(main.scope)
+    if isinstance(whole, ir.Constant) and isinstance(stop, ir.Constant) and whole.constant == stop.constant:
+        return
+    with open_loop(scope, whole, stop, width, lane.symbol) as tail:
+        mask = first_lanes(tail.scope.builder, tail.scope.builder.sub(stop, tail.index), width)
+        tail.scope.lanes = Lanes(lane.symbol, width, 1, [mask])
+        body(tail.scope)
+
+
+def _whole(scope: Scope, start: Any, stop: Any, block: int) -> Any:
+    """Where the whole blocks between start and stop end."""
+    if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant):
+        return const(start.constant + (stop.constant - start.constant) // block * block)
+    b = scope.builder
+    length = b.sub(stop, start)
+    return b.sub(stop, b.urem(length, const(block)))

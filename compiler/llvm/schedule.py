@@ -1,0 +1,192 @@
+"""How a plain kernel is cut: which loop runs along the lanes of vectors, and what a unit of work is.
+
+    rows            units are blocks of rows; the last loop is vectorised
+    chunks          units are parts of one long row
+    tile            as many rows at once as a vector has lanes, transposed in registers (tile.py)
+    inner           the lanes run across rows: along the loop before the last, with the last one inside of them
+
+All of it follows from sizes (their hints, where symbolic) and the target only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphflow.compiler.llvm.target import Target
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, sizes_in, walk
+from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
+from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
+
+__all__ = ["Schedule", "make_schedule", "weight_of", "width_of"]
+
+UNIT_WEIGHT = 65_536
+"""About how much work a unit is, in scalar operations; a few microseconds."""
+
+WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 3, "random": 60, "reduce": 1, "sum": 0}
+
+SHORT = 8
+"""Reductions of at most this many neighbours leave most lanes of a vector empty: lanes run across them."""
+
+
+COLUMNS = 4
+"""Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
+
+
+def weight_of(e: Expr) -> int:
+    """About how many vector instructions an expression takes itself."""
+    return int(e.data[0].cost) if e.kind == "apply" else WEIGHTS[e.kind]
+
+
+def width_of(kernel: Kernel, target: Target) -> int:
+    """Lanes: as many as the widest element type computed with has in a vector."""
+    exprs = walk([s.value for s in kernel.stores])
+    wide = any(e.dtype.size == 8 for e in exprs if e.kind not in ("position", "const"))
+    return target.lanes("float64" if wide else "float32")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Row loops, the vectorised loop if any, vectors at once, and what a unit is: rows, or a chunk of the one row.
+
+    With `tile`, vectors at once are turns of that row loop, which `rows` holds no more.
+    """
+
+    rows: tuple[Loop, ...]
+    lane: Loop | None
+    vectors: int
+    rows_per_unit: Size
+    chunk: Size
+    units: Size
+    unit_weight: int
+    tile: Loop | None = None
+    inner: Loop | None = None
+
+
+def make_schedule(kernel: Kernel, target: Target) -> Schedule:
+    """Follows from sizes (their hints, where symbolic) only."""
+    exprs = walk([s.value for s in kernel.stores])
+    if _across(kernel, exprs, width_of(kernel, target)):
+        return _across_rows(kernel, exprs, target)
+    lane = _lane(kernel, exprs)
+    rows = kernel.loops[:-1] if lane is not None else kernel.loops
+    count = product(tuple(loop.extent for loop in rows))
+    weight = max(_weight(kernel, exprs, rows), 1)
+    width = width_of(kernel, target)
+    tile = _tile(kernel, exprs, lane, width)
+    if tile is not None:
+        rows = tuple(loop for loop in rows if loop is not tile)
+        blocks = product(tuple(loop.extent for loop in rows)) * ceildiv(tile.extent, width)
+        per_unit = max(UNIT_WEIGHT // (weight * width), 1)
+        return Schedule(rows, lane, width, per_unit, 0, ceildiv(blocks, per_unit), weight * width * per_unit, tile)
+    vectors = _vectors(exprs, lane, width)
+    if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
+        return _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
+    per_unit = max(UNIT_WEIGHT // weight, 1)
+    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit)
+
+
+def _chunked(
+    rows: tuple[Loop, ...], lane: Loop, vectors: int, width: int, per_lane: int, inner: Loop | None = None
+) -> Schedule:
+    """Units are parts of the lanes' loop; `per_lane` is the weight of one lane."""
+    block = width * vectors
+    chunk = max(UNIT_WEIGHT // per_lane // block, 1) * block
+    units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
+    return Schedule(rows, lane, vectors, 1, chunk, units, per_lane * chunk, None, inner)
+
+
+def _across(kernel: Kernel, exprs: list[Expr], width: int) -> bool:
+    """Whether lanes run across rows that have reductions of their own: tiny rows, and columns."""
+    if not reduces_rows(kernel):
+        return False
+    lane, inner = kernel.loops[-2:]
+    extents = [inner.extent, *(loop.extent for e in exprs if e.kind == "reduce" for loop in e.data[1])]
+    tiny = all(map(is_tiny, extents)) and estimate(lane.extent) >= 2 * width
+    sizes = [size for e in exprs for size in sizes_in(e.kind, e.data)] + [s.index for s in kernel.stores]
+    return (tiny or is_columns(kernel)) and all(coefficient(size, lane.symbol) is not None for size in sizes)
+
+
+def _across_rows(kernel: Kernel, exprs: list[Expr], target: Target) -> Schedule:
+    *rows, lane, inner = kernel.loops
+    width = width_of(kernel, target)
+    vectors = 1 if is_tiny(inner.extent) else COLUMNS
+    while vectors > 1 and estimate(lane.extent) < vectors * width:
+        vectors //= 2
+    return _chunked(tuple(rows), lane, vectors, width, max(_weight(kernel, exprs, (*rows, lane)), 1), inner)
+
+
+def _lane(kernel: Kernel, exprs: list[Expr]) -> Loop | None:
+    """The loop to vectorise: the last one, unless long reductions over it are read along their own axis."""
+    if not kernel.loops:
+        return None
+    last = kernel.loops[-1].symbol
+    across = along = 0
+    for e in exprs:
+        if e.kind != "reduce" or last not in e.vars:
+            continue
+        indices = [x.data[1] for x in walk([e.args[0]]) if x.kind == "load"]
+        across += sum(coefficient(i, last) == 1 for i in indices)
+        if all(isinstance(loop.extent, int) and loop.extent <= SHORT for loop in e.data[1]):
+            continue
+        along += max(sum(coefficient(i, loop.symbol) == 1 for i in indices) for loop in e.data[1])
+    return kernel.loops[-1] if across >= along else None
+
+
+def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> Loop | None:
+    """The row loop along which data that is strided along the lanes lies contiguous; None where tiles do not serve."""
+    if (
+        lane is None
+        or any(e.kind == "reduce" for e in exprs)
+        or any(s.depth < len(kernel.loops) or coefficient(s.index, lane.symbol) != 1 for s in kernel.stores)
+    ):
+        return None
+    indices = [e.data[1] for e in exprs if e.kind == "load"]
+    strided = [i for i in indices if coefficient(i, lane.symbol) not in (0, 1)]
+    candidates = {loop: sum(coefficient(i, loop.symbol) == 1 for i in strided) for loop in kernel.loops[:-1]}
+    best = max(candidates, key=lambda loop: candidates[loop], default=None)
+    if best is None or not candidates[best] or 2 * min(estimate(best.extent), estimate(lane.extent)) < width:
+        return None
+    sizes = [size for e in exprs for size in sizes_in(e.kind, e.data)] + [s.index for s in kernel.stores]
+    linear = all(coefficient(size, loop.symbol) is not None for size in sizes for loop in (best, lane))
+    return best if linear else None
+
+
+def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:
+    """Whether a row computes something before its elements that chunks would repeat."""
+    shallow = any(s.depth < len(kernel.loops) for s in kernel.stores)
+    return shallow or any(e.kind == "reduce" and lane.symbol not in e.vars for e in exprs)
+
+
+def _weight(kernel: Kernel, exprs: list[Expr], rows: tuple[Loop, ...]) -> int:
+    """Scalar operations of one row."""
+    row_symbols = {loop.symbol for loop in rows}
+    extents: dict[Symbol, int] = {loop.symbol: estimate(loop.extent) for loop in kernel.loops}
+    for e in exprs:
+        if e.kind == "reduce":
+            extents.update({loop.symbol: estimate(loop.extent) for loop in e.data[1]})
+    total = sum(2 * _times(s.index, extents, row_symbols) for s in kernel.stores)
+    for e in exprs:
+        turns = weight_of(e)
+        for v in e.vars:
+            turns *= 1 if v in row_symbols else extents.get(v, 1)
+        total += turns
+    return total
+
+
+def _times(index: Size, extents: dict[Symbol, int], row_symbols: set[Symbol]) -> int:
+    turns = 1
+    for atom in set(atoms_of(index)):
+        if isinstance(atom, Symbol) and atom in extents and atom not in row_symbols:
+            turns *= extents[atom]
+    return turns
+
+
+def _vectors(exprs: list[Expr], lane: Loop | None, width: int) -> int:
+    """Vectors at once: several where the body is small, to hide latencies."""
+    if lane is None:
+        return 1
+    heavy = sum(weight_of(e) for e in exprs if lane.symbol in e.vars)
+    most = 4 if heavy <= 12 else 2 if heavy <= 40 else 1
+    while most > 1 and estimate(lane.extent) < most * width:
+        most //= 2
+    return most
