@@ -38,6 +38,7 @@ from graphflow.compiler.llvm.contract_pack import (
     copies_panels,
     emit_columns,
     emit_pack,
+    emit_panel,
     sizes,
 )
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Plan
@@ -79,6 +80,7 @@ class Unit:
     a: ir.Value
     b: ir.Value
     span: tuple[ir.Value, ir.Value]
+    ahead: ir.Value  # what the first row panel prefetches of B at its first step of k, if the plan says so
 
 
 @dataclass(frozen=True)
@@ -187,23 +189,72 @@ class Emitter:
         finish = emit_finish(
             self.module, self.name + ".finish", plan, self.emit_size, self.epilogue, self.partial_start
         )
+        pack = self.panel_code() if plan.local else None
         with self.launch("") as (code, number):
             unit, b = self.unit(code, number), code.b
-            row = mul(b, unit.row_block, const(plan.row_block))
-            row_end = minimum(b, add(b, row, const(plan.row_block)), code.size(plan.row_panels))
-            column = mul(b, unit.column_block, const(plan.column_block))
-            column_end = minimum(b, add(b, column, const(plan.column_block)), code.size(plan.column_panels))
-            with self.k_blocks(code, unit) as (unit, last), loop(b, row, row_end) as row_panel:
-                rows = self.rows(code, unit, row_panel)
-                with loop(b, column, column_end) as panel:
-                    out = self.out(code, sub(b, row_panel, row), sub(b, panel, column))
-                    place = self.tile(code, unit, rows, panel, out, tile, small)
-                    with b.if_then(last):
-                        b.call(finish, [code.function.args[0], code.dims, out, *place])
+            with self.k_blocks(code, unit) as (unit, last), self.tiles(code, unit, pack) as (unit, rows, panel, out):
+                place = self.tile(code, unit, rows, panel, out, tile, small)
+                with b.if_then(last):
+                    b.call(finish, [code.function.args[0], code.dims, out, *place])
         units = plan.batch_count * plan.column_blocks * plan.row_blocks * plan.splits
         depth = estimate(plan.depth) // plan.splits
         flops = 2 * plan.row_block * plan.rows * plan.column_block * plan.width * depth
         return Launch(self.name, units, flops)
+
+    def panel_code(self) -> ir.Function:
+        """The function that packs a column panel where it is read."""
+        wide = self.target.vector_bits >= 256
+        return emit_panel(self.module, self.name + ".panel", self.plan, self.emit_size, wide)
+
+    @contextmanager
+    def tiles(
+        self, code: Code, unit: Unit, pack: ir.Function | None
+    ) -> Iterator[tuple[Unit, Rows, ir.Value, ir.Value]]:
+        """Loops over the row and column panels of a unit: the unit, the rows, the column panel, where its sums go.
+
+        What is copied within a unit is copied in the outer loop, for all turns of the inner one.
+        """
+        plan, b = self.plan, code.b
+        row = mul(b, unit.row_block, const(plan.row_block))
+        row_end = minimum(b, add(b, row, const(plan.row_block)), code.size(plan.row_panels))
+        column = mul(b, unit.column_block, const(plan.column_block))
+        column_end = minimum(b, add(b, column, const(plan.column_block)), code.size(plan.column_panels))
+        if pack is not None:
+            with loop(b, column, column_end) as panel:
+                here = self.packed_here(code, unit, panel, pack)
+                with loop(b, row, row_end) as row_panel:
+                    rows = self.rows(code, unit, row_panel)
+                    yield (
+                        self.turn(code, here, row_panel),
+                        rows,
+                        panel,
+                        self.out(code, sub(b, row_panel, row), sub(b, panel, column)),
+                    )
+            return
+        with loop(b, row, row_end) as row_panel:
+            rows = self.rows(code, unit, row_panel)
+            with loop(b, column, column_end) as panel:
+                yield unit, rows, panel, self.out(code, sub(b, row_panel, row), sub(b, panel, column))
+
+    def packed_here(self, code: Code, unit: Unit, panel: ir.Value, pack: ir.Function) -> Unit:
+        """Packs a block of k of a column panel into scratch: the unit reads B as if the whole panel were there."""
+        plan, b = self.plan, code.b
+        before = b.neg(mul(b, unit.span[0], const(plan.width)))
+        target = at(b, self.stage(code), before, self.element)
+        lane = mul(b, panel, const(plan.width))
+        b.call(pack, [unit.b, target, lane, *unit.span, code.dims])
+        offset = add(b, mul(b, lane, code.size(plan.spec.n.b)), mul(b, unit.span[0], code.size(plan.k[0].b)))
+        ahead = at(b, unit.b, add(b, offset, code.size(plan.next_offset)), self.element)
+        return replace(unit, b=target, ahead=ahead)
+
+    def turn(self, code: Code, unit: Unit, row_panel: ir.Value) -> Unit:
+        """The unit with the lines that this row panel prefetches."""
+        plan, b = self.plan, code.b
+        if not plan.next_lines:
+            return unit
+        number = b.urem(row_panel, const(plan.next_turns))
+        offset = mul(b, number, const(plan.next_lines * 64 // plan.bytes))
+        return replace(unit, ahead=at(b, unit.ahead, offset, self.element))
 
     @contextmanager
     def k_blocks(self, code: Code, unit: Unit) -> Iterator[tuple[Unit, ir.Value]]:
@@ -222,7 +273,7 @@ class Emitter:
         if plan.k_blocks == 1:
             return scratch
         number = add(b, mul(b, row, const(plan.column_block)), column)
-        return at(b, scratch, mul(b, number, const(plan.rows * plan.width)), self.element)
+        return at(b, scratch, mul(b, number, const(plan.slot)), self.element)
 
     @property
     def may_be_short(self) -> bool:
@@ -238,12 +289,13 @@ class Emitter:
         a_offset = add(b, dot(b, index, sizes(code, [axis.a for axis in plan.batch])), code.size(spec.a_offset))
         b_offset = add(b, dot(b, index, sizes(code, [axis.b for axis in plan.batch])), code.size(spec.b_offset))
         a = at(b, self.argument(code, 0), a_offset, self.element)
-        if plan.packed:
+        if plan.packed and not plan.local:
             base, b_offset = self.argument(code, 2), self.packed_offset(code, index)
         else:
             base = self.argument(code, 1)
         span = chunk(code, plan.tile_k[0].extent, plan.splits, split)
-        return Unit(batch, index, row, column, split, a, at(b, base, b_offset, self.element), span)
+        base = at(b, base, b_offset, self.element)
+        return Unit(batch, index, row, column, split, a, base, span, base)
 
     def packed_offset(self, code: Code, index: tuple[ir.Value, ...]) -> ir.Value:
         """Where the packed B of a batch index starts."""
@@ -318,31 +370,38 @@ class Emitter:
         plan, b = self.plan, code.b
         lane = mul(b, panel, const(plan.width))
         offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
-        source = at(b, unit.b, offset, self.element)
+        source = unit.b if plan.local else at(b, unit.b, offset, self.element)
         columns = minimum(b, const(plan.width), sub(b, code.size(plan.spec.n.extent), lane))
         if isinstance(plan.spec.n.extent, int) and plan.spec.n.extent % plan.width == 0:
             columns = const(plan.width)
         common = (columns, const(plan.rows), *unit.span, code.dims)
         if small is None or rows.whole is None:
-            b.call(whole, [rows.a, source, out, *common])
+            b.call(whole, [rows.a, source, unit.ahead, out, *common])
         else:
             with b.if_else(rows.whole) as (then, otherwise):
                 with then:
-                    b.call(whole, [rows.a, source, out, *common])
+                    b.call(whole, [rows.a, source, unit.ahead, out, *common])
                 with otherwise:
-                    self.small_tiles(code, unit, rows, source, columns, small)
+                    self.small_tiles(code, unit, rows, source, columns, out, small)
         return unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
 
     def small_tiles(
-        self, code: Code, unit: Unit, rows: Rows, source: ir.Value, columns: ir.Value, small: ir.Function
+        self,
+        code: Code,
+        unit: Unit,
+        rows: Rows,
+        source: ir.Value,
+        columns: ir.Value,
+        out: ir.Value,
+        small: ir.Function,
     ) -> None:
         """The rows of a panel by tiles of SMALL_ROWS."""
         plan, b = self.plan, code.b
         with loop(b, const(0), rows.last, SMALL_ROWS) as row:
             a = at(b, rows.a, mul(b, row, code.size(plan.row_stride)), self.element)
-            out = at(b, code.function.args[4], mul(b, row, const(plan.width)), self.element)
+            place = at(b, out, mul(b, row, const(plan.width)), self.element)
             count = minimum(b, sub(b, rows.last, row), const(SMALL_ROWS))
-            b.call(small, [a, source, out, columns, count, *unit.span, code.dims])
+            b.call(small, [a, source, unit.ahead, place, columns, count, *unit.span, code.dims])
 
     def reduce(self) -> Launch:
         """The launch that adds the partial results, in the order of the splits, and calls the epilogue."""
