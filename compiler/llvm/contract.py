@@ -59,7 +59,7 @@ def emit_contraction(
     """
     plan = make_plan(spec, target)
     emitter = Emitter(module, name, plan, target, size, epilogue, weight)
-    launches = [emitter.pack()] if plan.packed and not plan.inline else []
+    launches = [emitter.pack()] if plan.packed and not (plan.inline or plan.local) else []
     if plan.staged == "panels":
         launches.append(emitter.stage_panels())
     launches.append(emitter.compute())

@@ -10,6 +10,7 @@ were measured on one AVX-512 machine; what they know of others is widths, regist
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,6 +34,11 @@ SPLIT_LEAST = 256
 STAGE_READERS = 4
 STAGE_ALIAS = 2048
 PANEL_READERS = 16
+# Bytes after which addresses share the sets of L1 (64 sets of 64 bytes).
+SET_BYTES = 4096
+# To pack a step of a column panel, in steps of a tile; how many units may pack the same.
+PACK_COST = 0.5
+PACK_REPEATS = 4
 # How long before its use data is asked for.
 PREFETCH_CYCLES = 220
 
@@ -50,7 +56,7 @@ def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
     steps = max(4, PREFETCH_CYCLES * 2 // (plan.rows * plan.vectors))
     stride = plan.tile_k[-1].b
     whole = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes
-    if plan.packed or (estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2):
+    if (plan.packed and not plan.local) or (estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2):
         yield Prefetch("b", steps, stride, plan.width)
     if plan.staged == "panels":
         yield Prefetch("a", 2 * steps, plan.rows, 1)
@@ -78,6 +84,9 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
     table = table_plan(draft, target)
     if table is not None:
         return blocked(with_tile_axes(table), target)
+    local = local_plan(draft, target)
+    if local is not None:
+        return local
     draft = replace(draft, staged=staged or staging(spec, groups, k, rows, lanes * vectors, target))
     plan = blocked(with_tile_axes(draft), target)
     # Too few readers after all, or a copy that every part of a split k would repeat.
@@ -123,7 +132,7 @@ def with_tile_axes(plan: Plan) -> Plan:
     for axis in reversed(plan.k):
         a = flat * step if plan.staged else axis.a
         b = flat * plan.width if plan.packed else axis.b
-        axes.append(Axis(axis.extent, a, b))
+        axes.append(Axis(axis.extent, a, b, axis.b if plan.local else 0))
         flat = flat * axis.extent
     return replace(plan, tile_k=merged(tuple(reversed(axes))))
 
@@ -146,6 +155,66 @@ def blocked(plan: Plan, target: Target) -> Plan:
     rows = max(1, row_panels // rows_wanted)
     pack_splits = split_extent(plan.k[0].extent, max(1, k * plan.width // 32768)) if plan.packed else 1
     return replace(plan, splits=splits, row_block=rows, column_block=columns, pack_splits=pack_splits)
+
+
+def local_plan(plan: Plan, target: Target) -> Plan | None:
+    """The plan whose units pack B themselves, for all row panels they have; None where B had better be packed once.
+
+    Row blocks are as large as units stay many: each of them packs the same B again.
+    """
+    if plan.staged or len(plan.k) > 1 or not isinstance(plan.depth, int) or plan.depth == 0:
+        return None
+    if not plan.packed and not far_columns(plan, target):
+        return None
+    staged = "panels" if distant_rows(plan, target) else ""
+    plan = with_tile_axes(replace(plan, local=True, packed=True, masked="", staged=staged))
+    m, n, k = (max(1, estimate(x)) for x in (plan.row_count, plan.spec.n.extent, plan.depth))
+    batch = max(1, estimate(plan.batch_count))
+    row_panels, column_panels = max(1, estimate(plan.row_panels)), max(1, estimate(plan.column_panels))
+    if (
+        split_count(plan, batch * row_panels * column_panels, k, target) > 1
+        and batch * column_panels < TARGET_UNITS // 4
+    ):
+        return None
+    blocks = split_extent(plan.k[0].extent, -(-k // max(64, target.l1_bytes * 5 // 8 // (plan.width * plan.bytes))))
+    units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
+    columns = max(1, batch * column_panels // units)
+
+    def cost(count: int) -> float:
+        """Of packing and of the last unit to finish, beside the products, for so many row blocks."""
+        made = batch * -(-column_panels // columns) * count
+        return PACK_COST / -(-row_panels // count) + max(1 / made, 1 / units)
+
+    fits = target.l2_bytes // 2 // (plan.rows * -(-k // blocks) * plan.bytes)
+    counts = [count for count in range(1, PACK_REPEATS + 1) if -(-row_panels // count) <= fits]
+    if not counts:
+        return None
+    rows = even(row_panels, -(-row_panels // min(counts, key=cost)))
+    plan = replace(plan, row_block=rows, column_block=columns, k_blocks=blocks)
+    lines = -(-plan.width * plan.bytes // 64) + 1
+    if plan.spec.n.b != 1 or n * k * plan.bytes <= target.l2_bytes // 2:
+        return plan
+    return replace(plan, next_lines=-(-lines // min(lines, rows)))
+
+
+def far_columns(plan: Plan, target: Target) -> bool:
+    """Whether B, whose columns lie side by side, is read faster from a packed copy that costs no launch."""
+    row_panels, stride = estimate(plan.row_panels), abs(estimate(plan.k[-1].b)) * plan.bytes
+    if plan.masked == "constant" or estimate(plan.column_panels) < 2:
+        return False
+    beyond = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes > target.l2_bytes // 2
+    return row_panels >= 2 and (beyond or (row_panels >= 4 and stride >= SET_BYTES))
+
+
+def distant_rows(plan: Plan, target: Target) -> bool:
+    """Whether rows of A lie so that reading a tile's in place is slow: in few cache sets, or each in its own page."""
+    run, inner = plan.run, plan.k[-1]
+    if inner.a != 1 or not isinstance(run.a, int) or run.a == 0:
+        return False
+    stride = abs(run.a) * plan.bytes
+    crowd = plan.rows * math.gcd(stride, SET_BYTES) > SET_BYTES * (target.l1_bytes // SET_BYTES) * 3 // 4
+    beyond = estimate(plan.row_count) * stride > target.l2_bytes // 2
+    return (crowd or beyond) and estimate(plan.spec.n.extent) >= PANEL_READERS * plan.width
 
 
 def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:

@@ -213,10 +213,10 @@ def masked_load(b: ir.IRBuilder, address: ir.Value, kind: ir.VectorType, mask: i
     return b.call(function, [address, ir.Constant(I32, align), mask, zeros(kind)])
 
 
-def prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
-    """Ask for the cache line at an address, which may lie anywhere."""
+def prefetch(b: ir.IRBuilder, address: ir.Value, locality: int = 3) -> None:
+    """Ask for the cache line at an address, which may lie anywhere, to come to L1 (3) or L2 (2)."""
     function = intrinsic(b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-    b.call(function, [address, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+    b.call(function, [address, ir.Constant(I32, 0), ir.Constant(I32, locality), ir.Constant(I32, 1)])
 
 
 def multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value, fused: bool) -> ir.Value:

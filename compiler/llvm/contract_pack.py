@@ -86,6 +86,23 @@ def emit_columns(module: ir.Module, name: str, plan: Plan, size: SizeEmitter) ->
     return code.function
 
 
+def emit_panel(module: ir.Module, name: str, plan: Plan, size: SizeEmitter, wide_masks: bool) -> ir.Function:
+    """The function `panel` that packs a whole column panel; its arguments are those of `columns`."""
+    with new_function(module, name, COLUMN_ARGUMENTS, size) as code:
+        code.function.linkage = "internal"
+        code.function.attributes.add("noinline")
+        source, target, lane, *span, _ = code.function.args
+        ends = (span[0], span[1])
+        if copies_panels(plan, wide_masks):
+            Packer(code, plan, source, target, lane, ends, plan.lanes).copy_panel()
+            return code.function
+        width, element = block_columns(plan), ELEMENTS[plan.spec.dtype]
+        with loop(code.b, const(0), const(plan.width), width) as start:
+            place = at(code.b, target, start, element)
+            Packer(code, plan, source, place, add(code.b, lane, start), ends, width).emit()
+    return code.function
+
+
 def block_columns(plan: Plan) -> int:
     """How many columns one call of `columns` packs."""
     return plan.lanes if plan.spec.n.b == 1 else min(plan.lanes, TRANSPOSE_MOST)

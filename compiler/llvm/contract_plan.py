@@ -22,6 +22,7 @@ class Axis:
     extent: Size
     a: Size
     b: Size
+    ahead: Size = 0  # in B before it was packed
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Plan:
     `masked`: how the tile reads B beyond n: "" never, "constant", "dynamic".
     `dots`: how many columns a block of dot products along k has, 0 where lanes run along n.
     `inline`: tiles are written into the loop over units, a unit is `batch_block` batch indices, B is packed there.
+    `local`: a unit packs each block of a column panel into scratch itself, just before its row panels read it.
+    `next_lines`: cache lines of B, yet to be packed, that a tile asks for at each step of k; row panels take turns.
     `k_blocks`: blocks of k that a unit goes through one after the other, its sums staying in scratch.
     `row_table`: where each row of the only row panel starts in A, if the rows have no common stride.
     `tile_k` are the k axes as the tile sees them, with strides in the copies where A is staged or B packed.
@@ -93,10 +96,12 @@ class Plan:
     has_fma: bool
     dots: int = 0
     inline: bool = False
+    local: bool = False
     batch_block: int = 1
     k_blocks: int = 1
     row_table: tuple[int, ...] = ()
     prefetches: tuple[Prefetch, ...] = ()
+    next_lines: int = 0
 
     @property
     def width(self) -> int:
@@ -163,7 +168,7 @@ class Plan:
     @property
     def packed_elements(self) -> Size:
         """Elements of packed B in the workspace: [batch][column panel][k][width]."""
-        if not self.packed or self.inline:
+        if not self.packed or self.inline or self.local:
             return 0
         return self.packed_batch * self.column_panels * self.depth * self.width
 
@@ -184,6 +189,28 @@ class Plan:
         return self.splits * rows * self.partial_columns if self.splits > 1 else 0
 
     @property
+    def block_depth(self) -> int:
+        """The most steps of k that a unit takes in one go; of a symbolic k it is an estimate."""
+        return -(-estimate(self.depth) // (self.splits * self.k_blocks))
+
+    @property
+    def next_turns(self) -> int:
+        """How many row panels it takes to ask for all of what a unit packs next."""
+        lines = -(-self.width * self.bytes // 64) + 1
+        return -(-lines // self.next_lines)
+
+    @property
+    def next_offset(self) -> Size:
+        """From what a unit packs to what it packs next, in elements of B: columns further on, or steps of k."""
+        further = self.column_block > 1 or self.k_blocks == 1
+        return self.width * self.spec.n.b if further else self.block_depth * self.k[0].b
+
+    @property
+    def slot(self) -> int:
+        """Elements for the sums of a tile, or of the small tiles that take its place."""
+        return (self.rows + SMALL_ROWS) * self.width
+
+    @property
     def stage_stride(self) -> int:
         """Elements between rows ("rows") or between steps of k of staged A."""
         if self.staged in ("columns", "panels"):
@@ -197,6 +224,8 @@ class Plan:
         """Elements of staged A, or of B packed by inline code, in each worker's scratch."""
         if self.inline and self.packed:
             return int(estimate(self.column_panels * self.depth)) * self.width
+        if self.local:
+            return self.block_depth * self.width
         if self.staged not in ("rows", "columns"):
             return 0
         steps = self.rows if self.staged == "rows" else int(estimate(self.depth))
@@ -205,9 +234,8 @@ class Plan:
     @property
     def tile_elements(self) -> int:
         """Elements of finished tiles in each worker's scratch: one, or all of a unit where k has blocks."""
-        if self.k_blocks > 1:
-            return self.row_block * self.column_block * self.rows * self.width
-        return (self.rows + SMALL_ROWS) * self.width
+        tiles = self.row_block * self.column_block if self.k_blocks > 1 else 1
+        return tiles * self.slot
 
     @property
     def row_stride(self) -> Size:

@@ -21,6 +21,8 @@ UNIT_CYCLES = 12_000
 # Cycles to pack an element whose column is contiguous, and to add up the lanes of a dot product.
 PACK_CYCLES = 0.6
 DOT_SUM = 3
+# Cycles that a cache line from L2 costs.
+LINE_CYCLES = 1.5
 
 
 def inline_plan(plan: Plan, target: Target) -> Plan | None:
@@ -63,10 +65,14 @@ def dot_plan(plan: Plan, target: Target) -> Plan | None:
     batch, packs = (max(1, estimate(x)) for x in (plan.batch_count, plan.packed_batch))
     steps = k // max(1, estimate(inner.extent)) * -(-estimate(inner.extent) // plan.lanes)
 
+    # Each row panel reads all of B again, a line for each of its columns and vectors.
+    fetch = LINE_CYCLES if columns * k * plan.bytes > target.l1_bytes // 2 else 0
+
     def cost(shape: tuple[int, int]) -> float:
         rows, width = shape
         pairs = rows * width
-        cycles = steps * (max(pairs, rows + width) / 2 + 0.75) + pairs * DOT_SUM + 4
+        instructions = pairs + rows + width + 1.5
+        cycles = steps * (max(instructions / 3, (rows + width) / 2) + 0.75 + fetch * width) + pairs * DOT_SUM + 4
         return (
             -(-run // rows)
             * (columns // plan.lanes * -(-plan.lanes // width) + -(-(columns % plan.lanes) // width))

@@ -1,8 +1,9 @@
 """The register tile: a function that sums over k and leaves rows x width results in memory.
 
-    void tile(ptr a, ptr b, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
+    void tile(ptr a, ptr b, ptr ahead, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
 
-`a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  `out` gets
+`a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  `ahead` is
+what to prefetch at the first step of k, if the plan says so.  `out` gets
 [rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
 [k_begin, k_end) is a part of the outermost k axis; where the plan has blocks of k, those after the first add to `out`.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
@@ -36,15 +37,22 @@ from graphflow.compiler.llvm.contract_ir import (
     sub,
     zeros,
 )
+from graphflow.core.dim import estimate
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract_plan import Axis, Plan
 
 Sums = list[ir.Value]
+Places = tuple[ir.Value, ...]
+Inside = Callable[..., Sums]
+
+# Steps of k in a turn of the innermost loop, where that is so long that it pays.
+UNROLL = 2
+LONG = 32
 
 ARGUMENTS = (
-    ("a", PTR), ("b", PTR), ("out", PTR), ("columns", I64), ("count", I64), ("k_begin", I64), ("k_end", I64),
-    ("dims", PTR),
+    ("a", PTR), ("b", PTR), ("ahead", PTR), ("out", PTR), ("columns", I64), ("count", I64),
+    ("k_begin", I64), ("k_end", I64), ("dims", PTR),
 )  # fmt: skip
 
 
@@ -65,7 +73,7 @@ def emit_tile(module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool
     with new_function(module, name, ARGUMENTS, size) as code:
         code.function.linkage = "internal"
         code.function.attributes.add("noinline")
-        a, b, out, columns, count, begin, end, _ = code.function.args
+        a, b, ahead, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
         offsets = row_offsets(plan, code, rows, clamped, count)
@@ -74,7 +82,10 @@ def emit_tile(module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool
         a = at(code.b, a, mul(code.b, begin, code.size(plan.tile_k[0].a)), element)
         b = at(code.b, b, mul(code.b, begin, code.size(plan.tile_k[0].b)), element)
         count = sub(code.b, end, begin)
-        sums = sum_over(code, element, plan.tile_k, count, (a, b), start, lambda a, b, sums: step(tile, a, b, sums))
+        # Without FMA a product takes a register of its own: none is left for the next step's loads.
+        unroll = UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
+        places = (a, b, ahead) if plan.next_lines else (a, b)
+        sums = sum_over(code, element, plan.tile_k, count, places, start, lambda *x: step(tile, *x), unroll)
         for i, value in enumerate(sums):
             code.b.store(value, at(code.b, out, const(i * plan.lanes), element), align=plan.lanes * plan.bytes)
     return code.function
@@ -118,30 +129,75 @@ def sum_over(
     element: ir.Type,
     axes: tuple[Axis, ...],
     count: ir.Value,
-    places: tuple[ir.Value, ir.Value],
+    places: Places,
     sums: Sums,
-    inside: Callable[[ir.Value, ir.Value, Sums], Sums],
+    inside: Inside,
+    unroll: int = 1,
 ) -> Sums:
     """`sums` after `inside(a, b, sums)` for `count` steps of the outermost axis and all steps of the others.
 
-    `places` are the addresses in A and B to start from.
+    `places` are the addresses to start from: in A, in B, and perhaps what to prefetch.  `unroll`, a power of two, is
+    how many steps of the innermost axis make a turn of its loop.
     """
     if not axes:
         return inside(*places, sums)
+    if len(axes) == 1 and unroll > 1:
+        build = code.b
+        many = build.and_(count, const(-unroll))
+        sums = turns(code, element, axes, many, places, sums, several(code, element, axes[0], inside, unroll), unroll)
+        places = moved(code, element, axes[0], places, many)
+        count = sub(build, count, many)
+    return turns(code, element, axes, count, places, sums, inside, 1, unroll)
+
+
+def moved(code: Code, element: ir.Type, axis: Axis, places: Places, by: ir.Value) -> Places:
+    """The addresses `by` steps of an axis further on."""
+    b = code.b
+    strides = (axis.a, axis.b, axis.ahead)[: len(places)]
+    return tuple(
+        at(b, place, mul(b, by, code.size(stride)), element) for place, stride in zip(places, strides, strict=True)
+    )
+
+
+def several(code: Code, element: ir.Type, axis: Axis, inside: Inside, times: int) -> Inside:
+    """`inside` for `times` steps of an axis."""
+
+    def all_of(*arguments: Any) -> Sums:
+        places: Places = arguments[:-1]
+        sums: Sums = arguments[-1]
+        for i in range(times):
+            sums = inside(*moved(code, element, axis, places, const(i)), sums)
+        return sums
+
+    return all_of
+
+
+def turns(
+    code: Code,
+    element: ir.Type,
+    axes: tuple[Axis, ...],
+    count: ir.Value,
+    places: Places,
+    sums: Sums,
+    inside: Inside,
+    steps: int,
+    unroll: int = 1,
+) -> Sums:
+    """As `sum_over`; a turn of the loop is `steps` steps of the outermost axis."""
     build = code.b
     before = build.block
     body, after = build.append_basic_block("k"), build.append_basic_block("k.end")
     build.cbranch(build.icmp_signed(">", count, const(0)), body, after)
     build.position_at_end(body)
-    left, a_now, b_now, *sums_now = phis = [build.phi(x.type) for x in (count, *places, *sums)]
+    phis = [build.phi(x.type) for x in (count, *places, *sums)]
+    left, now, sums_now = phis[0], tuple(phis[1 : 1 + len(places)]), phis[1 + len(places) :]
     for phi, value in zip(phis, (count, *places, *sums), strict=True):
         phi.add_incoming(value, before)
     inner = code.size(axes[1].extent) if len(axes) > 1 else const(1)
-    sums_next = sum_over(code, element, axes[1:], inner, (a_now, b_now), list(sums_now), inside)
-    a_next = at(build, a_now, code.size(axes[0].a), element)
-    b_next = at(build, b_now, code.size(axes[0].b), element)
-    left_next = add(build, left, const(-1))
-    for phi, value in zip(phis, (left_next, a_next, b_next, *sums_next), strict=True):
+    sums_next = sum_over(code, element, axes[1:], inner, now, list(sums_now), inside, unroll)
+    following = moved(code, element, axes[0], now, const(steps))
+    left_next = add(build, left, const(-steps))
+    for phi, value in zip(phis, (left_next, *following, *sums_next), strict=True):
         phi.add_incoming(value, build.block)
     build.cbranch(build.icmp_signed(">", left_next, const(0)), body, after)
     last = build.block
@@ -155,14 +211,18 @@ def sum_over(
     return results
 
 
-def step(tile: Tile, a: ir.Value, b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-    """One step of k: a row of B times an element of A for each row."""
+def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
+    """One step of k: a row of B times an element of A for each row; `more`: what to prefetch, if any, and the sums."""
     plan, build = tile.plan, tile.code.b
+    *ahead, sums = more
     columns = []
-    for ahead in plan.prefetches:
-        first = mul(build, const(ahead.steps), tile.code.size(ahead.stride))
-        for offset in range(0, ahead.width, 64 // plan.bytes):
-            place = at(build, a if ahead.operand == "a" else b, add(build, first, const(offset)), tile.element)
+    for place in ahead:
+        for line in range(plan.next_lines):
+            prefetch(build, at(build, place, const(line * 64 // plan.bytes), tile.element), 2)
+    for wanted in plan.prefetches:
+        first = mul(build, const(wanted.steps), tile.code.size(wanted.stride))
+        for offset in range(0, wanted.width, 64 // plan.bytes):
+            place = at(build, a if wanted.operand == "a" else b, add(build, first, const(offset)), tile.element)
             prefetch(build, place)
     for v, mask in enumerate(tile.masks):
         address = at(build, b, const(v * plan.lanes), tile.element)

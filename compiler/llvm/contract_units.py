@@ -5,53 +5,45 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_dot import emit_dot_tile
-from graphflow.compiler.llvm.contract_finish import Epilogue, Finisher, argument, emit_finish
+from graphflow.compiler.llvm.contract_finish import Finisher, emit_finish
 from graphflow.compiler.llvm.contract_inline import Inline
 from graphflow.compiler.llvm.contract_ir import (
-    ELEMENTS,
-    I1,
-    I64,
-    PTR,
     Code,
-    SizeEmitter,
     add,
     at,
     const,
-    divmod_,
     dot,
     loop,
     minimum,
     mul,
-    new_function,
     sub,
     unravel,
 )
 from graphflow.compiler.llvm.contract_pack import (
-    chunk,
     copies_panels,
     emit_columns,
     emit_pack,
     sizes,
 )
-from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Plan
+from graphflow.compiler.llvm.contract_plan import SMALL_ROWS
 from graphflow.compiler.llvm.contract_special import inline_cycles
-from graphflow.compiler.llvm.contract_stage import emit_stage_columns, emit_stage_panel, emit_stage_rows
+from graphflow.compiler.llvm.contract_stage import emit_stage_panel
 from graphflow.compiler.llvm.contract_tile import emit_tile
+from graphflow.compiler.llvm.contract_walk import Rows, Unit, Walk
 from graphflow.core.dim import Size, ceildiv, estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from graphflow.compiler.llvm.contract_finish import Epilogue
+    from graphflow.compiler.llvm.contract_ir import SizeEmitter
+    from graphflow.compiler.llvm.contract_plan import Plan
     from graphflow.compiler.llvm.target import Target
 
-ARGUMENTS = (("args", PTR), ("dims", PTR), ("begin", I64), ("end", I64), ("scratch", PTR))
 # Elements that one unit of the last launch reads, where k is split.
 REDUCE_ELEMENTS = 32768
 # To tell the cost of small products, known in cycles, as flops.
@@ -67,33 +59,7 @@ class Launch:
     unit_flops: int
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Where a unit works: its batch index, blocks, range of k, and the addresses that follow."""
-
-    batch: ir.Value
-    batch_index: tuple[ir.Value, ...]
-    row_block: ir.Value
-    column_block: ir.Value
-    split: ir.Value
-    a: ir.Value
-    b: ir.Value
-    span: tuple[ir.Value, ir.Value]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a panel: row r of the tile is row `start + r` of run `outer`, for `first` <= r < `last`."""
-
-    outer: ir.Value
-    start: ir.Value
-    first: ir.Value
-    last: ir.Value
-    whole: ir.Value | None  # false where the small tile is due
-    a: ir.Value
-
-
-class Emitter:
+class Emitter(Walk):
     """Writes the launches of one plan."""
 
     def __init__(
@@ -106,30 +72,8 @@ class Emitter:
         epilogue: Epilogue,
         weight: int = 0,
     ):
-        self.weight = weight
-        self.module, self.name, self.plan, self.target, self.emit_size = module, name, plan, target, size
-        self.epilogue = epilogue
-        self.element = ELEMENTS[plan.spec.dtype]
-        self.vector = ir.VectorType(self.element, plan.lanes)
-        packed = ceildiv(plan.packed_elements * plan.bytes, 64) * 64
-        self.panel_start = packed
-        self.partial_start = packed + ceildiv(plan.panel_elements * plan.bytes, 64) * 64
-        self.workspace_bytes = self.partial_start + plan.partial_elements * plan.bytes
-        line = 64 // plan.bytes
-        self.stage_start = -(-plan.tile_elements // line) * line
-        self.scratch_bytes = -(-(self.stage_start + plan.stage_elements) // line) * 64
-
-    @contextmanager
-    def launch(self, suffix: str) -> Iterator[tuple[Code, ir.Value]]:
-        """A launch function with its loop over units; gives the code and the unit."""
-        with new_function(self.module, self.name + suffix, ARGUMENTS, self.emit_size) as code:
-            _, _, begin, end, _ = code.function.args
-            with loop(code.b, begin, end) as unit:
-                yield code, unit
-
-    def argument(self, code: Code, number: int) -> ir.Value:
-        """A pointer of the launch's `args`."""
-        return argument(code, code.function.args[0], number)
+        super().__init__(module, name, plan, target, size)
+        self.epilogue, self.weight = epilogue, weight
 
     def pack(self) -> Launch:
         """The launch that packs B."""
@@ -160,13 +104,6 @@ class Emitter:
         flops = 16 * estimate(plan.depth) * plan.rows
         return Launch(self.name + ".stage", plan.batch_count * plan.row_panels, flops)
 
-    def panel(self, code: Code, batch: ir.Value, panel: ir.Value) -> ir.Value:
-        """Where a row panel of A is in the workspace."""
-        b, plan = code.b, self.plan
-        number = add(b, mul(b, batch, code.size(plan.row_panels)), panel)
-        start = at(b, self.argument(code, 2), code.size(self.panel_start), ir.IntType(8))
-        return at(b, start, mul(b, number, code.size(plan.depth * plan.rows)), self.element)
-
     def tile_code(self, suffix: str, rows: int, clamped: bool) -> ir.Function:
         """The function of a tile of so many rows."""
         name = self.name + suffix
@@ -187,122 +124,17 @@ class Emitter:
         finish = emit_finish(
             self.module, self.name + ".finish", plan, self.emit_size, self.epilogue, self.partial_start
         )
+        pack = self.panel_code() if plan.local else None
         with self.launch("") as (code, number):
             unit, b = self.unit(code, number), code.b
-            row = mul(b, unit.row_block, const(plan.row_block))
-            row_end = minimum(b, add(b, row, const(plan.row_block)), code.size(plan.row_panels))
-            column = mul(b, unit.column_block, const(plan.column_block))
-            column_end = minimum(b, add(b, column, const(plan.column_block)), code.size(plan.column_panels))
-            with self.k_blocks(code, unit) as (unit, last), loop(b, row, row_end) as row_panel:
-                rows = self.rows(code, unit, row_panel)
-                with loop(b, column, column_end) as panel:
-                    out = self.out(code, sub(b, row_panel, row), sub(b, panel, column))
-                    place = self.tile(code, unit, rows, panel, out, tile, small)
-                    with b.if_then(last):
-                        b.call(finish, [code.function.args[0], code.dims, out, *place])
+            with self.k_blocks(code, unit) as (unit, last), self.tiles(code, unit, pack) as (unit, rows, panel, out):
+                place = self.tile(code, unit, rows, panel, out, tile, small)
+                with b.if_then(last):
+                    b.call(finish, [code.function.args[0], code.dims, out, *place])
         units = plan.batch_count * plan.column_blocks * plan.row_blocks * plan.splits
         depth = estimate(plan.depth) // plan.splits
         flops = 2 * plan.row_block * plan.rows * plan.column_block * plan.width * depth
         return Launch(self.name, units, flops)
-
-    @contextmanager
-    def k_blocks(self, code: Code, unit: Unit) -> Iterator[tuple[Unit, ir.Value]]:
-        """A loop over blocks of k: the unit with its range for the block, and whether it is the last one."""
-        plan, b = self.plan, code.b
-        if plan.k_blocks == 1:
-            yield unit, ir.Constant(I1, 1)
-            return
-        with loop(b, const(0), const(plan.k_blocks)) as number:
-            span = chunk(code, plan.tile_k[0].extent, plan.k_blocks, number)
-            yield replace(unit, span=span), b.icmp_signed("==", number, const(plan.k_blocks - 1))
-
-    def out(self, code: Code, row: ir.Value, column: ir.Value) -> ir.Value:
-        """Where the results of a tile go, numbered within its unit."""
-        plan, b, scratch = self.plan, code.b, code.function.args[4]
-        if plan.k_blocks == 1:
-            return scratch
-        number = add(b, mul(b, row, const(plan.column_block)), column)
-        return at(b, scratch, mul(b, number, const(plan.rows * plan.width)), self.element)
-
-    @property
-    def may_be_short(self) -> bool:
-        """Whether a run may have fewer rows than a tile."""
-        return not self.plan.gathered and not isinstance(self.plan.run.extent, int)
-
-    def unit(self, code: Code, number: ir.Value) -> Unit:
-        """Decode a unit's number; units that share a block of B follow each other."""
-        plan, b, spec = self.plan, code.b, self.plan.spec
-        extents = sizes(code, [plan.batch_count, plan.column_blocks, plan.splits, plan.row_blocks])
-        batch, column, split, row = unravel(b, number, extents)
-        index = unravel(b, batch, sizes(code, [axis.extent for axis in plan.batch]))
-        a_offset = add(b, dot(b, index, sizes(code, [axis.a for axis in plan.batch])), code.size(spec.a_offset))
-        b_offset = add(b, dot(b, index, sizes(code, [axis.b for axis in plan.batch])), code.size(spec.b_offset))
-        a = at(b, self.argument(code, 0), a_offset, self.element)
-        if plan.packed:
-            base, b_offset = self.argument(code, 2), self.packed_offset(code, index)
-        else:
-            base = self.argument(code, 1)
-        span = chunk(code, plan.tile_k[0].extent, plan.splits, split)
-        return Unit(batch, index, row, column, split, a, at(b, base, b_offset, self.element), span)
-
-    def packed_offset(self, code: Code, index: tuple[ir.Value, ...]) -> ir.Value:
-        """Where the packed B of a batch index starts."""
-        b, plan = code.b, self.plan
-        flat: ir.Value = const(0)
-        for i, axis in zip(index, plan.batch, strict=True):
-            if axis.b != 0:
-                flat = add(b, mul(b, flat, code.size(axis.extent)), i)
-        return mul(b, flat, code.size(plan.column_panels * plan.depth * plan.width))
-
-    def rows(self, code: Code, unit: Unit, panel: ir.Value) -> Rows:
-        """Which rows a panel covers and where the tile finds them in A; stages them if planned."""
-        plan, b = self.plan, code.b
-        outer, number = divmod_(b, panel, code.size(plan.panels_per_run))
-        extent = code.size(plan.row_count if plan.gathered else plan.run.extent)
-        wanted = mul(b, number, const(plan.rows))
-        if plan.gathered:
-            if plan.staged == "panels":
-                stage = self.panel(code, unit.batch, panel)
-            else:
-                stage = self.stage(code)
-                emit_stage_rows(
-                    code, plan, stage, lambda r: self.row_address(code, unit.a, add(b, wanted, r)), unit.span
-                )
-            left = minimum(b, sub(b, extent, wanted), const(plan.rows))
-            return Rows(panel, wanted, const(0), left, None, stage)
-        # The last panel of a run is moved back so that all its rows exist; rows done before are not stored again.
-        start, whole = minimum(b, wanted, sub(b, extent, const(plan.rows))), None
-        last: ir.Value = const(plan.rows)
-        if self.may_be_short:
-            left = sub(b, extent, wanted)
-            exists = b.icmp_signed(">=", extent, last)
-            whole = b.and_(exists, b.icmp_signed(">", left, const(min(SMALL_ROWS, plan.rows - 1))))
-            start = b.select(whole, start, wanted)
-            last = b.select(whole, last, left)
-        offset = add(b, self.outer_offset(code, outer), mul(b, start, code.size(plan.run.a)))
-        a = at(b, unit.a, offset, self.element)
-        if plan.staged == "columns":
-            stage = self.stage(code)
-            emit_stage_columns(code, plan, stage, a)
-            a = stage
-        return Rows(outer, start, sub(b, wanted, start), last, whole, a)
-
-    def stage(self, code: Code) -> ir.Value:
-        """Where staged A is in scratch."""
-        return at(code.entry, code.function.args[4], const(self.stage_start), self.element)
-
-    def row_address(self, code: Code, a: ir.Value, row: ir.Value) -> ir.Value:
-        """Where row number `row` of all rows starts in A; rows that do not exist are read as the last one."""
-        b, groups = code.b, self.plan.groups
-        row = minimum(b, row, sub(b, code.size(self.plan.row_count), const(1)))
-        index = unravel(b, row, sizes(code, [g.extent for g in groups]))
-        return at(b, a, dot(b, index, sizes(code, [g.a for g in groups])), self.element)
-
-    def outer_offset(self, code: Code, outer: ir.Value) -> ir.Value:
-        """The offset in A of a run."""
-        groups = self.plan.groups[:-1]
-        index = unravel(code.b, outer, sizes(code, [g.extent for g in groups]))
-        return dot(code.b, index, sizes(code, [g.a for g in groups]))
 
     def tile(
         self,
@@ -318,31 +150,38 @@ class Emitter:
         plan, b = self.plan, code.b
         lane = mul(b, panel, const(plan.width))
         offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
-        source = at(b, unit.b, offset, self.element)
+        source = unit.b if plan.local else at(b, unit.b, offset, self.element)
         columns = minimum(b, const(plan.width), sub(b, code.size(plan.spec.n.extent), lane))
         if isinstance(plan.spec.n.extent, int) and plan.spec.n.extent % plan.width == 0:
             columns = const(plan.width)
         common = (columns, const(plan.rows), *unit.span, code.dims)
         if small is None or rows.whole is None:
-            b.call(whole, [rows.a, source, out, *common])
+            b.call(whole, [rows.a, source, unit.ahead, out, *common])
         else:
             with b.if_else(rows.whole) as (then, otherwise):
                 with then:
-                    b.call(whole, [rows.a, source, out, *common])
+                    b.call(whole, [rows.a, source, unit.ahead, out, *common])
                 with otherwise:
-                    self.small_tiles(code, unit, rows, source, columns, small)
+                    self.small_tiles(code, unit, rows, source, columns, out, small)
         return unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
 
     def small_tiles(
-        self, code: Code, unit: Unit, rows: Rows, source: ir.Value, columns: ir.Value, small: ir.Function
+        self,
+        code: Code,
+        unit: Unit,
+        rows: Rows,
+        source: ir.Value,
+        columns: ir.Value,
+        out: ir.Value,
+        small: ir.Function,
     ) -> None:
         """The rows of a panel by tiles of SMALL_ROWS."""
         plan, b = self.plan, code.b
         with loop(b, const(0), rows.last, SMALL_ROWS) as row:
             a = at(b, rows.a, mul(b, row, code.size(plan.row_stride)), self.element)
-            out = at(b, code.function.args[4], mul(b, row, const(plan.width)), self.element)
+            place = at(b, out, mul(b, row, const(plan.width)), self.element)
             count = minimum(b, sub(b, rows.last, row), const(SMALL_ROWS))
-            b.call(small, [a, source, out, columns, count, *unit.span, code.dims])
+            b.call(small, [a, source, unit.ahead, place, columns, count, *unit.span, code.dims])
 
     def reduce(self) -> Launch:
         """The launch that adds the partial results, in the order of the splits, and calls the epilogue."""

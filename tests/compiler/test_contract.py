@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
 from graphflow.compiler.llvm.contract_choose import make_plan
 from graphflow.compiler.llvm.contract_ir import I64, PTR, first_lanes, intrinsic, short_name
+from graphflow.compiler.llvm.contract_tile import UNROLL
 from graphflow.compiler.llvm.jit import assembly_for, compile_module
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target, host_target
 from graphflow.core.dim import Dim, Size, evaluate, symbol
@@ -170,11 +173,13 @@ def test_random_sizes() -> None:
 
 
 def test_staged_and_packed() -> None:
-    """Sizes that make the plan copy both operands, in each way it knows."""
-    for ta, m, n, k, staged in ((False, 150, 520, 512, "rows"), (True, 1800, 520, 40, "columns")):
-        plan = make_plan(matmul_spec(m, n, k, ta), AVX512)
+    """Sizes that make the plan copy A, in each way it knows, and pack B beforehand."""
+    wide = replace(HOST, vector_bits=512, vector_registers=32, l1_bytes=AVX512.l1_bytes, l2_bytes=AVX512.l2_bytes)
+    for ta, m, n, k, staged in ((False, 6000, 520, 512, "rows"), (True, 6000, 520, 100, "columns")):
+        plan = make_plan(matmul_spec(m, n, k, ta), wide)
         assert (plan.staged, plan.packed) == (staged, True)
-        check_matmul(m, n, k, ta, False, target=replace(HOST, vector_bits=512, vector_registers=32))
+        assert not plan.local
+        check_matmul(m, n, k, ta, False, target=wide)
 
 
 def test_long_k_is_split() -> None:
@@ -182,7 +187,7 @@ def test_long_k_is_split() -> None:
     assert make_plan(spec, HOST).splits > 1
     check_matmul(20, 12, 5000, True, False)
     check_matmul(20, 12, 5000, True, True)
-    assert make_plan(matmul_spec(60, 300, 8192), AVX512).staged == "rows"
+    assert make_plan(matmul_spec(60, 300, 8192), AVX512).splits > 1
     check_matmul(60, 300, 8192, False, False)
     check_matmul(20, 40, 5000, False, False, target=TARGETS["sse2"])
 
@@ -387,14 +392,14 @@ def test_tiles_fit_the_registers(target: Target) -> None:
 
 @pytest.mark.parametrize("target, product", [(AVX512, "vfmadd"), (AVX2, "vfmadd"), (SSE2, "mulps"), (NEON, "fmla")])
 def test_inner_loop_keeps_sums_in_registers(target: Target, product: str) -> None:
-    """The loop over k holds all products of a tile and touches no stack."""
+    """The loops over k, by several steps and by one, hold all products of a tile and touch no stack."""
     assembly = assembly_for(Kernel(matmul_spec(500, 512, 64), target).text, target)
     tile = assembly.split("dot.tile:")[1].split(".Lfunc_end")[0]
     blocks = [block for block in re.split(r"\n\.LBB\S+:", tile) if product in block]
     plan = make_plan(matmul_spec(500, 512, 64), target)
-    assert len(blocks) == 1
-    assert blocks[0].count(product) == plan.rows * plan.vectors
-    assert not re.search(r"\(%[re]sp\)|\[sp", blocks[0])
+    sums = plan.rows * plan.vectors
+    assert sorted(block.count(product) for block in blocks) == ([sums, UNROLL * sums] if target.has_fma else [sums])
+    assert not any(re.search(r"\(%[re]sp\)|\[sp", block) for block in blocks)
 
 
 def test_plan_ignores_nothing_symbolic() -> None:
@@ -488,8 +493,8 @@ def test_dot_products_of_symbolic_sizes(sizes: dict[str, int]) -> None:
 @pytest.mark.parametrize("target", ["host", "small caches", "avx2"])
 def test_blocks_of_k(target: str) -> None:
     """Both operands copied beforehand; sums stay in scratch from block to block."""
-    limited = replace(TARGETS[target], l1_bytes=8192, l2_bytes=1 << 18)
-    for m, n, k in ((300, 530, 600), (140, 1056, 450)):
+    limited = replace(TARGETS[target], l1_bytes=8192, l2_bytes=1 << 15)
+    for m, n, k in ((300, 1056, 600), (280, 1056, 450)):
         plan = make_plan(matmul_spec(m, n, k), limited)
         assert plan.staged == "panels"
         assert plan.k_blocks > 1
@@ -501,10 +506,10 @@ def test_blocks_of_k(target: str) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 5, 300])
 def test_blocks_of_k_of_symbolic_rows(count: int) -> None:
-    limited = replace(HOST, l1_bytes=8192, l2_bytes=1 << 18)
-    spec = matmul_spec(symbol("rows", hint=300), 1040, 250)
+    limited = replace(HOST, l1_bytes=8192, l2_bytes=1 << 15)
+    spec = matmul_spec(symbol("rows", hint=300), 1600, 250)
     assert make_plan(spec, limited).k_blocks > 1
-    a, b = random((count, 250)), random((250, 1040), seed=3)
+    a, b = random((count, 250)), random((250, 1600), seed=3)
     check(Kernel(spec, limited, {"rows": count}), guarded(a, True) if count else a, b, a @ b, 250)
 
 
@@ -519,3 +524,59 @@ def test_rows_without_a_common_stride() -> None:
     expected = np.einsum("bhwcij,bhwo->ijco", windows(image, 5, 5, 1, 1), g, optimize=True)
     for target in (HOST, replace(HOST, vector_bits=512, vector_registers=32)):
         check(Kernel(spec, target), guarded(image, True), guarded(g, True), expected, 1024)
+
+
+LOCAL = replace(HOST, l1_bytes=4096, l2_bytes=1 << 14)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 70),
+    st.integers(1, 150),
+    st.integers(1, 300),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["float32", "float64", "int32", "int64"]),
+)
+def test_packed_where_it_is_read(m: int, n: int, k: int, ta: bool, tb: bool, dtype: str) -> None:
+    """Small caches: each unit packs B itself, by blocks of k, and reads nothing outside A and B."""
+    a, b = random((k, m) if ta else (m, k), dtype, 1), random((n, k) if tb else (k, n), dtype, 2)
+    kernel = Kernel(matmul_spec(m, n, k, ta, tb, dtype), LOCAL)
+    check(kernel, guarded(a, True), guarded(b, True), (a.T if ta else a) @ (b.T if tb else b), k)
+
+
+@pytest.mark.parametrize("tb", [False, True])
+@pytest.mark.parametrize("m, n, k", [(50, 130, 90), (50, 200, 300), (16, 400, 40), (60, 400, 64)])
+def test_packing_needs_no_launch(m: int, n: int, k: int, tb: bool) -> None:
+    """One launch, no workspace, and the same bits in any order of its units."""
+    spec = matmul_spec(m, n, k, tb=tb)
+    plan = make_plan(spec, LOCAL)
+    assert plan.local
+    kernel = Kernel(spec, LOCAL)
+    a, b = random((m, k)), random((n, k) if tb else (k, n), seed=3)
+    copies = plan.staged == "panels"
+    assert len(kernel.code.launches) == 1 + copies
+    assert copies or kernel.code.workspace_bytes == 0
+    check(kernel, guarded(a, True), guarded(b, True), a @ (b.T if tb else b), k)
+    assert kernel(a, b).tobytes() == kernel(a, b, ORDERS["backwards"]).tobytes()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 11, 64, 90])
+def test_packing_for_a_symbolic_number_of_rows(rows: int) -> None:
+    """Small tiles finish the rows, and their sums stay apart from those of other tiles between blocks of k."""
+    spec = matmul_spec(symbol("rows", hint=64), 130, 300)
+    plan = make_plan(spec, LOCAL)
+    assert plan.local
+    assert plan.k_blocks > 1
+    a, b = random((rows, 300)), random((300, 130), seed=3)
+    check(Kernel(spec, LOCAL, {"rows": rows}), guarded(a, True) if rows else a, guarded(b, True), a @ b, 300)
+
+
+def test_packing_batched_products() -> None:
+    """A batch whose B move too, and one whose B do not."""
+    a, b = random((3, 40, 90)), random((3, 90, 130), seed=3)
+    spec = Contraction("float32", (Axis(3, 3600, 11700),), (Axis(40, 90, 0),), Axis(130, 0, 1), (Axis(90, 1, 130),))
+    assert make_plan(spec, LOCAL).local
+    check(Kernel(spec, LOCAL), guarded(a, True), guarded(b, True), a @ b, 90)
+    shared = replace(spec, batch=(Axis(3, 3600, 0),))
+    check(Kernel(shared, LOCAL), guarded(a, True), guarded(b[0], True), a @ b[0], 90)
