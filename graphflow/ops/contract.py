@@ -13,7 +13,7 @@ import numpy as np
 from graphflow.core.dim import Size, ceildiv
 from graphflow.core.dtype import int32
 from graphflow.core.node import OPERATORS, Node
-from graphflow.core.op import Op, case, common_dtype
+from graphflow.core.op import Op, broadcast_node, case, common_dtype
 from graphflow.core.samples import integers, normal
 from graphflow.core.type import Shape, TensorType, is_static, require, same_shape, same_size, static
 from graphflow.ops.elementwise import equal, select
@@ -187,21 +187,53 @@ FEW_CHANNELS = 16
 """Groups of fewer channels out do not fill a vector."""
 
 
+def grouped_conv(x: Node, w: Node, strides: Sizes, dilations: Sizes) -> Node:
+    """`Conv`; of small groups, several are convolved as one, with zeros in the filter between those that do not meet.
+
+    The products with zeros run in lanes that would be idle.
+    """
+    few, axes = _groups_a_vector(x, w, len(strides)), len(strides)
+    if few == 1:
+        return conv(x, w, strides=strides, dilations=dilations)  # type: ignore[no-any-return]
+    groups, c, o = map(static, w.shape[-3:])
+    apart = (*w.shape[:axes], groups // few, few, c, few, o)
+    beside = broadcast_node(reshape(w, shape=(*apart[:-2], 1, o)), apart)
+    both = reshape(_own_groups(beside), shape=(*apart[:-4], few * c, few * o))
+    y = conv(_beside(x, few), both, strides=strides, dilations=dilations)
+    return reshape(y, shape=(*y.shape[:-2], groups, o))  # type: ignore[no-any-return]
+
+
 def filter_gradient(x: Node, g: Node, window: Sizes, strides: Sizes, dilations: Sizes) -> Node:
     """`ConvFilter`; of small groups, several are correlated as one and what they have in common is dropped."""
     attrs: dict[str, Any] = {"window": window, "strides": strides, "dilations": dilations}
-    *_, groups, o = g.shape
-    if g.ndim != len(window) + 3 or not is_static((groups, o, x.shape[-1])):
-        return conv_filter(x, g, **attrs)  # type: ignore[no-any-return]
-    groups, c, o = static(groups), static(x.shape[-1]), static(o)
-    few = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * o <= FEW_CHANNELS))
+    few = _groups_a_vector(x, g, len(window))
     if few == 1:
         return conv_filter(x, g, **attrs)  # type: ignore[no-any-return]
-    x, g = (reshape(v, shape=(*v.shape[:-2], groups // few, few * static(v.shape[-1]))) for v in (x, g))
-    both = reshape(conv_filter(x, g, **attrs), shape=(*window, groups // few, few, c, few, o))
-    row, column = (iota.node(shape=(few, c, few, o), axis=axis, dtype=int32) for axis in (0, 2))
-    own = reduce_sum(select(equal(row, column), both, 0), axes=(both.ndim - 2,))
+    groups, c, o = map(static, (*x.shape[-2:], g.shape[-1]))
+    both = conv_filter(_beside(x, few), _beside(g, few), **attrs)
+    own = _own_groups(reshape(both, shape=(*window, groups // few, few, c, few, o)))
+    own = reduce_sum(own, axes=(own.ndim - 2,))
     return reshape(own, shape=(*window, groups, c, o))  # type: ignore[no-any-return]
+
+
+def _groups_a_vector(x: Node, other: Node, axes: int) -> int:
+    """How many groups of the image x, and of a filter or gradient with the channels out, act as one."""
+    if x.ndim != axes + 3 or not is_static((*x.shape[-2:], other.shape[-1])):
+        return 1
+    groups, o = static(x.shape[-2]), static(other.shape[-1])
+    return max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * o <= FEW_CHANNELS))
+
+
+def _beside(x: Node, few: int) -> Node:
+    """[..., groups, c] -> [..., groups / few, few * c]."""
+    return reshape(x, shape=(*x.shape[:-2], static(x.shape[-2]) // few, few * static(x.shape[-1])))  # type: ignore[no-any-return]
+
+
+def _own_groups(both: Node) -> Node:
+    """[..., few, c, few, o] with zeros where the groups are not the same."""
+    shape = both.shape[-4:]
+    row, column = (iota.node(shape=shape, axis=axis, dtype=int32) for axis in (0, 2))
+    return select(equal(row, column), both, 0)  # type: ignore[no-any-return]
 
 
 def _letters(axes: int, groups: int) -> tuple[list[int], ...]:
@@ -221,7 +253,7 @@ def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes)
     high = tuple(s - spread(n, i) for s, n, i in zip(space, g.shape[1 : axes + 1], interior, strict=True))
     image = pad(g, low=(0, *reach, *rest), high=(0, *high, *rest), interior=(0, *interior, *rest))
     mirrored = swap_last(reverse(w, axes=tuple(range(axes))))
-    return conv(image, mirrored, strides=(1,) * axes, dilations=dilations)  # type: ignore[no-any-return]
+    return grouped_conv(image, mirrored, (1,) * axes, dilations)
 
 
 def _conv_input_by_phases(g: Node, w: Node, space: Shape, strides: Sizes) -> Node:
@@ -239,7 +271,7 @@ def _conv_input_by_phases(g: Node, w: Node, space: Shape, strides: Sizes) -> Nod
     high = tuple(a - p for a, p in zip(counts, g.shape[1 : axes + 1], strict=True))
     rest = (0,) * (g.ndim - axes - 1)
     image = pad(g, low=(0, *(t - 1 for t in taps), *rest), high=(0, *high, *rest), interior=(0,) * g.ndim)
-    y = conv(image, filters, strides=ones, dilations=ones)
+    y = grouped_conv(image, filters, ones, ones)
     y = reshape(y, shape=(*y.shape[:-1], *phases, c))
     first = 1 + axes + len(groups)
     perm = (0, *(p for a in range(axes) for p in (1 + a, first + a)), *range(1 + axes, first), y.ndim - 1)
