@@ -138,6 +138,23 @@ def slice_of_slice(node: Node) -> Node | None:
     )
 
 
+def slice_of_reshape(node: Node) -> Node | None:
+    """A slice that takes all of the axes that a reshape changes is a reshape of a slice."""
+    y = node.inputs[0]
+    if y.op.name != "Reshape":
+        return None
+    x = y.inputs[0]
+    same = next((n for n, (a, b) in enumerate(zip(x.shape, y.shape, strict=False)) if a != b), min(x.ndim, y.ndim))
+    whole = zip(node.attrs["begin"][same:], node.attrs["stride"][same:], strict=True)
+    if node.shape[same:] != y.shape[same:] or any(pair != (0, 1) for pair in whole):
+        return None
+    begin, stride = (*node.attrs["begin"][:same], *(0,) * (x.ndim - same)), node.attrs["stride"][:same]
+    shape = (*node.shape[:same], *x.shape[same:])
+    return reshape.node(
+        strided_slice.node(x, begin=begin, stride=(*stride, *(1,) * (x.ndim - same)), shape=shape), shape=node.shape
+    )
+
+
 def slice_of_concat(node: Node) -> Node | None:
     """A slice that lies within one piece of a concatenation is a slice of that piece."""
     x = node.inputs[0]
@@ -349,6 +366,7 @@ VIEW = (
     _row("Reverse", reverse_of_one),
     _row("StridedSlice", slice_of_all),
     _row("StridedSlice", slice_of_slice),
+    _row("StridedSlice", slice_of_reshape),
     _row("StridedSlice", slice_of_concat),
     _row("StridedSlice", slice_of_convolved_padding),
     _row("StridedSlice", slice_of_interleave),
