@@ -42,7 +42,7 @@ FLAT = reshape(Y, shape=(BATCH, 12))
         ((reshape(Y, shape=(BATCH, 3, 4)), tanh(Y)), 1),
         ((FLAT, Y), 2),
         ((FLAT, FLAT), 2),
-        ((FLAT, reshape(Y, shape=(BATCH, 3, 4))), 3),
+        ((FLAT, reshape(Y, shape=(BATCH, 3, 4))), 2),
         ((reshape(X, shape=(BATCH, 12)),), 1),
         ((tanh(FLAT), FLAT), 2),
     ],
