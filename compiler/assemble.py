@@ -1,6 +1,9 @@
-"""Concatenations computed in place: each piece by a kernel of its own, straight into the memory of the whole.
+"""What is made of pieces, computed in place: each piece by a kernel of its own, straight into the memory of the whole.
 
     y = Concat(Tanh(x), f, axis=1)        Tanh(x) stores at y[i0, i1], a copy of f at y[i0, i1 + 8]
+    y = Interleave(a, b, strides=(2,))    a stores at y[i0, 2 * i1], b at y[i0, 2 * i1 + 1]
+
+An output that is another one in other sizes is a copy, and has that one as its only piece.
 
 A piece is any node that a kernel computes; it lies in the whole with the whole's strides, and whoever else reads it
 reads it there.  What can't lie there (a feed, a fetched value, a piece that stands twice, a view that others read) is
@@ -12,14 +15,14 @@ exactly by its parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product as cartesian
 
 from graphflow.compiler.buffers import is_buffer, keeps_order
 from graphflow.compiler.loops.place import Place, place_of, within
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.stored import CHEAP, ENDLESS, addressed, own_work, users_of
-from graphflow.core.dim import Size
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import OPS
 
@@ -54,7 +57,7 @@ def assemble(program: TensorProgram) -> Assembly:
     nodes = program.nodes()
     claims = _Claims(program, nodes)
     for node in reversed(nodes):  # a whole before the wholes that are its pieces
-        if node.op.name == "Concat" and (node in claims.places or claims.worth_storing(node)):
+        if claims.is_whole(node):
             claims.assemble(node)
     return claims.rebuilt()
 
@@ -72,6 +75,15 @@ class _Claims:
         self.places: dict[Node, Place] = {}
         self.pieces: dict[Node, list[tuple[Node | None, Place]]] = {}  # None: a copy of the input
 
+    def is_whole(self, node: Node) -> bool:
+        """Whether the pieces of a node are to be computed in its memory."""
+        if node.op.name == "Copy":
+            maker, place = _without_reshapes(node.inputs[0], place_of(node))
+            return node in self.program.outputs and self._fits(maker, place)
+        if node.op.name == "Concat":
+            return node in self.places or self.worth_storing(node)
+        return node.op.name == "Interleave"
+
     def worth_storing(self, whole: Node) -> bool:
         """Whether selecting a piece by the index, wherever the whole is read, is not the better way."""
         few = len(whole.inputs) <= FEW and self.work[whole] <= CHEAP
@@ -79,19 +91,14 @@ class _Claims:
 
     def assemble(self, whole: Node) -> None:
         """Find out what computes each piece, and where."""
-        place = self.places.get(whole) or place_of(whole)
-        axis = whole.attrs["axis"] % whole.ndim
-        start: Size = 0
         self.pieces[whole] = []
-        for x in whole.inputs:
-            at = place.moved(axis, start)
+        for x, at in _inputs(whole, self.places.get(whole) or place_of(whole)):
             maker, own = _without_reshapes(x, at)
             if self._fits(maker, own):
                 self.places[maker] = own
                 self.pieces[whole].append((maker, own))
             else:
                 self.pieces[whole].append((None, at))
-            start = x.shape[axis] + start
 
     def _fits(self, node: Node, place: Place) -> bool:
         """Whether a node can be computed at a place in a whole."""
@@ -123,6 +130,25 @@ class _Claims:
             parts[new[whole]] = tuple(made)
             places.update((x, within(new[at.whole], at)) for x, (_, at) in zip(made, pieces, strict=True))
         return Assembly(self.program.with_roots((new[r] for r in self.program.roots), origins), parts, places)
+
+
+def _inputs(whole: Node, place: Place) -> Iterator[tuple[Node, Place]]:
+    """The inputs of what lies at a place, and where each lies."""
+    if whole.op.name == "Interleave":
+        first, steps = whole.attrs["first"], whole.attrs["strides"]
+        for x, phase in zip(whole.inputs, cartesian(*map(range, steps)), strict=True):
+            at = place
+            for axis, r in enumerate(phase, first):
+                at = at.moved(axis, r)
+            yield x, at.stepped(first, steps)
+        return
+    if whole.op.name == "Copy":
+        yield whole.inputs[0], place
+        return
+    axis, start = whole.attrs["axis"] % whole.ndim, 0
+    for x in whole.inputs:
+        yield x, place.moved(axis, start)
+        start = x.shape[axis] + start
 
 
 def _without_reshapes(node: Node, place: Place) -> tuple[Node, Place]:

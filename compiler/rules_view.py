@@ -10,6 +10,7 @@ the larger: no rule promises which of them a maximum is.
 from __future__ import annotations
 
 import math
+from itertools import product as cartesian
 
 from graphflow.compiler.fold import constant_splat, number, splat, splat_scalar
 from graphflow.compiler.rewrite import Rewrite, Rule
@@ -19,6 +20,7 @@ from graphflow.core.op import broadcast_node
 from graphflow.core.type import is_static
 from graphflow.ops.reduce import size_of
 from graphflow.ops.view import concat, pad, reshape, reverse, strided_slice, transpose
+from graphflow.ops.window import phase_sizes
 
 __all__ = ["VIEW"]
 
@@ -136,6 +138,23 @@ def slice_of_slice(node: Node) -> Node | None:
     )
 
 
+def slice_of_reshape(node: Node) -> Node | None:
+    """A slice that takes all of the axes that a reshape changes is a reshape of a slice."""
+    y = node.inputs[0]
+    if y.op.name != "Reshape":
+        return None
+    x = y.inputs[0]
+    same = next((n for n, (a, b) in enumerate(zip(x.shape, y.shape, strict=False)) if a != b), min(x.ndim, y.ndim))
+    whole = zip(node.attrs["begin"][same:], node.attrs["stride"][same:], strict=True)
+    if node.shape[same:] != y.shape[same:] or any(pair != (0, 1) for pair in whole):
+        return None
+    begin, stride = (*node.attrs["begin"][:same], *(0,) * (x.ndim - same)), node.attrs["stride"][:same]
+    shape = (*node.shape[:same], *x.shape[same:])
+    return reshape.node(
+        strided_slice.node(x, begin=begin, stride=(*stride, *(1,) * (x.ndim - same)), shape=shape), shape=node.shape
+    )
+
+
 def slice_of_concat(node: Node) -> Node | None:
     """A slice that lies within one piece of a concatenation is a slice of that piece."""
     x = node.inputs[0]
@@ -172,6 +191,27 @@ def slice_of_convolved_padding(node: Node) -> Node | None:
         return None
     image = pad.node(padded.inputs[0], **{**padded.attrs, "low": _column(kept, 0), "high": _column(kept, 1)})
     return y.op.node(image, filters, **y.attrs)
+
+
+def slice_of_interleave(node: Node) -> Node | None:
+    """A slice of adjacent pixels of an image made of phases is made of slices of the phases."""
+    x = node.inputs[0]
+    if x.op.name != "Interleave" or set(node.attrs["stride"]) != {1}:
+        return None
+    first, strides = x.attrs["first"], x.attrs["strides"]
+    inside = slice(first, first + len(strides))
+    space, begin = node.shape[inside], node.attrs["begin"]
+    if not is_static(begin[inside]):
+        return None
+    phases = list(cartesian(*map(range, strides)))
+    cut = []
+    for phase in phases:
+        moved = [divmod(r + b, s) for r, b, s in zip(phase, begin[inside], strides, strict=True)]
+        source = x.inputs[phases.index(tuple(r for _, r in moved))]
+        starts = (*begin[:first], *(a for a, _ in moved), *begin[inside.stop :])
+        shape = (*node.shape[:first], *phase_sizes(space, strides, phase), *node.shape[inside.stop :])
+        cut.append(strided_slice.node(source, begin=starts, stride=(1,) * x.ndim, shape=shape))
+    return x.op.node(*cut, **{**x.attrs, "space": space})
 
 
 def _are_sizes(pairs: list[tuple[Size, Size]]) -> bool:
@@ -326,8 +366,10 @@ VIEW = (
     _row("Reverse", reverse_of_one),
     _row("StridedSlice", slice_of_all),
     _row("StridedSlice", slice_of_slice),
+    _row("StridedSlice", slice_of_reshape),
     _row("StridedSlice", slice_of_concat),
     _row("StridedSlice", slice_of_convolved_padding),
+    _row("StridedSlice", slice_of_interleave),
     _row("Pad", pad_with_nothing),
     _row("Pad", pad_of_same),
     _row("Concat", concat_of_nonempty),

@@ -36,6 +36,13 @@ class Place:
         """The place of what starts so many steps further along an axis."""
         return replace(self, offset=self.strides[axis] * by + self.offset)
 
+    def stepped(self, first: int, steps: tuple[int, ...]) -> Place:
+        """The place of every s-th element along the axes from `first` on, s of `steps`."""
+        strides = list(self.strides)
+        for axis, step in enumerate(steps, first):
+            strides[axis] = strides[axis] * step
+        return replace(self, strides=tuple(strides))
+
     def is_dense(self, shape: Shape) -> bool:
         """Whether a node of this shape has its elements here one after the other."""
         wide = [(s, t) for s, t, size in zip(self.strides, row_major(shape), shape, strict=True) if size != 1]

@@ -6,6 +6,7 @@ that are linear in the loop variables, it uses register-blocked kernels; the rul
 
 from __future__ import annotations
 
+from itertools import product as cartesian
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ import numpy as np
 from graphflow.core.dim import Size, ceildiv
 from graphflow.core.dtype import int32
 from graphflow.core.node import OPERATORS, Node
-from graphflow.core.op import Op, case, common_dtype
+from graphflow.core.op import Op, broadcast_node, case, common_dtype
 from graphflow.core.samples import integers, normal
 from graphflow.core.type import Shape, TensorType, is_static, require, same_shape, same_size, static
 from graphflow.ops.elementwise import equal, select
+from graphflow.ops.leaf import constant
 from graphflow.ops.reduce import reduce_sum
 from graphflow.ops.view import iota, pad, reshape, reverse, spread, strided_slice, transpose
-from graphflow.ops.window import Sizes, window_count, windows_of
+from graphflow.ops.window import Sizes, interleave, phase_sizes, window_count, windows_of
 
 
 def swap_last(x: Node) -> Node:
@@ -187,21 +189,53 @@ FEW_CHANNELS = 16
 """Groups of fewer channels out do not fill a vector."""
 
 
+def grouped_conv(x: Node, w: Node, strides: Sizes, dilations: Sizes) -> Node:
+    """`Conv`; of small groups, several are convolved as one, with zeros in the filter between those that do not meet.
+
+    The products with zeros run in lanes that would be idle.
+    """
+    few, axes = _groups_a_vector(x, w, len(strides)), len(strides)
+    if few == 1:
+        return conv(x, w, strides=strides, dilations=dilations)  # type: ignore[no-any-return]
+    groups, c, o = map(static, w.shape[-3:])
+    apart = (*w.shape[:axes], groups // few, few, c, few, o)
+    beside = broadcast_node(reshape(w, shape=(*apart[:-2], 1, o)), apart)
+    both = reshape(_own_groups(beside), shape=(*apart[:-4], few * c, few * o))
+    y = conv(_beside(x, few), both, strides=strides, dilations=dilations)
+    return reshape(y, shape=(*y.shape[:-2], groups, o))  # type: ignore[no-any-return]
+
+
 def filter_gradient(x: Node, g: Node, window: Sizes, strides: Sizes, dilations: Sizes) -> Node:
     """`ConvFilter`; of small groups, several are correlated as one and what they have in common is dropped."""
     attrs: dict[str, Any] = {"window": window, "strides": strides, "dilations": dilations}
-    *_, groups, o = g.shape
-    if g.ndim != len(window) + 3 or not is_static((groups, o, x.shape[-1])):
-        return conv_filter(x, g, **attrs)  # type: ignore[no-any-return]
-    groups, c, o = static(groups), static(x.shape[-1]), static(o)
-    few = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * o <= FEW_CHANNELS))
+    few = _groups_a_vector(x, g, len(window))
     if few == 1:
         return conv_filter(x, g, **attrs)  # type: ignore[no-any-return]
-    x, g = (reshape(v, shape=(*v.shape[:-2], groups // few, few * static(v.shape[-1]))) for v in (x, g))
-    both = reshape(conv_filter(x, g, **attrs), shape=(*window, groups // few, few, c, few, o))
-    row, column = (iota.node(shape=(few, c, few, o), axis=axis, dtype=int32) for axis in (0, 2))
-    own = reduce_sum(select(equal(row, column), both, 0), axes=(both.ndim - 2,))
+    groups, c, o = map(static, (*x.shape[-2:], g.shape[-1]))
+    both = conv_filter(_beside(x, few), _beside(g, few), **attrs)
+    own = _own_groups(reshape(both, shape=(*window, groups // few, few, c, few, o)))
+    own = reduce_sum(own, axes=(own.ndim - 2,))
     return reshape(own, shape=(*window, groups, c, o))  # type: ignore[no-any-return]
+
+
+def _groups_a_vector(x: Node, other: Node, axes: int) -> int:
+    """How many groups of the image x, and of a filter or gradient with the channels out, act as one."""
+    if x.ndim != axes + 3 or not is_static((*x.shape[-2:], other.shape[-1])):
+        return 1
+    groups, o = static(x.shape[-2]), static(other.shape[-1])
+    return max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * o <= FEW_CHANNELS))
+
+
+def _beside(x: Node, few: int) -> Node:
+    """[..., groups, c] -> [..., groups / few, few * c]."""
+    return reshape(x, shape=(*x.shape[:-2], static(x.shape[-2]) // few, few * static(x.shape[-1])))  # type: ignore[no-any-return]
+
+
+def _own_groups(both: Node) -> Node:
+    """[..., few, c, few, o] with zeros where the groups are not the same."""
+    shape = both.shape[-4:]
+    row, column = (iota.node(shape=shape, axis=axis, dtype=int32) for axis in (0, 2))
+    return select(equal(row, column), both, 0)  # type: ignore[no-any-return]
 
 
 def _letters(axes: int, groups: int) -> tuple[list[int], ...]:
@@ -221,15 +255,57 @@ def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes)
     high = tuple(s - spread(n, i) for s, n, i in zip(space, g.shape[1 : axes + 1], interior, strict=True))
     image = pad(g, low=(0, *reach, *rest), high=(0, *high, *rest), interior=(0, *interior, *rest))
     mirrored = swap_last(reverse(w, axes=tuple(range(axes))))
-    return conv(image, mirrored, strides=(1,) * axes, dilations=dilations)  # type: ignore[no-any-return]
+    return grouped_conv(image, mirrored, (1,) * axes, dilations)
 
 
 def _conv_input_by_phases(g: Node, w: Node, space: Shape, strides: Sizes) -> Node:
     """`conv_input` without the products with zeros that spreading g by strides s would put in.
 
-    The pixel a * s + r is the sum over t of g[a - t] w[t * s + r].  So one convolution of g, by ceil(window / s) taps,
-    gives all phases r < s of the pixels as channels beside each other; then they are put between each other.
+    The pixel a * s + r is the sum over t of g[a - t] w[t * s + r]: a convolution for each phase r < s of the pixels.
     """
+    axes, groups = len(strides), w.shape[len(strides) : -2]
+    few = is_static(w.shape[-2:-1]) and static(w.shape[-2]) < FEW_CHANNELS
+    if all(n == 1 for n in w.shape[:axes]):
+        return _conv_input_by_points(g, w, space, strides)
+    made = _phases_together(g, w, space, strides) if few else _phases_apart(g, w, space, strides)
+    phases = []
+    for phase in cartesian(*map(range, strides)):
+        sizes = phase_sizes(space, strides, phase)
+        blank = broadcast_node(constant(0, g.dtype), (g.shape[0], *sizes, *groups, w.shape[-2]))
+        phases.append(made.get(phase, blank))
+    return interleave(*phases, first=1, space=space, strides=strides)  # type: ignore[no-any-return]
+
+
+def _conv_input_by_points(g: Node, w: Node, space: Shape, strides: Sizes) -> Node:
+    """The same for windows of one pixel: there is one phase, and zeros between its pixels."""
+    axes = len(strides)
+    y = grouped_conv(g, swap_last(w), (1,) * axes, (1,) * axes)
+    rest, interior = (0,) * (g.ndim - axes - 1), tuple(s - 1 for s in strides)
+    high = tuple(n - spread(p, i) for n, p, i in zip(space, g.shape[1 : axes + 1], interior, strict=True))
+    return pad(y, low=(0,) * g.ndim, high=(0, *high, *rest), interior=(0, *interior, *rest))  # type: ignore[no-any-return]
+
+
+def _phases_apart(g: Node, w: Node, space: Shape, strides: Sizes) -> dict[Sizes, Node]:
+    """Each phase by a convolution of its own."""
+    axes, made = len(strides), {}
+    window, ones = tuple(map(static, w.shape[:axes])), (1,) * axes
+    nothing, rest = (0,) * (w.ndim - axes), (0,) * (g.ndim - axes - 1)
+    for phase in cartesian(*map(range, map(min, window, strides))):
+        sizes, taps = phase_sizes(space, strides, phase), phase_sizes(window, strides, phase)
+        if 0 in sizes:
+            continue
+        steps, shape = (*strides, *(1 for _ in nothing)), (*taps, *w.shape[axes:])
+        own = strided_slice(w, begin=(*phase, *nothing), stride=steps, shape=shape)
+        mirrored = swap_last(reverse(own, axes=tuple(range(axes))))
+        high = tuple(a - p for a, p in zip(sizes, g.shape[1 : axes + 1], strict=True))
+        low = tuple(static(t) - 1 for t in taps)
+        image = pad(g, low=(0, *low, *rest), high=(0, *high, *rest), interior=(0,) * g.ndim)
+        made[phase] = grouped_conv(image, mirrored, ones, ones)
+    return made
+
+
+def _phases_together(g: Node, w: Node, space: Shape, strides: Sizes) -> dict[Sizes, Node]:
+    """All phases as channels beside each other, of one convolution by ceil(window / s) taps: these are few channels."""
     axes, ones = len(strides), (1,) * len(strides)
     window, groups, c = tuple(map(static, w.shape[:axes])), w.shape[axes:-2], w.shape[-2]
     phases = tuple(map(min, window, strides))  # the others get nothing
@@ -239,15 +315,11 @@ def _conv_input_by_phases(g: Node, w: Node, space: Shape, strides: Sizes) -> Nod
     high = tuple(a - p for a, p in zip(counts, g.shape[1 : axes + 1], strict=True))
     rest = (0,) * (g.ndim - axes - 1)
     image = pad(g, low=(0, *(t - 1 for t in taps), *rest), high=(0, *high, *rest), interior=(0,) * g.ndim)
-    y = conv(image, filters, strides=ones, dilations=ones)
-    y = reshape(y, shape=(*y.shape[:-1], *phases, c))
-    first = 1 + axes + len(groups)
-    perm = (0, *(p for a in range(axes) for p in (1 + a, first + a)), *range(1 + axes, first), y.ndim - 1)
-    y = transpose(y, perm=perm)
-    lacking = (0, *(p for s, r in zip(strides, phases, strict=True) for p in (0, s - r)), *rest)
-    y = pad(y, low=(0,) * y.ndim, high=lacking, interior=(0,) * y.ndim)
-    y = reshape(y, shape=(g.shape[0], *(a * s for a, s in zip(counts, strides, strict=True)), *groups, c))
-    return strided_slice(y, begin=(0,) * g.ndim, stride=(1,) * g.ndim, shape=(g.shape[0], *space, *groups, c))  # type: ignore[no-any-return]
+    y, made = grouped_conv(image, filters, ones, ones), {}
+    for number, phase in enumerate(cartesian(*map(range, phases))):
+        shape = (g.shape[0], *phase_sizes(space, strides, phase), *groups, c)
+        made[phase] = strided_slice(y, begin=(*(0,) * (y.ndim - 1), number * c), stride=(1,) * y.ndim, shape=shape)
+    return made
 
 
 def _phase_filters(w: Node, taps: Sizes, phases: Sizes) -> Node:

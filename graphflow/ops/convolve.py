@@ -14,7 +14,7 @@ from graphflow.core.node import Node
 from graphflow.core.op import Case, Composite, broadcast_node, case, common_dtype, composite
 from graphflow.core.samples import normal
 from graphflow.core.type import Shape, broadcast_shapes, require, same_shape, same_size, static
-from graphflow.ops.contract import conv, conv_input, filter_gradient
+from graphflow.ops.contract import conv_input, filter_gradient, grouped_conv
 from graphflow.ops.reduce import reduce_sum
 from graphflow.ops.view import reshape, strided_slice, transpose
 from graphflow.ops.window import (
@@ -105,7 +105,7 @@ def convolution_node(
         return depthwise_node(x, own, strides=strides, padding=padding, dilations=dilations, data_format=data_format)
     image = split_channels(channels_last(x, data_format), groups)
     image = pad_space(image, padding, window_of(w, axes), strides, dilations)
-    y = conv(image, split_filter(w, groups), strides=strides, dilations=dilations)
+    y = grouped_conv(image, split_filter(w, groups), strides, dilations)
     return channels_as(join_channels(y, groups), data_format)
 
 
@@ -331,6 +331,7 @@ conv2d_filter = _declared(
     convolution_filter_node,
     _filter_eval,
     case(normal(1, 5, 4, 2), normal(1, 3, 2, 3, seed=1), shape=(3, 2, 2, 3), strides=(2, 2), padding="SAME"),
+    case(normal(1, 3, 4, 6), normal(1, 3, 3, 4, seed=1), shape=(1, 2, 3, 4), strides=(1, 1), padding="VALID"),
     case(
         normal(1, 4, 4, 3),
         normal(1, 4, 4, 2, seed=1),

@@ -1,4 +1,4 @@
-"""Windows of an image: how many fit, what is padded for them, and the two views `Windows` and `Unwindow`.
+"""Windows of an image: how many fit, what is padded for them, and the views `Windows`, `Unwindow` and `Interleave`.
 
     x = pad_space(x, "SAME", (3, 3), (2, 2), (1, 1))                                  # [batch, height, width, c]
     windows(x, first=1, window=(3, 3), strides=(2, 2), dilations=(1, 1))              # [batch, *out, 3, 3, c]
@@ -9,6 +9,7 @@ Space is some adjacent axes of an image: from `first` on, as many as the window 
 
 from __future__ import annotations
 
+import math
 from itertools import product as cartesian
 from typing import Any
 
@@ -18,8 +19,8 @@ from graphflow.core.dim import Size, ceildiv
 from graphflow.core.node import Node
 from graphflow.core.op import Op, case
 from graphflow.core.samples import normal
-from graphflow.core.type import Shape, TensorType, require, static
-from graphflow.ops.view import pad, transpose
+from graphflow.core.type import Shape, TensorType, require, same_shape, static
+from graphflow.ops.view import pad, strided_slice, transpose
 
 Sizes = tuple[int, ...]
 
@@ -230,9 +231,62 @@ class Unwindow(Op):
         return term((0,) * axes) if all(n == 1 for n in turns) else k.reduce("sum", turns, term)
 
 
+class Interleave(Op):
+    """One image out of those of its phases: element i of an axis of space is element i // s of phase i % s.
+
+    Inputs: one for each phase, in row-major order of phases; attrs first: the axis where space begins; space: the sizes
+    of the image; strides: s for each axis of space.
+    """
+
+    form = "view"
+    cases = (
+        case(normal(2, 3, 2), normal(2, 2, 2, seed=1), first=1, space=(5,), strides=(2,)),
+        case(normal(1, 2, 3), normal(1, 2, 2, seed=1), first=1, space=(2, 5), strides=(1, 2)),
+        case(*(normal(2, 2, 2, 3, seed=n) for n in range(4)), first=1, space=(4, 4), strides=(2, 2)),
+    )
+
+    def rereads(self, x: TensorType, y: TensorType, *, first: int, space: Shape, strides: Sizes) -> bool:
+        return False
+
+    def infer(self, *xs: TensorType, first: int, space: Shape, strides: Sizes) -> TensorType:
+        dims = xs[0].dims
+        require(len(xs) == math.prod(strides), f"{len(xs)} images are not the phases of {strides}")
+        for x, phase in zip(xs, cartesian(*map(range, strides)), strict=True):
+            shape = (*dims[:first], *phase_sizes(space, strides, phase), *dims[first + len(space) :])
+            require(same_shape(x.dims, shape) is not None, f"a phase is {x}, not {list(shape)}")
+        return xs[0].with_shape((*dims[:first], *space, *dims[first + len(space) :]))
+
+    def eval(self, *xs: Any, first: int, space: Shape, strides: Sizes) -> Any:
+        result = np.zeros((*xs[0].shape[:first], *map(static, space), *xs[0].shape[first + len(space) :]), xs[0].dtype)
+        for x, phase in zip(xs, cartesian(*map(range, strides)), strict=True):
+            result[(*(slice(None),) * first, *(slice(r, None, s) for r, s in zip(phase, strides, strict=True)))] = x
+        return result
+
+    def grad(self, g: Node, y: Node, *xs: Node, first: int, space: Shape, strides: Sizes) -> Any:
+        rest = y.ndim - first - len(space)
+        stride = (*(1,) * first, *strides, *(1,) * rest)
+        begins = ((*(0,) * first, *phase, *(0,) * rest) for phase in cartesian(*map(range, strides)))
+        return tuple(strided_slice(g, begin=b, stride=stride, shape=x.shape) for b, x in zip(begins, xs, strict=True))
+
+    def index(self, k: Any, i: tuple[Size, ...], *xs: Any, first: int, space: Shape, strides: Sizes) -> Any:
+        before, at, after = i[:first], i[first : first + len(space)], i[first + len(space) :]
+        result = k.constant(0, xs[0].dtype)
+        for x, phase in zip(xs, cartesian(*map(range, strides)), strict=True):
+            source = tuple((p - r) // s for p, r, s in zip(at, phase, strides, strict=True))
+            own = [k.divisible(p - r, s) for p, r, s in zip(at, phase, strides, strict=True) if s > 1]
+            own += [k.between(p, r, n) for p, r, n in zip(at, phase, space, strict=True) if r]
+            result = k.guard(own, lambda x=x, source=source: x[(*before, *source, *after)], result)
+        return result
+
+
+def phase_sizes(space: Shape, strides: Sizes, phase: Sizes) -> Shape:
+    """How many elements of each axis are those of a phase."""
+    return tuple(ceildiv(n - r, s) for n, s, r in zip(space, strides, phase, strict=True))
+
+
 def _parts(i: tuple[Size, ...], first: int, axes: int) -> tuple[tuple[Size, ...], ...]:
     """An index of `Windows`: before, of the window, in the window, after."""
     return i[:first], i[first : first + axes], i[first + axes : first + 2 * axes], i[first + 2 * axes :]
 
 
-windows, unwindow = Windows(), Unwindow()
+windows, unwindow, interleave = Windows(), Unwindow(), Interleave()

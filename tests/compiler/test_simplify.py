@@ -62,7 +62,7 @@ from graphflow.ops.reduce import (
 )
 from graphflow.ops.state import feed_node
 from graphflow.ops.view import broadcast_to, concat, iota, pad, reshape, reverse, strided_slice, transpose
-from graphflow.ops.window import windows
+from graphflow.ops.window import interleave, windows
 
 BATCH = symbol("batch", hint=3)
 
@@ -220,6 +220,9 @@ def piece(x, begin, stride, shape):
     return strided_slice(x, begin=begin, stride=stride, shape=shape)
 
 
+PHASES = interleave(fed((BATCH, 3)), fed((BATCH, 2), feed=1), first=1, space=(5,), strides=(2,))
+
+
 def convolved(low, high):
     """A padded image [batch, 3, 3, 1] multiplied by turned filters of one pixel: no sums, whose order might differ."""
     image = pad(fed((BATCH, 3, 3, 1)), low=low, high=high, interior=(0,) * 4)
@@ -312,6 +315,15 @@ EXAMPLES = {
     "slice_of_convolved_padding": [
         piece(convolved((0, 1, 2, 0), (0, 2, 1, 0)), (0, 1, 0, 0), (1,) * 4, (BATCH, 4, 5, 2)),
         piece(convolved((0, 1, 1, 0), (0, 1, 1, 0)), (0, 1, 1, 0), (1,) * 4, (BATCH, 3, 3, 2)),
+    ],
+    "slice_of_interleave": [
+        piece(PHASES, (0, 1), (1, 1), (BATCH, 3)),
+        piece(PHASES, (0, 0), (1, 1), (BATCH, 4)),
+        piece(interleave(X, Y, first=0, space=(6,), strides=(2,)), (3, 1), (1, 1), (2, 3)),
+    ],
+    "slice_of_reshape": [
+        piece(reshape(wide(X), shape=(BATCH, 3, 2, 2)), (0, 1, 0, 0), (1, 2, 1, 1), (BATCH, 1, 2, 2)),
+        piece(reshape(X, shape=(3, 2, 2)), (2, 0, 0), (-1, 1, 1), (2, 2, 2)),
     ],
     "pad_with_nothing": [raw("Pad", X, low=(0, 0), high=(0, 0), interior=(0, 0), value=1)],
     "pad_of_same": [pad(number(2.0), low=(1, 0), high=(0, 2), interior=(1, 0), value=2.0)],

@@ -97,8 +97,8 @@ CONVOLUTIONS = {1: tf.nn.conv1d, 2: tf.nn.conv2d, 3: tf.nn.conv3d}
 TRANSPOSES = {1: tf.nn.conv1d_transpose, 2: tf.nn.conv2d_transpose, 3: tf.nn.conv3d_transpose}
 
 
-@settings(max_examples=12, deadline=None)
-@given(geometries(), st.sampled_from([(1, 3, 2), (2, 1, 1), (2, 2, 3)]))
+@settings(max_examples=16, deadline=None)
+@given(geometries(), st.sampled_from([(1, 3, 2), (2, 1, 1), (2, 2, 3), (4, 3, 5), (1, 16, 2), (2, 16, 2)]))
 def test_convolution_of_any_geometry(geometry: Any, channels: tuple[int, int, int]) -> None:
     """Forward, both gradients, and the transpose, which is the gradient with respect to the image."""
     (space, window, stride, padding, rate), (groups, c, o) = geometry, channels
@@ -354,6 +354,31 @@ def test_groups_and_strided_gradients_are_contractions() -> None:
         products = [s for s in steps if "Conv" in s.ops or "ConvFilter" in s.ops]
         assert len(products) == 3
         assert all(s.kernel.contract is not None for s in products)
+
+
+@pytest.mark.parametrize("size, groups", [(8, 1), (9, 1), (8, 2)])
+def test_a_strided_gradient_is_written_where_it_belongs(size: int, groups: int) -> None:
+    """A product for each phase of the pixels, with the taps that meet it; nothing is copied together."""
+
+    def build(x: Any, w: Any, g: Any) -> Any:
+        return tf.gradients(tf.nn.conv2d(x, w, 2, "SAME"), x, grad_ys=g)
+
+    out = -(-size // 2)
+    steps = steps_of(build, [2, size, size, 16 * groups], [3, 3, 16, 20 * groups], [2, out, out, 20 * groups])
+    contracts = [s.kernel.contract for s in steps if s.kernel.contract is not None]
+    assert sorted(int(np.prod([loop.extent for loop in c.k])) for c in contracts) == [20, 40, 40, 80]
+    image = 2 * size * size * 16 * groups
+    assert not any(np.prod([loop.extent for loop in s.kernel.loops]) == image for s in steps)
+
+
+def test_small_groups_are_convolved_together() -> None:
+    def build(x: Any, w: Any) -> Any:
+        return tf.nn.conv2d(x, w, 1, "VALID")
+
+    steps = steps_of(build, [2, 6, 6, 32], [3, 3, 4, 32])  # 8 groups of 4 channels, as 2 of 16
+    (step,) = [s for s in steps if s.kernel.contract is not None]
+    assert [loop.extent for loop in step.kernel.loops] == [2, 4, 4, 2, 16]
+    assert steps[-1] is step
 
 
 def test_a_gradient_through_same_is_computed_for_pixels_only() -> None:
