@@ -2,6 +2,7 @@
 
 `host_target()` describes the machine that runs; `AVX512`, `AVX2`, `SSE2` and `NEON` are fixed machines to compare
 assembly on. A `Target` is a plain value: kernels choose tile sizes from it and the compile cache puts it in its key.
+`GRAPHFLOW_TARGET=sse2` makes a process generate code for that machine instead of its own, which must be able to run it.
 
     >>> AVX2.lanes("float32"), AVX2.vector_registers, AVX2.has_fma
     (8, 16, True)
@@ -12,7 +13,7 @@ import math
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,22 @@ AVX2 = Target(X86_LINUX, "haswell", (), 256, 16, True, l1_bytes=32 * KIB, l2_byt
 SSE2 = Target(X86_LINUX, "x86-64", (), 128, 16, False, l1_bytes=32 * KIB, l2_bytes=256 * KIB)
 NEON = Target("aarch64-unknown-linux-gnu", "neoverse-n1", ("+neon",), 128, 32, True, l1_bytes=64 * KIB, l2_bytes=MIB)
 
+NAMED = {"avx512": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}
+
 
 @functools.cache
 def host_target() -> Target:
+    """What this process generates code for: its machine, or the one that GRAPHFLOW_TARGET names.
+
+    ValueError if GRAPHFLOW_TARGET is none of `NAMED`, or one that this machine can't run.
+    """
+    machine = this_machine()
+    name = os.environ.get("GRAPHFLOW_TARGET", "").strip().lower()
+    return narrowed(machine, name) if name else machine
+
+
+@functools.cache
+def this_machine() -> Target:
     """The machine that this process runs on."""
     # Imported here: thread counts and the named targets must not load LLVM.
     from llvmlite import binding as llvm
@@ -109,6 +123,23 @@ def host_target() -> Target:
         host_features(dict(llvm.get_host_cpu_features())),
         cache_bytes(Path("/sys/devices/system/cpu/cpu0/cache")),
     )
+
+
+def narrowed(machine: Target, name: str) -> Target:
+    """The named target with `machine`'s triple and caches. ValueError if there is none, or `machine` can't run it."""
+    if name not in NAMED:
+        raise ValueError(f"GRAPHFLOW_TARGET must be one of {', '.join(NAMED)}, got {name!r}")
+    wanted = NAMED[name]
+    if not can_run(machine, wanted):
+        raise ValueError(f"GRAPHFLOW_TARGET={name}: this machine ({machine.cpu}) can't run such code")
+    caches = {level: getattr(machine, level) for level in ("l1_bytes", "l2_bytes", "l3_bytes")}
+    return replace(wanted, triple=machine.triple, **caches)
+
+
+def can_run(machine: Target, wanted: Target) -> bool:
+    """Whether code for the named target `wanted` runs on `machine`: same architecture, as wide, FMA if it has it."""
+    same = (machine.is_x86, machine.is_aarch64) == (wanted.is_x86, wanted.is_aarch64)
+    return same and machine.vector_bits >= wanted.vector_bits and (machine.has_fma or not wanted.has_fma)
 
 
 def host_features(found: dict[str, bool]) -> tuple[str, ...]:

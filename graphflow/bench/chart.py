@@ -100,9 +100,9 @@ def roofline_svg(kernels: Sequence[Mapping[str, Any]], limits: Sequence[Mapping[
     parts = list(roof_axes(x, y, (low_x, high_x), (low_y, high_y * 1.5)))
     one, all_ = limits[0], limits[-1]
     parts += slanted_roofs(all_, x, y, (low_x, high_x), low_y)
-    parts += flat_roofs(all_, x, y, high_x, "roof", -4)
+    parts += flat_roofs(all_, x, y, high_x, "roof", named_at_end=True)
     if one["threads"] != all_["threads"]:
-        parts += flat_roofs(one, x, y, high_x, "roof dashed", 12)
+        parts += flat_roofs(one, x, y, high_x, "roof dashed", named_at_end=False)
     parts += dots(kernels, x, y)
     return document("kernels and what this machine allows", HEIGHT, parts)
 
@@ -125,14 +125,17 @@ def roof_axes(x: Scale, y: Scale, across: tuple[float, float], up: tuple[float, 
     yield text(LEFT / 2, TOP - 12, "Gflop/s", "small")
 
 
-def flat_roofs(limits: Mapping[str, Any], x: Scale, y: Scale, end: float, kind: str, above: float) -> Iterator[str]:
-    """What the cores can compute, from where L2 can feed them; `above`: pixels from a line to its name."""
+def flat_roofs(
+    limits: Mapping[str, Any], x: Scale, y: Scale, end: float, kind: str, named_at_end: bool
+) -> Iterator[str]:
+    """What the cores can compute, from where L2 can feed them. Names at one end keep clear of those at the other."""
     fastest = max(curve[0][1] for curve in limits["curves"].values())
     for dtype, peak in limits["flops"].items():
         start = min(peak / fastest, end)
         yield f'<path class="{kind}" d="M{n(x(start))} {n(y(peak))}H{n(x(end))}"/>'
-        yield text(
-            x(end), y(peak) + above, f"{dtype}, {cores(limits['threads'])}: {peak / 1e9:,.0f} Gflop/s", "roofname"
+        name = f"{dtype}, {cores(limits['threads'])}: {peak / 1e9:,.0f} Gflop/s"
+        yield (
+            text(x(end), y(peak) - 4, name, "roofname") if named_at_end else text(x(start), y(peak) + 12, name, "small")
         )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload, sea_water_density
+from graphflow.bench.ocean import isoneutral_mixing, sea_water_density
+from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload
 
 Step = Callable[[], Any]
 
@@ -153,6 +154,10 @@ def loop(x: Any) -> Any:
     return jax.lax.fori_loop(0, STEPS, lambda _, v: jnp.tanh(v * 1.01 + 0.1), x)
 
 
+def isoneutral(t: Any, s: Any, sea: Any, z: Any) -> Any:
+    return jnp.stack(isoneutral_mixing(t, s, sea, z, jnp.tanh, jnp.abs, lambda v: jnp.minimum(v, 0.0)))
+
+
 FORMULAS: dict[str, Callable[..., Any]] = {
     "call_run": lambda x: x + 1.0,
     "call": lambda x: x + 1.0,
@@ -160,6 +165,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "axpy": lambda x, w: 2.0 * x + w,
     "gelu_sum": lambda x: gelu(x).sum(),
     "density": lambda s, t, p: sea_water_density(s, t, p, jnp.sqrt),
+    "isoneutral": isoneutral,
     "softmax": lambda x: jax.nn.softmax(x),
     "layernorm": normalized,
     "transpose": lambda x: x.T * 2.0,

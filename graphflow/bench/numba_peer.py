@@ -9,17 +9,17 @@ from typing import Any
 import numba
 import numpy as np
 
-from graphflow.bench import workloads
+from graphflow.bench import ocean
 from graphflow.bench.workloads import Workload
 
 parallel = numba.njit(parallel=True, fastmath=True)
 prange = numba.prange
 ONE, HALF = np.float32(1), np.float32(0.5)
 
-# The formula of the table, compiled as it stands; the first of the two calls the second.
-surface = numba.njit(fastmath=True)(workloads.sea_water_surface)
-workloads.sea_water_surface = surface
-sea_water = numba.njit(fastmath=True)(workloads.sea_water_density)
+# The formula of ocean.py, compiled as it stands; the first of the two calls the second.
+surface = numba.njit(fastmath=True)(ocean.sea_water_surface)
+ocean.sea_water_surface = surface
+sea_water = numba.njit(fastmath=True)(ocean.sea_water_density)
 root = numba.njit(fastmath=True)(lambda x: math.sqrt(x))
 
 

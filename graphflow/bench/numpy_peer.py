@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.bench.workloads import STEPS, Workload, sea_water_density
+from graphflow.bench.ocean import isoneutral_mixing, sea_water_density
+from graphflow.bench.workloads import STEPS, Workload
 
 
 def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
@@ -50,6 +51,10 @@ def loop(x: Any) -> Any:
     return x
 
 
+def isoneutral(t: Any, s: Any, sea: Any, z: Any) -> Any:
+    return np.stack(isoneutral_mixing(t, s, sea, z, np.tanh, np.abs, lambda v: np.minimum(v, 0.0)))
+
+
 FORMULAS: dict[str, Callable[..., Any]] = {
     "call_run": lambda x: x + np.float32(1),
     "call": lambda x: x + np.float32(1),
@@ -57,6 +62,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "axpy": lambda x, w: 2 * x + w,
     "gelu_sum": gelu_sum,
     "density": lambda s, t, p: sea_water_density(s, t, p, np.sqrt),
+    "isoneutral": isoneutral,
     "softmax": softmax,
     "layernorm": layernorm,
     "transpose": lambda x: np.ascontiguousarray(x.T * np.float32(2)),

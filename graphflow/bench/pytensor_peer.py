@@ -9,7 +9,8 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from graphflow.bench.workloads import LEARNING_RATE, Workload, sea_water_density
+from graphflow.bench.ocean import isoneutral_mixing, sea_water_density
+from graphflow.bench.workloads import LEARNING_RATE, Workload
 
 
 def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
@@ -64,6 +65,10 @@ def mlp(x: Any, y: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
     return -pt.special.log_softmax(logits, axis=-1)[pt.arange(x.type.shape[0]), y].mean()
 
 
+def isoneutral(t: Any, s: Any, sea: Any, z: Any) -> Any:
+    return pt.stack(isoneutral_mixing(t, s, sea, z, pt.tanh, pt.abs, lambda v: pt.minimum(v, 0.0)))
+
+
 FORMULAS: dict[str, Callable[..., Any]] = {
     "call_run": lambda x: x + np.float32(1),
     "call": lambda x: x + np.float32(1),
@@ -71,6 +76,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "axpy": lambda x, w: 2 * x + w,
     "gelu_sum": lambda x: gelu(x).sum(),
     "density": lambda s, t, p: sea_water_density(s, t, p, pt.sqrt),
+    "isoneutral": isoneutral,
     "softmax": lambda x: pt.special.softmax(x, axis=-1),
     "layernorm": normalized,
     "transpose": lambda x: x.T * 2.0,

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload, sea_water_density
+from graphflow.bench.ocean import isoneutral_mixing, sea_water_density
+from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload
 
 
 def load(framework: str) -> tuple[Callable[[Workload], Callable[[], Any]], str]:
@@ -159,6 +160,10 @@ def loop(tf: Any, x: Any) -> Any:
     return tf.while_loop(lambda n, v: n < STEPS, lambda n, v: (n + 1, tf.tanh(v * 1.01 + 0.1)), [tf.constant(0), x])[1]
 
 
+def isoneutral(tf: Any, t: Any, s: Any, sea: Any, z: Any) -> Any:
+    return tf.stack(isoneutral_mixing(t, s, sea, z, tf.tanh, tf.abs, lambda v: tf.minimum(v, 0.0)))
+
+
 FORMULAS: dict[str, Callable[..., Any]] = {
     "call_run": lambda tf, x: x + 1.0,
     "call": lambda tf, x: x + 1.0,
@@ -166,6 +171,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "axpy": lambda tf, x, w: 2.0 * x + w,
     "gelu_sum": lambda tf, x: tf.reduce_sum(gelu(tf, x)),
     "density": lambda tf, s, t, p: sea_water_density(s, t, p, tf.sqrt),
+    "isoneutral": isoneutral,
     "softmax": lambda tf, x: tf.nn.softmax(x),
     "layernorm": normalized,
     "transpose": lambda tf, x: tf.transpose(x) * 2.0,

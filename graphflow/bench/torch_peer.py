@@ -8,7 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its name everywhere)
 
-from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload, sea_water_density
+from graphflow.bench.ocean import isoneutral_mixing, sea_water_density
+from graphflow.bench.workloads import HEADS, LEARNING_RATE, STEPS, Workload
 
 Step = Callable[[], Any]
 
@@ -149,6 +150,10 @@ def half_squares(*weights: Any) -> Any:
     return sum(0.5 * (w * w).sum() for w in weights)
 
 
+def isoneutral(t: Any, s: Any, sea: Any, z: Any) -> Any:
+    return torch.stack(isoneutral_mixing(t, s, sea, z, torch.tanh, torch.abs, lambda v: v.clamp(max=0.0)))
+
+
 FORMULAS: dict[str, Callable[..., Any]] = {
     "call_run": lambda x: x + 1.0,
     "call": lambda x: x + 1.0,
@@ -156,6 +161,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "axpy": lambda x, w: 2.0 * x + w,
     "gelu_sum": lambda x: gelu(x).sum(),
     "density": lambda s, t, p: sea_water_density(s, t, p, torch.sqrt),
+    "isoneutral": isoneutral,
     "softmax": lambda x: torch.softmax(x, -1),
     "layernorm": lambda x, scale, shift: F.layer_norm(x, x.shape[-1:], scale, shift),
     "transpose": lambda x: (x.t() * 2.0).contiguous(),

@@ -89,6 +89,16 @@ def density_arrays(count: int) -> Any:
     return (uniform((count,), 30, 40), uniform((count,), -2, 30, 1), uniform((count,), 0, 600, 2)), ()
 
 
+def isoneutral_arrays(side: int, levels: int) -> Any:
+    """Temperature, salinity and what is sea (1) of a stratified basin; heights of the levels (m), rising; float64."""
+    depth = np.linspace(-4000.0, -5.0, levels)
+    shape = (side, side, levels)
+    temperature = 20 * np.exp(depth / 800) + uniform(shape, -0.5, 0.5)
+    salinity = 35 + np.exp(depth / 500) + uniform(shape, -0.05, 0.05, 1)
+    sea = (uniform(shape, 0, 1, 2) < 0.9).astype("float64")
+    return (temperature, salinity, sea, depth), ()
+
+
 def bottleneck_arrays(batch: int, side: int, channels: int) -> Any:
     """A residual block of ResNet-50: 1x1 down to a quarter, 3x3, 1x1 up, batch norm folded into the weights."""
     quarter = channels // 4
@@ -141,6 +151,7 @@ KINDS = {
     "axpy": Kind("2 x + w: memory bound", lambda n: (fed((n,), (n,)), ())),
     "gelu_sum": Kind("sum of GELU(x), by tanh", lambda n: (fed((n,)), ())),
     "density": Kind("sea water's equation of state, 41 coefficients, float64", density_arrays),
+    "isoneutral": Kind("mixing along surfaces of equal density, 16 triads, float64", isoneutral_arrays),
     "softmax": Kind("softmax of rows", lambda m, n: (fed((m, n)), ())),
     "layernorm": Kind("layer norm of rows", lambda m, n: (fed((m, n), (n,), (n,)), ())),
     "transpose": Kind("2 x transposed", lambda m, n: (fed((m, n)), ())),
@@ -173,6 +184,7 @@ KINDS = {
 SIZES = {
     "call_run": (), "call": (),
     "chain": (1_000_000,), "axpy": (4_194_304,), "gelu_sum": (4_000_000,), "density": (262_144,),
+    "isoneutral": (96, 26),
     "softmax": (1024, 1024), "layernorm": (2048, 768), "transpose": (2048, 2048), "colsum": (4096, 1024),
     "rowsum": (4096, 1024),
     "gemm_small": (32, 784, 128), "gemm_512": (512, 512, 512), "gemm_1024": (1024, 1024, 1024),
@@ -218,39 +230,3 @@ def sized(text: str) -> Workload:
     workload = Workload(text, kind, tuple(int(word) if word.isdecimal() else word for word in words))
     workload.arrays()
     return workload
-
-
-def sea_water_density(s: Any, t: Any, p: Any, sqrt: Callable[[Any], Any]) -> Any:
-    """In-situ density minus density at 200 bar, kg/m³: about 110 operations an element.
-
-    s: practical salinity; t: °C (IPTS-68); p: bar.  The International Equation of State of Seawater, 1980: UNESCO
-    technical papers in marine science 36 (1981); the coefficients as in Fofonoff and Millard, same series, 44 (1983).
-    """
-    surface, bulk = sea_water_surface(s, t, sqrt)
-    a = (
-        3.239908 + t * (1.43713e-3 + t * (1.16092e-4 - t * 5.77905e-7))
-        + s * (2.2838e-3 - t * (1.0981e-5 + t * 1.6078e-6) + 1.91075e-4 * sqrt(s))
-    )  # fmt: skip
-    b = (
-        8.50935e-5 - t * (6.12293e-6 - t * 5.2787e-8)
-        + s * (-9.9348e-7 + t * (2.0816e-8 + t * 9.1697e-10))
-    )  # fmt: skip
-    here = surface / (1.0 - p / (bulk + p * (a + p * b)))
-    reference = surface / (1.0 - 200.0 / (bulk + 200.0 * (a + 200.0 * b)))
-    return here - reference
-
-
-def sea_water_surface(s: Any, t: Any, sqrt: Callable[[Any], Any]) -> Any:
-    """(density, secant bulk modulus in bar) at atmospheric pressure; see `sea_water_density`."""
-    root = sqrt(s)
-    surface = (
-        999.842594 + t * (6.793952e-2 - t * (9.095290e-3 - t * (1.001685e-4 - t * (1.120083e-6 - t * 6.536332e-9))))
-        + s * (8.24493e-1 - t * (4.0899e-3 - t * (7.6438e-5 - t * (8.2467e-7 - t * 5.3875e-9))))
-        + s * root * (-5.72466e-3 + t * (1.0227e-4 - t * 1.6546e-6)) + 4.8314e-4 * s * s
-    )  # fmt: skip
-    bulk = (
-        19652.21 + t * (148.4206 - t * (2.327105 - t * (1.360477e-2 - t * 5.155288e-5)))
-        + s * (54.6746 - t * (0.603459 - t * (1.09987e-2 - t * 6.1670e-5)))
-        + s * root * (7.944e-2 + t * (1.6483e-2 - t * 5.3009e-4))
-    )  # fmt: skip
-    return surface, bulk

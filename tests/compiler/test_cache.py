@@ -208,6 +208,8 @@ def kill_in_mid_write(folder: Path, times: int) -> None:
     cache, seen = Cache(folder, 10**9), 0
     for turn in range(times):
         process = writer(folder)
+        while turn == 0 and not any(ENTRY.fullmatch(p.name) for p in folder.glob("*")):
+            time.sleep(0.001)  # the first one lives until it has written something
         time.sleep(0.0007 * (turn % 30))
         process.send_signal(signal.SIGKILL)
         process.communicate()

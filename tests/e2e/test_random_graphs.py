@@ -1,4 +1,4 @@
-"""Random graphs: what is compiled agrees with the interpreter, gradients and unknown sizes included."""
+"""Random graphs: what is compiled agrees with the interpreter, gradients and unknown sizes included, on any threads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from graphflow.compiler.differentiate import differentiate
 from graphflow.compiler.interpret import interpret
+from graphflow.compiler.llvm import step
 from graphflow.compiler.pipeline import TENSOR_PASSES
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.core.dim import Dim
@@ -18,6 +19,7 @@ from graphflow.core.node import Node
 from graphflow.ops.gradient import mark, promise
 from graphflow.ops.leaf import constant
 from graphflow.ops.state import feed_node
+from graphflow.runtime.threads import set_thread_count, thread_count
 from tests.e2e.random_graphs import RandomGraph
 from tests.harness import compile_program, run
 
@@ -120,12 +122,42 @@ def test_gradients(data):
     backward(data)
 
 
+def threaded(data: Any) -> None:
+    """One random graph, whose launches all go to the pool, on one thread and on several."""
+    graph = RandomGraph(data.draw)
+    graph.grow(data.draw(st.integers(1, 10)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "PARALLEL_NS", 0)
+        executable = compile_program(TensorProgram(tuple(graph.types), tuple(graph.outputs())))
+    before = thread_count()
+    try:
+        results = []
+        for count in (1, 2, 4):
+            set_thread_count(count)
+            results.append([v.tobytes() for v in run(executable, graph.feeds)[0]])
+    finally:
+        set_thread_count(before)
+    assert results[0] == results[1] == results[2]
+
+
+@QUICK
+@given(st.data())
+def test_threads_change_no_bit(data):
+    threaded(data)
+
+
+KINDS = {
+    "plain": lambda data: forward(data, symbolic=False, special=False),
+    "special": lambda data: forward(data, symbolic=False, special=True),
+    "symbolic": lambda data: forward(data, symbolic=True, special=False),
+    "gradient": backward,
+    "threaded": threaded,
+}
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("kind", ["plain", "special", "symbolic", "gradient"])
+@pytest.mark.parametrize("kind", KINDS)
 @LONG
 @given(data=st.data())
 def test_many_graphs(kind, data):
-    if kind == "gradient":
-        backward(data)
-    else:
-        forward(data, symbolic=kind == "symbolic", special=kind == "special")
+    KINDS[kind](data)

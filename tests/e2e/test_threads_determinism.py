@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.compiler.llvm import step
 from graphflow.demo import cnn, mlp
-from graphflow.runtime.threads import set_thread_count, thread_count
+from graphflow.runtime.threads import has_workers, pool, set_thread_count, thread_count
+from tests.e2e.programs import PROGRAMS, benched
 
 COUNTS = (1, 2, 4)
 
@@ -74,6 +77,41 @@ def wide_mlp() -> Any:
 @pytest.mark.parametrize("build, batch", [(mlp.build, 64), (cnn.build, 32), (wide_mlp, 128)])
 def test_training_gives_the_same_bits(build, batch):
     for_each_count(lambda: trained(build, batch, 3))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_small_programs_give_the_same_bits_where_everything_is_shared(name, monkeypatch):
+    monkeypatch.setattr(step, "PARALLEL_NS", 0)  # every launch goes to the pool
+    for_each_count(PROGRAMS[name])
+
+
+SHARED = (
+    "mlp_train:128x300x128x10", "cnn_train:16", "lstm_train:16x4x32x64x10", "transformer_train:4x32x64x10",
+    "attention:2x4x65x32", "conv3x3:4x17x32x40", "depthwise:2x29x65", "bmm:600x16", "gemm:20x7000x30",
+    "gemm:301x257x530xfloat64", "gemv:900x1500", "density:30001", "layernorm:700x300", "transpose:700x900",
+    "adam_small:20",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_workloads_give_the_same_bits(name):
+    for_each_count(benched(name))
+
+
+@pytest.mark.skipif(not has_workers(), reason="this system has no worker threads")
+def test_a_session_uses_as_many_threads_as_its_configuration_says():
+    x = tf.placeholder(tf.float32, [None])
+    y, value = tf.tanh(x), np.ones(1_000_000, np.float32)
+    for count in (2, 4, 1, 3, 0):
+        config = tf.ConfigProto(intra_op_parallelism_threads=count)
+        with tf.Session(config=config) as sess:
+            sess.run(y, {x: value})
+        count = count or 3  # 0 leaves it as it was
+        assert thread_count() == pool().threads == count
+        deadline = time.monotonic() + 5  # workers that are not wanted any more end some time later
+        while pool().running != count - 1 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert pool().running == count - 1
 
 
 REDUCTIONS: dict[str, Callable[[Any], Any]] = {

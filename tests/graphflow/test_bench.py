@@ -3,8 +3,11 @@
 import ast
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +17,9 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from benchmarks import busy_neighbour
 from graphflow import cli
-from graphflow.bench import chart, command, kernels, numpy_peer, roofline, run, tf1, worker, workloads
+from graphflow.bench import chart, command, kernels, numpy_peer, ocean, roofline, run, tf1, worker, workloads
 from graphflow.bench.run import Row, Timing
 from graphflow.bench.workloads import WORKLOADS, Workload, select
 from graphflow.compiler.loops.work import Work
@@ -94,10 +98,29 @@ def test_sea_water_has_its_published_density(
 ) -> None:
     def at(bar: float) -> float:
         s, t, p = (np.float64(v) for v in (salinity, temperature, bar))
-        return float(workloads.sea_water_density(s, t, p, np.sqrt))
+        return float(ocean.sea_water_density(s, t, p, np.sqrt))
 
-    surface, _ = workloads.sea_water_surface(np.float64(salinity), np.float64(temperature), np.sqrt)
+    surface, _ = ocean.sea_water_surface(np.float64(salinity), np.float64(temperature), np.sqrt)
     assert surface + at(pressure) - at(0) == pytest.approx(density, abs=1e-5)
+
+
+def test_isoneutral_mixing_is_full_along_level_surfaces_and_stops_where_they_are_steep() -> None:
+    z = np.linspace(-1000.0, 0.0, 9)
+    x = np.arange(5.0)[:, None, None]
+    level = np.broadcast_to(10 + z / 100, (5, 6, 9)) + 0.0
+    salt, sea = np.full((5, 6, 9), 35.0), np.ones((5, 6, 9))
+    sea[1, 1] = 0
+    flat = numpy_peer.isoneutral(level, salt, sea, z)
+    full = ocean.STRENGTH * 0.5 * (1 + np.tanh(ocean.STEEPEST / ocean.FADING))
+    np.testing.assert_allclose(flat[0, 2:, 2:], full)
+    assert not flat[2].any()
+    assert not flat[:, 0, 0].any()
+    gentle = numpy_peer.isoneutral(level + 0.01 * x, salt, sea, z)
+    slope = 0.01 / ocean.DX / (1 / 100)  # isotherms rise by so much a metre
+    left = 0.5 * (1 + np.tanh((ocean.STEEPEST - slope) / ocean.FADING))
+    np.testing.assert_allclose(gentle[0, 2:, 2:], ocean.STRENGTH * left, rtol=1e-6)
+    np.testing.assert_allclose(gentle[2, 2:, 2:], ocean.STRENGTH * left * slope**2, rtol=1e-6)
+    assert numpy_peer.isoneutral(level + 5000.0 * x, salt, sea, z)[0].max() < 1e-3 * full
 
 
 # the run
@@ -201,12 +224,12 @@ def test_only_their_own_files_import_peers_and_only_workers_import_those() -> No
             assert not module.startswith("graphflow.bench.") or not module.endswith("_peer"), path
 
 
-@pytest.mark.parametrize("name", ["__init__", "worker", "workloads", "tf1"])
+@pytest.mark.parametrize("name", ["__init__", "worker", "workloads", "ocean", "tf1"])
 def test_what_tensorflow_115_reads_is_python_37_and_no_more_of_graphflow(name: str) -> None:
     path = FOLDER / f"{name}.py"
     ast.parse(path.read_text("utf-8"), feature_version=(3, 7))
     ours = {module for module in imports(path) if module.startswith("graphflow")}
-    assert ours <= {"graphflow.bench.workloads"}
+    assert ours <= {"graphflow.bench.ocean", "graphflow.bench.workloads"}
 
 
 def test_a_peers_process_does_not_run_graphflow() -> None:
@@ -237,6 +260,21 @@ def test_the_limit_is_the_slower_of_computing_and_moving() -> None:
     addition = Work(flops=0, operations=10**7, read=8 * 10**7, written=4 * 10**7)
     assert LIMITS.seconds(addition, "float32") == pytest.approx(12e7 / 2e10)
     assert LIMITS.bandwidth(1 << 22, writes=False) == pytest.approx(3e10)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to CPUs")
+def test_a_neighbour_is_busy_while_steps_are_timed_and_gone_afterwards() -> None:
+    cpu = max(os.sched_getaffinity(0))
+    with busy_neighbour.neighbour(cpu) as process:
+        assert process.poll() is None
+        assert os.sched_getaffinity(process.pid) == {cpu}
+    assert process.poll() is not None
+    (workload,) = select(["softmax:3x4"])
+    clients = {name: worker.Bench(name) for name in ("graphflow", "numpy")}
+    found = busy_neighbour.measure(clients, workload, 1, 0.0, cpu)
+    assert set(found) == {"graphflow", "numpy"}
+    assert all(quiet > 0 and busy > 0 for quiet, busy in found.values())
+    assert len(busy_neighbour.table(workload, found).splitlines()) == 3
 
 
 # pictures and the command
@@ -278,6 +316,13 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
     assert stop.value.code == 2
 
 
+def test_the_extra_installs_every_peer_that_can_share_a_python() -> None:
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    named = {re.split(r"[>=; ]", text)[0] for text in project["optional-dependencies"]["bench"]}
+    modules = {command.MODULES.get(name, name) for name in worker.FRAMEWORKS if name not in command.ELSEWHERE}
+    assert named == {"tensorflow-cpu" if m == "tensorflow" else m for m in modules - {"numpy"}}
+
+
 def test_peers_are_named_with_or_without_an_interpreter() -> None:
     assert command.frameworks(["numpy", "jax=/opt/python"]) == {
         "graphflow": sys.executable,
@@ -288,7 +333,7 @@ def test_peers_are_named_with_or_without_an_interpreter() -> None:
 
 
 def test_numpy_texts_compute_what_graphflows_do() -> None:
-    for name in ("chain:9", "layernorm:3x8", "attention:1x2x3x4", "density:5", "dense:2x3x4"):
+    for name in ("chain:9", "layernorm:3x8", "attention:1x2x3x4", "density:5", "isoneutral:5x4", "dense:2x3x4"):
         (workload,) = select([name])
         ours = worker.Bench("graphflow").make_step(workload)()
         np.testing.assert_allclose(ours, numpy_peer.make_step(workload)(), rtol=2e-4, atol=1e-5)
