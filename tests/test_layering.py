@@ -24,11 +24,19 @@ FACE = len(LAYERS)
 # inside a function is right only where the same import at the top would close a cycle within a layer.
 LAZY = {
     "graphflow": "forwards Session and the like when they are first used (PEP 562): importing graphflow loads no LLVM",
+    "graphflow.runtime.session": "a session alone loads no LLVM, only its first run does",
+    "graphflow.runtime.variable_lock": "so does a session's variables' lock",
     "graphflow.cli": "--version and --help answer without loading the compiler",
 }
 
 # llvmlite is written against in these places only.
-LLVM_USERS = ("graphflow.compiler.llvm", "graphflow.runtime.threads", "graphflow.runtime.native_call")
+LLVM_USERS = (
+    "graphflow.compiler.llvm",
+    "graphflow.runtime.thread_pool_code",
+    "graphflow.runtime.native_function",
+    "graphflow.runtime.native_call_code",
+    "graphflow.runtime.native_memory_code",
+)
 
 
 @dataclass(frozen=True)
