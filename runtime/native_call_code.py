@@ -107,14 +107,15 @@ def emit_accepts_store(module: ir.Module) -> None:
     f.leave_if(f.is_zero(store), YES)
     f.leave_if(b.not_(f.same(f.word(store, at.STORE_VERSION), f.word(record, at.VERSION))), NO)
     f.leave_if(b.not_(f.is_zero(held)), YES)
+    f.leave_if(b.not_(f.is_zero(f.word(store, at.WAITERS))), NO)  # those who wait in Python come first
     b.ret(may_enter(f, store, b.not_(f.is_zero(f.word(record, at.WRITES)))))
 
 
 def may_enter(f: NativeFunction, store: Any, updates: Any) -> Any:
-    """One step that updates variables, or any number that read them, but nobody before those who wait in Python."""
+    """One step that updates variables, or any number that read them."""
     b, users = f.b, f.word(store, at.USERS)
     shared = b.and_(b.not_(updates), b.icmp_signed(">", users, I64(0)))
-    return b.and_(f.is_zero(f.word(store, at.WAITERS)), b.or_(f.is_zero(users), shared))
+    return b.or_(f.is_zero(users), shared)
 
 
 def enter(f: NativeFunction, store: Any, updates: Any) -> None:
