@@ -112,6 +112,8 @@ def same_size(x: Size, y: Size) -> Size | None:
 
 def same_shape(x: Shape, y: Shape) -> Shape | None:
     """The shape that both are; None when they differ."""
+    if x == y:
+        return x
     if len(x) != len(y):
         return None
     sizes = [same_size(a, b) for a, b in zip(x, y, strict=True)]
