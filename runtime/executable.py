@@ -36,8 +36,8 @@ __all__ = ["Executable", "build"]
 
 Array = np.ndarray[Any, Any]
 
-KEPT_SIZES = 8
-"""For how many sets of sizes a program keeps its memory; the oldest gives way."""
+KEPT_SIZES, KEPT_BYTES = 64, 1 << 27
+"""For how many sets of sizes a program keeps memory, and how many bytes; the oldest give way, save for one."""
 
 
 def build(
@@ -171,12 +171,15 @@ class Executable:
             state.put(name, value, dict(self.plan.program.updates)[name].type)
         return results
 
+    def _kept_bytes(self) -> int:
+        return sum(b.arena.nbytes + b.scratch.nbytes for of_sizes in list(self.bounds.values()) for b in of_sizes)
+
     def _claimed(self, values: Sequence[Array]) -> Bound:
         """Memory for these sizes that no other call is using, now the caller's."""
         key = tuple(values[f].shape[a] for f, a in self.symbols)
         bounds = self.bounds.get(key)
         if bounds is None:
-            while len(self.bounds) >= KEPT_SIZES:
+            while len(self.bounds) >= KEPT_SIZES or (len(self.bounds) > 1 and self._kept_bytes() > KEPT_BYTES):
                 self.bounds.pop(next(iter(self.bounds)), None)
             bounds = self.bounds.setdefault(key, [])
         for bound in list(bounds):

@@ -24,7 +24,7 @@ import numpy as np
 
 from graphflow.core.dtype import DType, as_dtype, bool_
 from graphflow.core.node import Array, Node, make_node
-from graphflow.core.type import ShapeError, TensorType, broadcast_shapes, require, same_shape
+from graphflow.core.type import ShapeError, TensorType, broadcast_shapes, same_shape
 
 __all__ = ["OPS", "Case", "Elementwise", "Op", "case", "composite", "elementwise", "set_frontend"]
 

@@ -64,7 +64,7 @@ X, Z = floats(4, 3), floats(3)
 Y = X * 2 + Z
 
 
-@pytest.mark.parametrize("rows", [0, 1, 4, 5, 4, 1, 0])
+@pytest.mark.parametrize("rows", [0, 1, 4, 5])
 def test_values(program: Program, rows: int) -> None:
     x = floats(rows, 3)
     got = program.callable(program.y)(x, Z)
