@@ -164,6 +164,23 @@ def test_importing_graphflow_does_not_load_llvm() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
+SESSION = """
+import sys
+import graphflow as tf
+
+w = tf.Variable(tf.ones([2]))
+y = tf.placeholder(tf.float32, [2]) * w
+tf.gradients(y, w)
+with tf.Session():
+    print([name for name in sys.modules if name.startswith(("llvmlite", "networkx"))])
+"""
+
+
+def test_neither_graphs_nor_sessions_load_llvm_before_something_runs() -> None:
+    done = subprocess.run([sys.executable, "-c", SESSION], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
 SAMPLE = """
 import graphflow.core.dim, llvmlite.ir as ir
 from graphflow.core import node, Anything

@@ -380,9 +380,11 @@ def test_reference_counts(program: Program) -> None:
 
     things = (x, z, wrong, y, outs, outs[0], *calls, dtype, None, type(None), np.ndarray, program.sess, program)
     use()
+    gc.collect()  # errors refer to frames, and these to None
     before = [sys.getrefcount(thing) for thing in things]
     for _ in range(30):
         use()
+    gc.collect()
     after = [sys.getrefcount(thing) for thing in things]
     assert [abs(a - b) <= 5 for a, b in zip(after, before, strict=True)] == [True] * len(things), (before, after)
 
