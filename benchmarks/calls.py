@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-ROUNDS, REPEATS, CALLS = 5, 7, 10_000
+ROUNDS, REPEATS, BATCH_SECONDS = 5, 7, 0.02
 A, B, OUT = np.arange(16, dtype=np.float32), np.ones(16, np.float32), np.empty(16, np.float32)
 Calls = Iterator[tuple[str, Callable[[], Any]]]
 
@@ -103,9 +103,13 @@ def measure(name: str) -> dict[str, float]:
     for _, call in calls:
         for _ in range(100):
             call()
-    return {
-        text: statistics.median(timeit.repeat(call, number=CALLS, repeat=REPEATS)) / CALLS * 1e6 for text, call in calls
-    }
+    return {text: one_call(call) for text, call in calls}
+
+
+def one_call(call: Callable[[], Any]) -> float:
+    """Microseconds, the median of REPEATS batches of about BATCH_SECONDS."""
+    count = max(int(BATCH_SECONDS * 100 / timeit.timeit(call, number=100)), 10)
+    return statistics.median(timeit.repeat(call, number=count, repeat=REPEATS)) / count * 1e6
 
 
 def worker(name: str, python: str) -> dict[str, float] | str:
