@@ -23,10 +23,11 @@ def structure_key(fetches: Any) -> Hashable:
     """A key that is equal for the same structure of the same objects."""
     if type(fetches) is Tensor or type(fetches) is Operation:
         return fetches
-    if isinstance(fetches, list | tuple):
-        return type(fetches), *map(structure_key, fetches)
-    if isinstance(fetches, Mapping):
-        return type(fetches), *fetches, *map(structure_key, fetches.values())
+    kind = type(fetches)
+    if kind is list or kind is tuple or isinstance(fetches, list | tuple):
+        return kind, *map(structure_key, fetches)
+    if kind is dict or isinstance(fetches, Mapping):
+        return kind, *fetches, *map(structure_key, fetches.values())
     return fetches  # type: ignore[no-any-return]
 
 
