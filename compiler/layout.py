@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphflow.compiler.plan import BufferSpec, Plan
+from graphflow.compiler.loops.work import work_of
+from graphflow.compiler.plan import BufferSpec, Plan, Step
 from graphflow.core.dim import Atom, Dim, FloorDiv, Size, Symbol
 from graphflow.core.dtype import as_dtype
 from graphflow.core.node import Array
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Packed", "layout_of", "pack", "unpack"]
 
 LENGTH_BYTES = 8
+OPERATIONS_PER_NS, FLOPS_PER_NS, BYTES_PER_NS, KERNEL_NS = 2, 20, 5, 20
+"""What one core does at the least; orders of magnitude will do."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """Types of the feeds, buffers, symbols, what must be initialized and what gets a value, as a `Plan` has them;
-    workspaces and bytes of scratch, as a `StepCode` has them."""
+    workspaces and bytes of scratch, as a `StepCode` has them; and about how long a step takes one core."""
 
     feeds: tuple[TensorType, ...]
     buffers: tuple[BufferSpec, ...]
@@ -40,13 +43,22 @@ class Layout:
     writes: tuple[str, ...]
     workspaces: tuple[tuple[Size, int, int], ...] = ()
     scratch_bytes: int = 0
+    nanoseconds: int = 0
 
 
 def layout_of(plan: Plan, code: StepCode | None) -> Layout:
     """What a run needs of a plan and of its code; no code where it is interpreted."""
     workspaces, scratch_bytes = ((), 0) if code is None else (code.workspaces, code.scratch_bytes)
     feeds = plan.program.feeds
-    return Layout(feeds, plan.buffers, plan.symbols, plan.reads, plan.writes, workspaces, scratch_bytes)
+    nanoseconds = sum(_nanoseconds(step) for step in plan.steps)
+    return Layout(feeds, plan.buffers, plan.symbols, plan.reads, plan.writes, workspaces, scratch_bytes, nanoseconds)
+
+
+def _nanoseconds(step: Step) -> int:
+    """About how long a kernel takes one core, by the sizes that were seen when it was compiled."""
+    work = work_of(step.kernel, {})
+    spent = work.operations // OPERATIONS_PER_NS + work.flops // FLOPS_PER_NS + work.bytes // BYTES_PER_NS
+    return spent + KERNEL_NS
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ def pack(packed: Packed) -> bytes:
     head: dict[str, Any] = {"static": packed.static}
     if packed.layout is not None:
         layout = packed.layout
-        head |= {name: getattr(layout, name) for name in ("symbols", "reads", "writes", "scratch_bytes")}
+        head |= {name: getattr(layout, name) for name in ("symbols", "reads", "writes", "scratch_bytes", "nanoseconds")}
         head["buffers"] = [_buffer_text(b, blobs) for b in layout.buffers]
         head["workspaces"] = [(_size_text(size), first, last) for size, first, last in layout.workspaces]
         head["assumed"] = dict(packed.assumed_initialized or {})
@@ -104,6 +116,7 @@ def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
         tuple(map(_text, head["writes"])),
         tuple((_size(size), _number(first), _number(last)) for size, first, last in head["workspaces"]),
         _number(head["scratch_bytes"]),
+        _number(head["nanoseconds"]),
     )
     return Packed((), layout, {_text(k): bool(v) for k, v in head["assumed"].items()}, blobs[0])
 

@@ -1,48 +1,46 @@
 """A compiled (fetches, feeds) pair: `build` compiles it, `Executable.run` runs it as one native call.
 
-The machine code knows sizes as run-time values.  For each set of sizes that is fed, `_Bound` holds what depends on
-them: the arena with every intermediate at its place, and a native caller that checks the feeds and jumps into the step.
+The machine code knows sizes as run-time values.  For each set of sizes that is fed, `Bound` (bound.py) holds what
+depends on them: the arena with every intermediate at its place, and the record that native calls check feeds against.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphflow.compiler import interpret as interpreter
-from graphflow.compiler.arena import Lifetime, place
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
 from graphflow.compiler.debug import Report
-from graphflow.compiler.layout import Layout, layout_of
+from graphflow.compiler.layout import layout_of
 from graphflow.compiler.llvm.jit import compile_module, load_object
 from graphflow.compiler.llvm.step import StepCode, emit_step
 from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.pipeline import Compiled, Stage
 from graphflow.compiler.plan import Plan
-from graphflow.core.dim import Dim, Size, evaluate
-from graphflow.core.errors import FailedPreconditionError, InternalError, ResourceExhaustedError
+from graphflow.core.dim import Dim
+from graphflow.core.errors import FailedPreconditionError, InternalError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
-from graphflow.runtime import native_call as native
-from graphflow.runtime.memory import aligned_empty
+from graphflow.runtime.bound import Bound
 from graphflow.runtime.order import Order, Stored, is_interpreted
+from graphflow.runtime.outs import check_outs
 from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import pool
 
 if TYPE_CHECKING:
     from graphflow.framework.graph import Graph
 
-__all__ = ["Executable", "build", "lifetimes"]
+__all__ = ["Executable", "build"]
 
 Array = np.ndarray[Any, Any]
 
-NOTHING_NEW: dict[str, Array] = {}
-KEPT_SIZES = 8
-"""For how many sets of sizes a program keeps its memory; the oldest gives way."""
+KEPT_SIZES, KEPT_BYTES = 64, 1 << 27
+"""For how many sets of sizes a program keeps memory, and how many bytes; the oldest give way, save for one."""
 
 
 def build(
@@ -84,7 +82,7 @@ class Executable:
         self, graph: Graph, fetches: tuple[Tensor | Operation, ...], made: Compiled | Stored, start: float
     ) -> None:
         self.graph, self._made = graph, made
-        self.places = _places(fetches)
+        self.fetches, self.places = fetches, _places(fetches)
         self.interpreted = is_interpreted()
         self.generated: tuple[Stage, ...] = ()
         pool()  # so that the symbol gf_parallel_for is known
@@ -98,8 +96,9 @@ class Executable:
         self.assumed_initialized = made.assumed_initialized
         self.types = self.layout.feeds
         self.symbols = [_symbol_places(key, self.types) for key in self.layout.symbols]
-        self.free: dict[tuple[int, ...], list[_Bound]] = {}
-        self.touches = bool(self.layout.reads or self.layout.writes)
+        self.bounds: dict[tuple[int, ...], list[Bound]] = {}
+        self.last: Bound | None = None  # what ran last: native calls may use it from now on
+        self.uses_variables = bool(self.layout.reads or self.layout.writes or self.assumed_initialized)
         self.known: dict[tuple[int, ...], bool] = {}
         self.compile_seconds = time.perf_counter() - start
 
@@ -152,8 +151,8 @@ class Executable:
                     return False
         if not self._knows(sizes):
             return False
-        assumed = self.assumed_initialized.items()
-        return state is None or all(state.is_initialized(n) == known for n, known in assumed)
+        assumed = self.assumed_initialized
+        return state is None or all(state.is_initialized(n) == known for n, known in assumed.items())
 
     def _knows(self, sizes: dict[str, int]) -> bool:
         """Whether the program is right for these sizes; each set of them is looked at once."""
@@ -162,20 +161,31 @@ class Executable:
             self.known[key] = self._made.is_right_for(sizes)
         return self.known[key]
 
-    def run(self, values: Sequence[Array], state: VariableStore) -> list[Any]:
-        """The fetches' values, one for each (None for operations); variables are updated all or not at all."""
-        if not self.touches:
-            outputs = self._outputs(values, state)
-        else:
-            with state.lock:
-                for name in self.layout.reads:
-                    if name not in state.values:
-                        self._start(name, state)
-                outputs = self._outputs(values, state)
-        return [None if p is None else outputs[p] for p in self.places]
+    def run(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None = None) -> list[Any]:
+        """The fetches' values, one for each (None for operations); variables are updated all or not at all.
 
-    def _outputs(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
-        return self._interpret(values, state) if self.interpreted else self._call(values, state)
+        outs: for each fetch an array to write to, or None.  InvalidArgumentError if one is not fit for that.
+        """
+        if not self.uses_variables:
+            return self._run(values, state, outs)
+        with state.lock.using(updates=bool(self.layout.writes)):
+            for name in self.layout.reads:
+                if name not in state.values:
+                    self._start(name, state)
+            return self._run(values, state, outs)
+
+    def _run(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> list[Any]:
+        if self.interpreted:
+            return self._interpret(values, state, outs)
+        bound = self._claimed(values)
+        try:
+            if outs is not None:
+                check_outs(outs, self.fetches, [None if p is None else bound.types[p] for p in self.places], values)
+            answer = bound.run(values, outs, state)
+        finally:
+            bound.release()
+        self.last = bound
+        return answer
 
     def _start(self, name: str, state: VariableStore) -> None:
         if name.startswith(RANDOM_DRAWS):
@@ -188,36 +198,37 @@ class Executable:
             op=operation,
         )
 
-    def _interpret(self, values: Sequence[Array], state: VariableStore) -> list[Any]:
+    def _interpret(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> list[Any]:
         outputs, updates = interpreter.interpret(self.plan.program, values, state.values)
+        results = [None if p is None else np.array(outputs[p])[()] for p in self.places]
+        if outs is not None:
+            check_outs(outs, self.fetches, [None if r is None else (r.dtype, r.shape) for r in results], values)
+            for n, out in enumerate(outs):
+                if out is not None:
+                    out[...] = results[n]
+                    results[n] = out
         for name, value in updates.items():
-            state.load(name, value, dict(self.plan.program.updates)[name].type)
-        return [np.array(v) for v in outputs]
+            state.put(name, value, dict(self.plan.program.updates)[name].type)
+        return results
 
-    def _call(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
+    def _kept_bytes(self) -> int:
+        return sum(b.arena.nbytes + b.scratch.nbytes for of_sizes in list(self.bounds.values()) for b in of_sizes)
+
+    def _claimed(self, values: Sequence[Array]) -> Bound:
+        """Memory for these sizes that no other call is using, now the caller's."""
         key = tuple(values[f].shape[a] for f, a in self.symbols)
-        idle = self.free.get(key)
-        if idle is None:
-            while len(self.free) >= KEPT_SIZES:
-                self.free.pop(next(iter(self.free)), None)
-            idle = self.free.setdefault(key, [])
-        bound = idle.pop() if idle else _Bound(self, key)
-        try:
-            return bound.run(values, state)
-        finally:
-            idle.append(bound)
-
-
-def lifetimes(layout: Layout, number: Callable[[Size], int]) -> dict[int, Lifetime]:
-    """For each entry of a step's table that lies in the arena its bytes and its first and last wave."""
-    found = {
-        n: (number(s.type.size) * s.dtype.size, s.first, s.last)
-        for n, s in enumerate(layout.buffers)
-        if s.kind == "arena"
-    }
-    for n, (size, first, last) in enumerate(layout.workspaces, len(layout.buffers)):
-        found[n] = number(size), first, last
-    return found
+        bounds = self.bounds.get(key)
+        if bounds is None:
+            while len(self.bounds) >= KEPT_SIZES or (len(self.bounds) > 1 and self._kept_bytes() > KEPT_BYTES):
+                self.bounds.pop(next(iter(self.bounds)), None)
+            bounds = self.bounds.setdefault(key, [])
+        for bound in list(bounds):
+            if bound.claim():
+                return bound
+        bound = Bound(self, key)
+        bound.claim()
+        bounds.append(bound)
+        return bound
 
 
 def _places(fetches: Sequence[Tensor | Operation]) -> list[int | None]:
@@ -231,99 +242,3 @@ def _symbol_places(key: str, types: Sequence[TensorType]) -> tuple[int, int]:
     return next(
         (f, a) for f, t in enumerate(types) for a, d in enumerate(t.dims) if isinstance(d, Dim) and str(d) == key
     )
-
-
-class _Bound:
-    """A program for one set of sizes: arena, tables, and the native caller."""
-
-    def __init__(self, executable: Executable, key: tuple[int, ...]) -> None:
-        self.layout, self.module = executable.layout, executable.module
-        self.sizes = dict(zip(self.layout.symbols, key, strict=True))
-        self.key = key
-        self.table = [0] * (len(self.layout.buffers) + len(self.layout.workspaces))
-        self.keep: list[Array] = []
-        self.outputs = [s for s in self.layout.buffers if s.kind == "output"]
-        self.outputs.sort(key=lambda s: s.key)
-        self.output_types = [(self._shape(s.type), s.dtype.numpy) for s in self.outputs]
-        self.variables = [(n, s) for n, s in enumerate(self.layout.buffers) if s.kind == "variable"]
-        self.state: VariableStore | None = None  # whose memory, and in which version, the caller was made for
-        self.version = -1
-        self._lay_out()
-
-    def _shape(self, type_: TensorType) -> tuple[int, ...]:
-        return tuple(evaluate(d, self.sizes) for d in type_.dims)
-
-    def _lay_out(self) -> None:
-        """Put every intermediate and workspace into one arena, and scratch beside it."""
-        wanted = lifetimes(self.layout, lambda size: evaluate(size, self.sizes))
-        offsets, total = place(list(wanted.values()))
-        self.arena = self._memory(total)
-        for n, offset in zip(wanted, offsets, strict=True):
-            self.table[n] = self.arena.ctypes.data + offset
-        for n, spec in enumerate(self.layout.buffers):
-            if spec.kind == "constant":
-                self.table[n] = spec.key.value.ctypes.data
-        self.pool = pool()
-        self._make_scratch()
-
-    def _make_scratch(self) -> None:
-        """Scratch for as many threads as a step may use now."""
-        self.threads = self.pool.threads
-        self.scratch = self._memory(self.threads * self.layout.scratch_bytes)
-
-    def _memory(self, size: int) -> Array:
-        try:
-            return aligned_empty((size + 64,), np.dtype(np.uint8))
-        except MemoryError as e:
-            raise ResourceExhaustedError(f"a run needs {size:,} bytes for its intermediate values") from e
-
-    def run(self, values: Sequence[Array], state: VariableStore) -> list[Array]:
-        """One native call."""
-        fresh = self._bind(state)
-        if self.threads != self.pool.threads:
-            self._make_scratch()
-        outputs = [state.outputs.empty(shape, dtype) for shape, dtype in self.output_types]
-        status = self.caller(*values, *outputs, self.scratch)
-        if status < 0:
-            raise InternalError(f"internal error: the step refuses its arguments: {native.explain(status)}")
-        if fresh:
-            state.commit(fresh)
-            self.version = state.version
-        return outputs
-
-    def _bind(self, state: VariableStore) -> dict[str, Array]:
-        """The caller for the memory that the variables have now; new values get memory of their own."""
-        if self.state is state and self.version == state.version:
-            return NOTHING_NEW
-        fresh: dict[str, Array] = {}
-        for n, spec in self.variables:
-            array = state.begin(spec.key, TensorType(spec.dtype, self._shape(spec.type)))
-            if spec.key in fresh:
-                array = fresh[spec.key]
-            elif spec.key in self.layout.writes:
-                fresh[spec.key] = array
-            self.table[n] = array.ctypes.data
-        self.keep = list(fresh.values()) + [state.values[s.key] for _, s in self.variables if s.key in state.values]
-        self._make_caller()
-        self.state, self.version = state, state.version
-        return fresh
-
-    def _make_caller(self) -> None:
-        arguments = []
-        for feed, type_ in enumerate(self.layout.feeds):
-            slot = next((n for n, s in enumerate(self.layout.buffers) if s.kind == "feed" and s.key == feed), None)
-            shape = self._shape(type_)
-            arguments.append(native.Argument(type_.dtype.name, shape, self._slot(slot)))
-        for spec in self.outputs:
-            slot = self.layout.buffers.index(spec)
-            arguments.append(native.Argument(spec.dtype.name, self._shape(spec.type), slot, written=True))
-        arguments.append(native.Argument("uint8", (native.FREE,), native.SCRATCH, written=True))
-        dims = [self.sizes[key] for key in self.layout.symbols]
-        owner = (self.module, self.arena, self.keep, self.layout)
-        self.caller = native.make_step_caller(
-            self.module.address("step"), arguments, buffers=[*self.table, 0], dims=dims, owner=owner
-        )
-
-    def _slot(self, slot: int | None) -> int:
-        """A feed that no kernel reads goes to a slot that nobody looks at."""
-        return len(self.table) if slot is None else slot

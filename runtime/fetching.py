@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from graphflow.core.errors import InvalidArgumentError
 from graphflow.framework.graph import Graph, Operation, Tensor
+from graphflow.runtime.call_record import ASSEMBLE, LIST, SINGLE, TUPLE
 
 __all__ = ["Fetches", "structure_key"]
 
@@ -21,10 +23,11 @@ def structure_key(fetches: Any) -> Hashable:
     """A key that is equal for the same structure of the same objects."""
     if type(fetches) is Tensor or type(fetches) is Operation:
         return fetches
-    if isinstance(fetches, list | tuple):
-        return type(fetches), *map(structure_key, fetches)
-    if isinstance(fetches, Mapping):
-        return type(fetches), *fetches, *map(structure_key, fetches.values())
+    kind = type(fetches)
+    if kind is list or kind is tuple or isinstance(fetches, list | tuple):
+        return kind, *map(structure_key, fetches)
+    if kind is dict or isinstance(fetches, Mapping):
+        return kind, *fetches, *map(structure_key, fetches.values())
     return fetches  # type: ignore[no-any-return]
 
 
@@ -36,6 +39,36 @@ class Fetches:
         self._places: dict[Tensor | Operation, int] = {}
         self.assemble = self._assembler(fetches)
         self.elements = tuple(self._places)
+        self.form = _form(fetches)
+        self.places = self._numbers(fetches)
+
+    def _numbers(self, fetches: Any) -> tuple[int, ...]:
+        """What native code puts into its answer, as numbers of elements: what was fetched, or to be assembled, all."""
+        if self.form == ASSEMBLE:
+            return tuple(range(len(self.elements)))
+        leaves = [fetches] if self.form == SINGLE else fetches
+        return tuple(self._places[self._element(leaf)] for leaf in leaves)
+
+    def flatten_out(self, out: Any) -> list[Any]:
+        """The arrays of `out=`, or None, by elements.  InvalidArgumentError if it does not go with the fetches."""
+        if self.form == ASSEMBLE:
+            raise InvalidArgumentError(
+                "out= goes with a single fetch or a flat list or tuple of fetches, not with nested ones"
+            )
+        arrays = [out] if self.form == SINGLE else out
+        if not isinstance(arrays, list | tuple) or len(arrays) != len(self.places):
+            raise InvalidArgumentError(
+                f"out= must be a list or tuple with an array or None for each of {len(self.places)} fetches, but got "
+                f"{type(out)}" + (f" of {len(out)}" if isinstance(out, list | tuple) else "")
+            )
+        flat: list[Any] = [None] * len(self.elements)
+        for place, array in zip(self.places, arrays, strict=True):
+            if array is not None and flat[place] is not None:
+                raise InvalidArgumentError(
+                    f"'{self.elements[place].name}' is fetched twice: give one array for it in out="
+                )
+            flat[place] = flat[place] if array is None else array
+        return flat
 
     def _assembler(self, fetches: Any) -> Assemble:
         if isinstance(fetches, list | tuple):
@@ -59,6 +92,15 @@ class Fetches:
             raise TypeError(
                 f"Fetch argument {fetch!r} has invalid type {type(fetch)}, must be a string or Tensor. ({error})"
             ) from None
+
+
+def _form(fetches: Any) -> int:
+    """SINGLE, LIST, TUPLE, or ASSEMBLE for what is nested or of another type."""
+    kind = type(fetches)
+    if kind is list or kind is tuple:
+        flat = not any(isinstance(f, list | tuple | Mapping) for f in fetches)
+        return (LIST if kind is list else TUPLE) if flat else ASSEMBLE
+    return ASSEMBLE if isinstance(fetches, list | tuple | Mapping) else SINGLE
 
 
 def _of_sequence(like: Any, parts: list[Assemble]) -> Assemble:

@@ -1,478 +1,250 @@
-"""Call a compiled step from Python in about a tenth of a microsecond, with its arguments checked.
+"""Calls into machine code that cost a few tenths of a microsecond, with all arguments checked: the Python side.
 
-    batch = Symbol(0)  # symbols are numbered
-    call = make_step_caller(
-        address,  # of i32 step(ptr bufs, ptr dims, ptr scratch)
-        [Argument("float32", (batch, 784), slot=0), Argument("float32", (batch, 10), slot=2, written=True)],
-        buffers=[0, weights.ctypes.data, 0],  # slots 0 and 2 come with each call
-        dims=[UNBOUND],  # so does the size of `batch`
-        owner=(code, weights),
-    )
-    status = call(x, y)  # the GIL is released meanwhile
-    if status < 0:
-        argument, fault = explain(status)  # (0, Fault.DTYPE)
+    record = Record(step_address, feeds=[Slot(float32, (4, 784), slot=0)], outputs=[Slot(float32, (4, 10), 2)], ...)
+    call = Call(Form(SINGLE, (0,)), fallback)   # `fallback(*values, out=None)` gets whatever no record accepts
+    call.serve([record])
+    y = call.function(x)                        # a builtin: native code checks x, makes y and runs the step
+    call.function(x, out=y)                     # the same, into an array that the caller gives
 
-`call` is a METH_FASTCALL builtin. All callers share one native function, compiled once, which reads what to check from
-an int64 array that is the builtin's `__self__`; a new step costs no compilation. Tables of pointers and sizes are
-copied to the C stack of each call, so that threads may call at once. What NumPy keeps where in an array is compared
-with what NumPy says about some arrays before anything relies on it.
+All calls share one native function (`native_call_code.py`), compiled once; what to check and where to put it stands
+in tables (`call_record.py`).  Where CPython or NumPy are not what this code knows, `is_native` is false and warns:
+every call then takes the Python path, and `Record.run` calls the step through ctypes.
 """
 
+from __future__ import annotations
+
 import ctypes
-import enum
 import functools
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llvmlite import ir
 
-from graphflow.compiler.llvm.jit import LoadedLibrary, declare_symbol, stored_library
+from graphflow.compiler.llvm.jit import stored_library
 from graphflow.compiler.llvm.target import host_target
+from graphflow.runtime import call_record as at
+from graphflow.runtime.array_layout import ALIGNED, C_CONTIGUOUS, HEAD, WRITEABLE, check_layout
+from graphflow.runtime.c_api import METH_FASTCALL, METH_KEYWORDS, METH_O, declare_c_api, new_builtin
+from graphflow.runtime.memory import KEPT, RECYCLED
+from graphflow.runtime.native_call_code import native_module
 
-StepCaller = Callable[..., int]
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.jit import LoadedLibrary
 
-UNBOUND = -1  # in `dims`: to be read off the arguments' shapes
-SCRATCH = -1  # as a slot: the array is the step's scratch
-FREE = -(1 << 62)  # as a size: any
+__all__ = ["Call", "Form", "Record", "Slot", "idle_output_bytes", "is_native", "table_builtin", "trim_outputs"]
 
-# Where things are in a PyArrayObject, counted from the end of PyObject_HEAD (NumPy 1.x and 2.x alike).
-HEAD = object.__basicsize__
-DATA, NDIM, SHAPE, DESCR, FLAGS = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
-# The same of a PyArray_Descr: type object; kind, type, byteorder, flags (chars); type_num.
-BYTEORDER, TYPE_NUM = HEAD + 10, HEAD + 12
+Array = np.ndarray[Any, Any]
+READABLE = C_CONTIGUOUS | ALIGNED
+CELL_WORDS = 2  # room for one element of any dtype
 
-C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
+CALL_DOC = """The fetches for values of the feeds, in the order of feed_list.
 
-# The layout of the array that describes a caller, in int64s.
-STEP, ARGUMENTS, SLOTS, DIMS, FIRST = range(5)
-# Then for each argument: where to put its pointer, allowed type numbers (a bit each), needed flags, ndim, shape.
-MAX_RANK = 16
-SLOT, DTYPES, NEEDED, RANK, SIZES = range(5)
-RECORD = SIZES + MAX_RANK
-# Then the template of the pointer table, then that of the dims.
-
-MAX_WORDS = 1 << 15  # both tables are copied to the stack: a quarter of a megabyte at most
-
-METH_FASTCALL, METH_O = 0x80, 0x08
-
-
-class Fault(enum.IntEnum):
-    """What is wrong with an argument, in the order in which it is looked at."""
-
-    COUNT = 0  # the number of arguments; `argument` is 0
-    TYPE = 1  # not a numpy.ndarray
-    DTYPE = 2  # another dtype or byte order
-    LAYOUT = 3  # not C-contiguous, misaligned, or to be written but read-only
-    RANK = 4
-    SHAPE = 5  # a size differs from the one declared, or from the same symbol's in an earlier argument
-
-
-FAULTS = 8
+out: arrays to write results into, in place of new ones: one for a single fetch, else a list or tuple with an array or
+None for each. They must be C-contiguous, writeable, of the right dtype and shape, and share no memory with feeds or
+with each other."""
 
 
 @dataclass(frozen=True)
-class Symbol:
-    """The size of an axis that calls may choose; the same number must be the same size within a call."""
+class Slot:
+    """An array of a call: what it must be, and which word of the step's table of buffers gets its address."""
 
-    number: int
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One array that a call takes: what it must be, and which slot of `bufs` gets its address (or SCRATCH).
-
-    `shape` holds sizes, `Symbol`s, or FREE. Symbols count in `dims`. Arrays must be C-contiguous and aligned, and
-    writeable if `written`.
-    """
-
-    dtype: str
-    shape: tuple[int | Symbol, ...]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
     slot: int
-    written: bool = False
 
 
-def make_step_caller(
-    step_address: int,
-    arguments: Sequence[Argument],
-    *,
-    buffers: Sequence[int],
-    dims: Sequence[int],
-    owner: object = None,
-) -> StepCaller:
-    """A builtin that checks its arguments, calls the step without the GIL and returns the step's status.
+@dataclass(frozen=True)
+class Form:
+    """What a call answers: `kind` as in call_record.py; for each fetch the number of an output, or -1 for None."""
 
-    `buffers` and `dims` are what every call starts from: addresses, with anything in the slots that arguments fill, and
-    sizes, UNBOUND for those that the arguments' shapes tell. The step's status must not be negative: negative
-    results are faults, see `explain`; the step was not called then. `owner` lives as long as the builtin: give whatever
-    owns the code and the buffers. ValueError if a slot, symbol or rank is out of range.
+    kind: int
+    places: tuple[int, ...]
+    assemble: Callable[[Any], Any] | None = None
+
+
+class Record:
+    """A step bound to memory: one call at a time may use it, who `claim`s it or finds it free in native code.
+
+    buffers: what the step's table holds before each call, addresses with anything in the slots of feeds and outputs.
+    brief: the step is so quick that it keeps the GIL.
+    ValueError if a slot is out of range.
     """
-    check_arguments(arguments, len(buffers), dims)
-    words = [step_address, len(arguments), len(buffers), len(dims)]
-    for argument in arguments:
-        words += record(argument)
-    description = np.array([*words, *buffers, *dims], np.int64)
-    description.flags.writeable = False
-    caller: StepCaller = new_builtin("step", native_code().address("gf_call_step"), METH_FASTCALL, description, owner)
-    return caller
+
+    def __init__(
+        self,
+        step: int,
+        feeds: Sequence[Slot],
+        outputs: Sequence[Slot],
+        buffers: Sequence[int],
+        dims: Sequence[int],
+        *,
+        brief: bool = False,
+    ) -> None:
+        for slot in (*feeds, *outputs):
+            if not 0 <= slot.slot < len(buffers):
+                raise ValueError(f"internal error: an array goes to slot {slot.slot} of {len(buffers)}")
+        self.feeds, self.outputs = tuple(feeds), tuple(outputs)
+        self.words = at.new_table(at.RECORD_WORDS)
+        self.buffers, self.dims = at.new_table(len(buffers)), at.new_table(len(dims))
+        self.buffers[: len(buffers)] = buffers
+        self.dims[: len(dims)] = dims
+        self.results = at.new_table(len(outputs))
+        self.cells = at.new_table(CELL_WORDS * len(outputs))
+        self.sizes = [_sizes(slot.shape) for slot in (*feeds, *outputs)]
+        self.entries = self._entries()
+        for word, table in ((at.TABLE, self.buffers), (at.DIMS, self.dims), (at.ENTRIES, self.entries)):
+            self.words[word] = at.address(table)
+        self.words[at.RESULTS] = at.address(self.results)
+        self.words[at.STEP], self.words[at.FEEDS], self.words[at.OUTPUTS] = step, len(feeds), len(outputs)
+        self.words[at.RELEASE] = not brief
+        self._one = at.new_table(1)
+        self.set_threads(0, at.address(self._one), 0)
+        self.claim: Callable[[None], int] = _claim_of(self.words)
+
+    def _entries(self) -> at.Table:
+        entries: list[int] = []
+        for n, (slot, sizes) in enumerate(zip((*self.feeds, *self.outputs), self.sizes, strict=True)):
+            output = n - len(self.feeds)
+            needed = READABLE | (WRITEABLE if output >= 0 else 0)
+            cell = at.address(self.cells) + 8 * CELL_WORDS * output if output >= 0 else 0
+            entries += at.entry(slot.dtype, slot.slot, needed, sizes, len(slot.shape), cell)
+        table = at.new_table(len(entries))
+        table[: len(entries)] = entries
+        return table
+
+    def set_owner(self, owner: object) -> None:
+        """What must live while the step runs: whatever owns the code, the buffers and this record."""
+        self.words[at.OWNER] = id(owner)
+
+    def set_threads(self, scratch: int, threads_address: int, threads: int) -> None:
+        """Scratch memory, and for how many threads; a call is refused when another number stands at the address."""
+        self.words[at.SCRATCH], self.words[at.THREADS_NOW], self.words[at.THREADS] = scratch, threads_address, threads
+
+    @property
+    def threads(self) -> int:
+        """For how many threads scratch has room."""
+        return int(self.words[at.THREADS])
+
+    def use_store(self, store: int, version: int, *, updates: bool) -> None:
+        """The words of the variables' lock; a call is refused when the variables have another version."""
+        self.words[at.STORE], self.words[at.VERSION], self.words[at.WRITES] = store, version, updates
+
+    @property
+    def words_address(self) -> int:
+        """Where the record is."""
+        return at.address(self.words)
+
+    def release(self) -> None:
+        """Give up what `claim` got."""
+        self.words[at.BUSY] = 0
+
+    @property
+    def runs(self) -> int:
+        """How often the step ran."""
+        return int(self.words[at.RUNS])
+
+    def run(self, values: Sequence[Array], outs: Sequence[Array | None]) -> list[Any]:
+        """The outputs, by way of ctypes: for a claimed record, with arguments that were checked."""
+        made = [np.empty(s.shape, s.dtype) if o is None else o for s, o in zip(self.outputs, outs, strict=True)]
+        for slot, array in zip((*self.feeds, *self.outputs), (*values, *made), strict=True):
+            self.buffers[slot.slot] = array.ctypes.data
+        pointer = ctypes.c_void_p
+        step = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, pointer)(int(self.words[at.STEP]))
+        step(*(int(self.words[word]) for word in (at.TABLE, at.DIMS, at.SCRATCH)))
+        self.words[at.RUNS] += 1
+        return [a[()] if o is None else a for a, o in zip(made, outs, strict=True)]
 
 
-def explain(status: int) -> tuple[int, Fault]:
-    """(index of the argument, what is wrong with it) for a negative result of a step caller."""
-    argument, fault = divmod(-1 - status, FAULTS)
-    return argument, Fault(fault)
+def _claim_of(record: at.Table) -> Callable[[None], int]:
+    """A function that makes a record the caller's: 1, or 0 if somebody else has it."""
+    if is_native():
+        claim: Callable[[None], int] = table_builtin("claim", "gf_claim", record)
+        return claim
+    lock = threading.Lock()
+
+    def claim_in_python(_: None) -> int:
+        with lock:
+            free = not record[at.BUSY]
+            record[at.BUSY] = 1
+        return int(free)
+
+    return claim_in_python
 
 
-def check_arguments(arguments: Sequence[Argument], slots: int, dims: Sequence[int]) -> None:
-    """ValueError unless all the numbers in `arguments` stay inside the tables and every unbound dim gets bound."""
-    if slots + len(dims) > MAX_WORDS:
-        raise ValueError(f"internal error: {slots} buffers and {len(dims)} dims are too many for a stack")
-    seen = {size.number for argument in arguments for size in argument.shape if isinstance(size, Symbol)}
-    for index, argument in enumerate(arguments):
-        if not SCRATCH <= argument.slot < slots:
-            raise ValueError(f"internal error: argument {index} goes to slot {argument.slot} of {slots}")
-        if len(argument.shape) > MAX_RANK:
-            raise ValueError(f"internal error: argument {index} has more than {MAX_RANK} axes")
-    if not all(0 <= number < len(dims) for number in seen):
-        raise ValueError(f"internal error: symbols {sorted(seen)} do not fit {len(dims)} dims")
-    lost = [number for number, size in enumerate(dims) if size == UNBOUND and number not in seen]
-    if lost:
-        raise ValueError(f"internal error: no argument tells the size of symbol {lost[0]}")
+def _sizes(shape: Sequence[int]) -> at.Table:
+    table = at.new_table(len(shape))
+    table[: len(shape)] = shape
+    return table
 
 
-def record(argument: Argument) -> list[int]:
-    """The RECORD words of one argument. A symbol's number is stored as -1 - number."""
-    sizes = [-1 - size.number if isinstance(size, Symbol) else size for size in argument.shape]
-    needed = C_CONTIGUOUS | ALIGNED | (WRITEABLE if argument.written else 0)
-    padding = [0] * (MAX_RANK - len(sizes))
-    return [argument.slot, type_numbers(np.dtype(argument.dtype)), needed, len(sizes), *sizes, *padding]
+class Call:
+    """The builtin for one pair (fetches, feeds); `held`: whoever calls has claimed the record and the variables."""
 
+    def __init__(self, form: Form, fallback: Callable[..., Any], *, held: bool = False) -> None:
+        table = self._table = at.new_table(at.RECORDS + at.KEPT_RECORDS)
+        places = _sizes(form.places)
+        table[at.FALLBACK], table[at.ASSEMBLE_WITH] = id(fallback), id(form.assemble)
+        table[at.HELD], table[at.FORM], table[at.FETCHES] = held, form.kind, len(form.places)
+        table[at.PLACES] = at.address(places)
+        self._fixed = (form, fallback, places)
+        table.keep = (self._fixed, ())
+        self.function: Callable[..., Any] = new_builtin(
+            "call", native_code().address("gf_call"), METH_FASTCALL | METH_KEYWORDS, table, CALL_DOC
+        )
 
-def type_numbers(dtype: np.dtype[Any]) -> int:
-    """NumPy's numbers of all types that are the same as `dtype`, as bits: C's long and long long may both be int64."""
-    same = [np.dtype(char) for char in np.typecodes["All"] if np.dtype(char) == dtype]
-    numbers = {found.num for found in same} | {dtype.num}
-    if not all(0 <= number < 63 for number in numbers):
-        raise ValueError(f"internal error: {dtype} is not one of NumPy's own dtypes")
-    return sum(1 << number for number in numbers)
+    def serve(self, owners: Sequence[Any]) -> None:
+        """Try these first, in order: objects with a `record`. At most KEPT_RECORDS of them. One thread at a time."""
+        owners = tuple(owners)[: at.KEPT_RECORDS]
+        table = self._table
+        table[at.COUNT] = 0  # a call that comes while the records change takes the Python path
+        for n, owner in enumerate(owners):
+            table[at.RECORDS + n] = owner.record.words_address
+        table.keep = (self._fixed, owners)
+        table[at.COUNT] = len(owners)
+
+    @property
+    def served(self) -> tuple[Any, ...]:
+        """What `serve` was given last."""
+        owners: tuple[Any, ...] = self._table.keep[1]
+        return owners
 
 
 @functools.cache
-def address_of_array() -> Callable[[Any], int]:
-    """A builtin: the address of an ndarray's first element. TypeError if it is no ndarray."""
-    builtin: Callable[[Any], int] = new_builtin("address", native_code().address("gf_address"), METH_O, None, None)
-    return builtin
-
-
-class MethodDef(ctypes.Structure):
-    """CPython's PyMethodDef."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    )
-
-
-def new_builtin(name: str, address: int, flags: int, self_: object, owner: object) -> Any:
-    """A builtin function around native code. It holds references to `self_` and, as its `__module__`, to `owner`."""
-    new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)(
-        ("PyCFunction_NewEx", ctypes.pythonapi)
-    )
-    return new(method_definition(name, address, flags), self_, owner)
-
-
-@functools.cache
-def method_definition(name: str, address: int, flags: int) -> int:
-    """The address of a PyMethodDef that lives for ever, as CPython wants; there are two in all."""
-    definition = MethodDef(name.encode(), address, flags, None)
-    _definitions.append(definition)
-    return ctypes.addressof(definition)
-
-
-_definitions: list[MethodDef] = []
+def is_native() -> bool:
+    """Whether CPython and NumPy are as native code knows them; warns, once, if not."""
+    try:
+        check_layout()
+        native_code()
+    except RuntimeError as error:
+        warnings.warn(f"{error}: calls take the slower Python path", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 @functools.cache
 def native_code() -> LoadedLibrary:
-    """The native functions, compiled at first use. RuntimeError if arrays are not laid out as assumed."""
-    check_layout()
-    for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLong", "PyLong_FromVoidPtr"):
-        declare_api(name)
-    for name in ("PyType_IsSubtype", "PyErr_SetString"):
-        declare_api(name)
-    for name, object_ in {NDARRAY: np.ndarray, TYPE_ERROR: TypeError}.items():
-        declare_symbol(name, id(object_))
-    code = stored_library("native call", native_module, host_target(), HEAD)
+    """The native functions, compiled at first use. RuntimeError if NumPy's table of functions is unknown."""
+    declare_c_api()
+    facts = (sys.hexversion, HEAD, RECYCLED, KEPT)
+    code = stored_library("native call", lambda: native_module(RECYCLED, KEPT), host_target(), *facts)
     code.keep_forever()
     return code
 
 
-def declare_api(name: str) -> None:
-    """Make a function of Python's C API known to compiled code."""
-    address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-    assert address is not None
-    declare_symbol(name, address)
+def table_builtin(name: str, symbol: str, table: at.Table) -> Any:
+    """A builtin of one argument around a native function of a table."""
+    return new_builtin(name, native_code().address(symbol), METH_O, table)
 
 
-def check_layout() -> None:
-    """RuntimeError unless the offsets above give what NumPy says of arrays of many kinds."""
-    base = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
-    frozen = np.zeros((3, 2))
-    frozen.flags.writeable = False
-    swapped = np.zeros(2, np.dtype(np.float32).newbyteorder())
-    arrays: list[np.ndarray[Any, Any]] = [
-        base,
-        base.T,
-        base[:, ::2],
-        base[0, 0, 1:],
-        np.zeros(()),
-        np.zeros((0, 5), np.float16),
-        frozen,
-        swapped,
-    ]
-    arrays += [np.zeros(1, char) for char in "?bBhHiIlLqQefdFD"]
-    # Nothing unknown is followed: shapes are read through their pointer only after all around it was found right.
-    sound = sys.implementation.name == "cpython" and all(laid_out_as_assumed(array) for array in arrays)
-    if not sound or not all(shape_in_memory(array) == array.shape for array in arrays):
-        raise RuntimeError(f"internal error: NumPy {np.__version__} keeps arrays in a way that is not known here")
+def idle_output_bytes() -> int:
+    """How much memory of freed outputs waits for the next ones."""
+    return ctypes.c_int64.from_address(native_code().address("gf_memory_idle")).value if is_native() else 0
 
 
-def laid_out_as_assumed(array: np.ndarray[Any, Any]) -> bool:
-    """Whether memory at the offsets above says the same about `array` as its attributes do, but for its shape."""
-    address, descr = id(array), id(array.dtype)
-    flags = ctypes.c_int.from_address(address + FLAGS).value
-    return (
-        ctypes.c_void_p.from_address(address + DESCR).value == descr
-        and ctypes.c_int.from_address(address + NDIM).value == array.ndim
-        and ctypes.c_void_p.from_address(address + DATA).value == array.__array_interface__["data"][0]
-        and bool(flags & C_CONTIGUOUS) == array.flags.c_contiguous
-        and bool(flags & ALIGNED) == array.flags.aligned
-        and bool(flags & WRITEABLE) == array.flags.writeable
-        and ctypes.c_int.from_address(descr + TYPE_NUM).value == array.dtype.num
-        and ctypes.c_char.from_address(descr + BYTEORDER).value == array.dtype.byteorder.encode()
-    )
-
-
-def shape_in_memory(array: np.ndarray[Any, Any]) -> tuple[int, ...]:
-    """The shape that native code will see."""
-    address = ctypes.c_void_p.from_address(id(array) + SHAPE).value
-    return tuple((ctypes.c_ssize_t * array.ndim).from_address(address)) if array.ndim and address else ()
-
-
-I8, I32, I64, PTR, VOID = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType(), ir.VoidType()
-STEP_PTR = ir.FunctionType(I32, (PTR, PTR, PTR)).as_pointer()
-NDARRAY, TYPE_ERROR = "gf_ndarray", "gf_type_error"  # Python's objects, as symbols
-FOREIGN_BYTEORDER = b">" if sys.byteorder == "little" else b"<"
-
-
-def native_module() -> ir.Module:
-    """The module with `gf_call_step` and `gf_address`."""
-    module = ir.Module("gf_native_call")
-    is_array = emit_is_array(module)
-    emit_address(module, is_array)
-    emit_call_step(module, emit_check(module, is_array))
-    return module
-
-
-def api(b: ir.IRBuilder, name: str, result: ir.Type, *arguments: Any) -> Any:
-    """Call a function of Python's C API."""
-    found = b.module.globals.get(name)
-    if found is None:
-        found = ir.Function(b.module, ir.FunctionType(result, [argument.type for argument in arguments]), name)
-    return b.call(found, arguments)
-
-
-def at(b: ir.IRBuilder, base: Any, offset: Any, kind: ir.Type) -> Any:
-    """Load a `kind` that is `offset` bytes (a number or an i64) after `base`."""
-    place = b.gep(base, (I64(offset) if isinstance(offset, int) else offset,), source_etype=I8)
-    return b.load(place, typ=kind)
-
-
-def word(b: ir.IRBuilder, base: Any, index: Any) -> Any:
-    """The address of the i64 with that index."""
-    return b.gep(base, (I64(index) if isinstance(index, int) else index,), source_etype=I64)
-
-
-def read(b: ir.IRBuilder, base: Any, index: Any) -> Any:
-    """Load the i64 with that index."""
-    return b.load(word(b, base, index), typ=I64)
-
-
-def external(module: ir.Module, name: str) -> Any:
-    """The address of a Python object that `declare_symbol` made known: it is another one in every process."""
-    found = module.globals.get(name)
-    return found if found is not None else ir.GlobalVariable(module, I8, name)
-
-
-def emit_is_array(module: ir.Module) -> ir.Function:
-    """`i1 gf_is_array(object)`: an ndarray or an instance of a subclass."""
-    function = ir.Function(module, ir.FunctionType(ir.IntType(1), (PTR,)), "gf_is_array")
-    function.linkage = "internal"
-    function.attributes.add("alwaysinline")
-    b = ir.IRBuilder(function.append_basic_block("entry"))
-    exactly, other = function.append_basic_block("exactly"), function.append_basic_block("other")
-    kind = at(b, function.args[0], HEAD - 8, PTR)  # ob_type ends PyObject_HEAD
-    ndarray = external(module, NDARRAY)
-    b.cbranch(b.icmp_unsigned("==", kind, ndarray), exactly, other)
-    b.position_at_end(exactly)
-    b.ret(ir.IntType(1)(1))
-    b.position_at_end(other)
-    b.ret(b.icmp_signed("!=", api(b, "PyType_IsSubtype", I32, kind, ndarray), I32(0)))
-    return function
-
-
-def emit_address(module: ir.Module, is_array: ir.Function) -> None:
-    """`PyObject *gf_address(self, array)`."""
-    function = ir.Function(module, ir.FunctionType(PTR, (PTR, PTR)), "gf_address")
-    b = ir.IRBuilder(function.append_basic_block("entry"))
-    array = function.args[1]
-    with b.if_then(b.not_(b.call(is_array, (array,))), likely=False):
-        text = b"expected a numpy.ndarray\0"
-        message = ir.GlobalVariable(module, ir.ArrayType(I8, len(text)), "gf_no_array")
-        message.initializer = ir.Constant(message.value_type, bytearray(text))
-        message.linkage = "internal"
-        api(b, "PyErr_SetString", VOID, external(module, TYPE_ERROR), b.bitcast(message, PTR))
-        b.ret(ir.Constant(PTR, None))
-    b.ret(api(b, "PyLong_FromVoidPtr", PTR, at(b, array, DATA, PTR)))
-
-
-def emit_check(module: ir.Module, is_array: ir.Function) -> ir.Function:
-    """`i64 gf_check(object, record, dims)`: the fault of an argument, 0 if it has none; binds dims to its shape."""
-    function = ir.Function(module, ir.FunctionType(I64, (PTR, PTR, PTR)), "gf_check")
-    function.linkage = "internal"
-    b, (array, expected, dims) = ir.IRBuilder(function.append_basic_block("entry")), function.args
-    emit_fault(b, b.not_(b.call(is_array, (array,))), Fault.TYPE)
-
-    descr = at(b, array, DESCR, PTR)
-    number = b.zext(at(b, descr, TYPE_NUM, I32), I64)
-    known = b.icmp_unsigned("<", number, I64(63))
-    bit = b.lshr(read(b, expected, DTYPES), b.select(known, number, I64(63)))
-    allowed = b.and_(known, b.trunc(bit, ir.IntType(1)))
-    foreign = b.icmp_unsigned("==", at(b, descr, BYTEORDER, I8), I8(FOREIGN_BYTEORDER[0]))
-    emit_fault(b, b.or_(b.not_(allowed), foreign), Fault.DTYPE)
-
-    needed = read(b, expected, NEEDED)
-    flags = b.zext(at(b, array, FLAGS, I32), I64)
-    emit_fault(b, b.icmp_unsigned("!=", b.and_(flags, needed), needed), Fault.LAYOUT)
-
-    rank = b.sext(at(b, array, NDIM, I32), I64)
-    emit_fault(b, b.icmp_signed("!=", rank, read(b, expected, RANK)), Fault.RANK)
-    emit_check_shape(b, at(b, array, SHAPE, PTR), word(b, expected, SIZES), rank, dims)
-    return function
-
-
-def emit_fault(b: ir.IRBuilder, wrong: Any, fault: Fault) -> None:
-    """Return `fault` if `wrong`."""
-    with b.if_then(wrong, likely=False):
-        b.ret(I64(fault))
-
-
-def emit_check_shape(b: ir.IRBuilder, shape: Any, sizes: Any, rank: Any, dims: Any) -> None:
-    """Compare each axis with its size or symbol, bind unbound symbols, return the fault or 0."""
-    entry = b.block
-    head, look, symbol, bind, same, tail, wrong, end = (
-        b.append_basic_block(name) for name in ("head", "look", "symbol", "bind", "same", "tail", "wrong", "end")
-    )
-    b.branch(head)
-
-    b.position_at_end(head)
-    axis = b.phi(I64)
-    axis.add_incoming(I64(0), entry)
-    b.cbranch(b.icmp_signed("<", axis, rank), look, end)
-
-    b.position_at_end(look)
-    actual, size = read(b, shape, axis), read(b, sizes, axis)
-    b.cbranch(b.icmp_signed(">=", size, I64(0)), same, symbol)
-
-    b.position_at_end(symbol)
-    with b.if_then(b.icmp_signed("==", size, I64(FREE))):
-        b.branch(tail)
-    place = word(b, dims, b.sub(I64(-1), size))
-    bound = b.load(place, typ=I64)
-    symbol_end = b.block
-    b.cbranch(b.icmp_signed("==", bound, I64(UNBOUND)), bind, same)
-
-    b.position_at_end(bind)
-    b.store(actual, place)
-    b.branch(tail)
-
-    b.position_at_end(same)
-    expected = b.phi(I64)
-    expected.add_incoming(size, look)
-    expected.add_incoming(bound, symbol_end)
-    b.cbranch(b.icmp_signed("==", actual, expected), tail, wrong)
-
-    b.position_at_end(tail)
-    axis.add_incoming(b.add(axis, I64(1)), tail)
-    b.branch(head)
-
-    b.position_at_end(wrong)
-    b.ret(I64(Fault.SHAPE))
-    b.position_at_end(end)
-    b.ret(I64(0))
-
-
-def emit_call_step(module: ir.Module, check: ir.Function) -> None:
-    """`PyObject *gf_call_step(self, args, nargs)`: METH_FASTCALL; `self` is the int64 array that describes the call."""
-    function = ir.Function(module, ir.FunctionType(PTR, (PTR, PTR, I64)), "gf_call_step")
-    b, (self_, args, given) = ir.IRBuilder(function.append_basic_block("entry")), function.args
-    description = at(b, self_, DATA, PTR)
-    step, count, slots, dims_count = (read(b, description, place) for place in (STEP, ARGUMENTS, SLOTS, DIMS))
-    with b.if_then(b.icmp_signed("!=", given, count), likely=False):
-        b.ret(api(b, "PyLong_FromLong", PTR, I64(-1 - Fault.COUNT)))
-    first = word(b, description, FIRST)
-    buffers_before = word(b, first, b.mul(count, I64(RECORD)))
-    # One more slot, before the first: where an argument for slot SCRATCH lands.
-    table = b.alloca(I64, b.add(slots, I64(1)))
-    b.store(I64(0), table)
-    buffers = word(b, table, 1)
-    dims = b.alloca(I64, b.add(dims_count, I64(1)))
-    emit_copy(b, buffers, buffers_before, slots)
-    emit_copy(b, dims, word(b, buffers_before, slots), dims_count)
-    emit_take_arguments(b, check, (args, count, first, buffers, dims))
-    thread = api(b, "PyEval_SaveThread", PTR)
-    status = b.call(b.inttoptr(step, STEP_PTR), (buffers, dims, b.load(table, typ=PTR)))
-    api(b, "PyEval_RestoreThread", VOID, thread)
-    b.ret(api(b, "PyLong_FromLong", PTR, b.sext(status, I64)))
-
-
-def emit_take_arguments(b: ir.IRBuilder, check: ir.Function, tables: tuple[Any, ...]) -> None:
-    """Check each argument and store its address in its slot; at the first fault make the function return it."""
-    args, count, records, buffers, dims = tables
-    entry = b.block
-    head, look, store, wrong, end = (b.append_basic_block(name) for name in ("head", "look", "store", "wrong", "end"))
-    b.branch(head)
-
-    b.position_at_end(head)
-    index = b.phi(I64)
-    index.add_incoming(I64(0), entry)
-    b.cbranch(b.icmp_signed("<", index, count), look, end)
-
-    b.position_at_end(look)
-    array = at(b, args, b.mul(index, I64(8)), PTR)
-    expected = word(b, records, b.mul(index, I64(RECORD)))
-    fault = b.call(check, (array, expected, dims))
-    b.cbranch(b.icmp_signed("==", fault, I64(0)), store, wrong)
-
-    b.position_at_end(store)
-    b.store(at(b, array, DATA, I64), word(b, buffers, read(b, expected, SLOT)))
-    index.add_incoming(b.add(index, I64(1)), store)
-    b.branch(head)
-
-    b.position_at_end(wrong)
-    status = b.sub(I64(-1), b.add(b.mul(index, I64(FAULTS)), fault))
-    b.ret(api(b, "PyLong_FromLong", PTR, status))
-    b.position_at_end(end)
-
-
-def emit_copy(b: ir.IRBuilder, target: Any, source: Any, words: Any) -> None:
-    """Copy that many i64s."""
-    name = "llvm.memcpy.p0.p0.i64"
-    copy = b.module.globals.get(name)
-    if copy is None:
-        copy = ir.Function(b.module, ir.FunctionType(VOID, (PTR, PTR, I64, ir.IntType(1))), name)
-    b.call(copy, (target, source, b.mul(words, I64(8)), ir.IntType(1)(0)))
+def trim_outputs() -> int:
+    """Give that memory back to the system; returns how many bytes."""
+    return int(ctypes.PYFUNCTYPE(ctypes.c_int64)(native_code().address("gf_memory_trim"))()) if is_native() else 0

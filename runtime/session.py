@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 from graphflow.framework.config import ConfigProto
 from graphflow.framework.default import default_session_is, get_default_graph, pop_session, push_session
 from graphflow.framework.graph import Graph, Operation, Tensor
-from graphflow.runtime.executable import build
-from graphflow.runtime.feeding import Feed, feed_tensor
-from graphflow.runtime.fetching import Fetches, structure_key
-from graphflow.runtime.requirements import Requirements
+from graphflow.runtime.feeding import Feed
+from graphflow.runtime.fetching import structure_key
 from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import set_thread_count
 
@@ -28,65 +26,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graphflow.runtime.executable import Executable
+    from graphflow.runtime.run_plan import RunPlan
 
 __all__ = ["InteractiveSession", "Session"]
-
-
-class _Plan:
-    """What is known of a pair (fetches, feeds): how to convert, what was compiled, how to put the answer together."""
-
-    def __init__(self, session: BaseSession, fetches: Any, feed_keys: Sequence[Any]) -> None:
-        graph = session.graph
-        self.session = session
-        self.fetches = Fetches(graph, fetches)
-        tensors = [feed_tensor(graph, key) for key in feed_keys]
-        self.feeds = [Feed(t) for t in tensors]
-        self.tensors: tuple[Tensor, ...] = tuple(tensors)
-        self._requirements: Requirements | None = Requirements(self.fetches.elements, self.tensors)
-        self._executables: list[Any] = []
-        self._last: tuple[list[tuple[int, ...]] | None, Any] = (None, None)
-
-    def run(self, fed: Sequence[Any]) -> Any:
-        """Convert, compile where that was not done, call; raises what TensorFlow would."""
-        if not self.fetches.elements:
-            return self.fetches.assemble(())
-        session = self.session
-        values = tuple([feed(v) for feed, v in zip(self.feeds, fed, strict=True)])
-        if self._requirements is not None:
-            self._requirements.check(session._state)
-            self._requirements = None  # what has a value keeps it
-        shapes = [v.shape for v in values]
-        last_shapes, executable = self._last
-        if shapes != last_shapes:
-            executable = self._for_shapes(values, shapes)
-        results = executable.run(values, session._state)
-        return self.fetches.assemble([v if v is None or v.ndim else v[()] for v in results])
-
-    def _for_shapes(self, values: tuple[Any, ...], shapes: list[tuple[int, ...]]) -> Any:
-        """An executable that accepts the values; remembered as the last one unless variables' states decide too."""
-        executable = self._executable(values)
-        if executable is None:
-            with self.session._lock:
-                executable = self._executable(values) or self._build(values)
-        self._last = (None if executable.assumed_initialized else shapes, executable)
-        return executable
-
-    def _executable(self, values: tuple[Any, ...]) -> Any:
-        """The last used executable where it accepts the shapes, else another that does, else None."""
-        executables, state = self._executables, self.session._state
-        for position, executable in enumerate(executables):
-            if executable.accepts(values, state):
-                if position:  # a new list: other threads may be walking the old one
-                    self._executables = [executable, *executables[:position], *executables[position + 1 :]]
-                return executable
-        return None
-
-    def _build(self, values: tuple[Any, ...]) -> Any:
-        session = self.session
-        executable = build(session.graph, self.fetches.elements, self.tensors, values, session._state)
-        session.compile_seconds += executable.compile_seconds
-        self._executables = [executable, *self._executables]
-        return executable
 
 
 class BaseSession:
@@ -102,7 +44,7 @@ class BaseSession:
         self.graph = get_default_graph() if graph is None else graph
         self.compile_seconds = 0.0
         self._state = VariableStore()
-        self._plans: dict[Hashable, _Plan] = {}
+        self._plans: dict[Hashable, RunPlan] = {}
         self._lock = threading.Lock()
         self._closed = False
         _use_threads(config)
@@ -120,25 +62,24 @@ class BaseSession:
         InvalidArgumentError for a feed that is missing or does not fit, FailedPreconditionError for a variable without
         a value, NotFoundError for an unknown name, GraphError for a tensor of another graph.
         """
-        if feed_dict:
-            return self._plan(fetches, tuple(feed_dict)).run(tuple(feed_dict.values()))
-        return self._plan(fetches, ()).run(())
+        keys = tuple(feed_dict) if feed_dict else ()
+        try:
+            plan = self._plans[structure_key(fetches), keys]
+        except (KeyError, TypeError):  # a first run, or something that can't be hashed, so that it is no tensor
+            plan = self._plan(fetches, keys)
+        return plan.call(*feed_dict.values()) if feed_dict else plan.call()
 
     def make_callable(
         self, fetches: Any, feed_list: Sequence[Any] | None = None, accept_options: bool = False
     ) -> Callable[..., Any]:
-        """A function of the values of feed_list, in that order, that does what `run` does with less to look up."""
-        plan = self._plan(fetches, tuple(feed_list or ()))
-        count = len(plan.feeds)
+        """A function of the values of feed_list, in that order, that does what `run` does with nothing to look up.
 
-        def call(*values: Any, options: Any = None, run_metadata: Any = None) -> Any:
-            if self._closed:
-                raise RuntimeError("Attempted to use a closed Session.")
-            if len(values) != count:
-                raise TypeError(f"this callable takes {count} values, one an entry of feed_list, and got {len(values)}")
-            return plan.run(values)
-
-        return call
+        It checks its arguments and runs in native code; what does not fit as it is goes the way of `run`.  With `out=`
+        it writes the results into arrays of the caller's: one for a single fetch, else a list or tuple with an array or
+        None for each fetch.  They must be of the very dtype and shape, C-contiguous, writeable, and share no memory
+        with feeds or with each other; InvalidArgumentError says what is not so.
+        """
+        return self._plan(fetches, tuple(feed_list or ())).call
 
     def load_variable(self, ref: Tensor, value: Any) -> None:
         """Set a variable, given by its own tensor `w:0`, without declaring or compiling anything."""
@@ -146,16 +87,19 @@ class BaseSession:
             raise RuntimeError("Attempted to use a closed Session.")
         self._state.load(ref.op.name, Feed(ref)(value), ref.type_)
 
-    def _plan(self, fetches: Any, feed_keys: tuple[Any, ...]) -> _Plan:
+    def _plan(self, fetches: Any, feed_keys: tuple[Any, ...]) -> RunPlan:
+        """What is known of a run; made where it is the first."""
         if self._closed:
             raise RuntimeError("Attempted to use a closed Session.")
+        from graphflow.runtime.run_plan import RunPlan
+
         key = (structure_key(fetches), feed_keys)
         try:
             found = self._plans.get(key)
         except TypeError:  # not hashable, so nothing that can be fetched or fed: say which
-            return _Plan(self, fetches, feed_keys)
+            return RunPlan(self, fetches, feed_keys)
         if found is None:
-            found = self._plans[key] = _Plan(self, fetches, feed_keys)
+            found = self._plans.setdefault(key, RunPlan(self, fetches, feed_keys))
         return found
 
     def compiled(self) -> list[tuple[tuple[Tensor | Operation, ...], Executable]]:
@@ -171,6 +115,9 @@ class BaseSession:
     def close(self) -> None:
         """Let go of variables and compiled programs; the session can't be used any more."""
         self._closed = True
+        for plan in list(self._plans.values()):
+            plan.close()
+            plan.trim()
         self._plans.clear()
         self._state = VariableStore()
 

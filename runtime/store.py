@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,9 @@ import numpy as np
 from graphflow.compiler.capture import RANDOM_DRAWS
 from graphflow.core.type import TensorType, static
 from graphflow.ops.random import UNSEEDED
-from graphflow.runtime.memory import OutputPool, aligned_empty
+from graphflow.runtime.call_record import STORE_VERSION
+from graphflow.runtime.memory import aligned_empty
+from graphflow.runtime.variable_lock import VariableLock
 
 __all__ = ["VariableStore"]
 
@@ -26,9 +27,11 @@ class VariableStore:
 
     def __init__(self) -> None:
         self.values: dict[str, Array] = {}
-        self.version = 0
-        self.lock = threading.RLock()
-        self.outputs = OutputPool()
+        self.lock = VariableLock()
+
+    @property
+    def version(self) -> int:
+        return int(self.lock.words[STORE_VERSION])
 
     def is_initialized(self, name: str) -> bool:
         """Whether the variable has a value."""
@@ -47,14 +50,18 @@ class VariableStore:
         changed = {name: a for name, a in arrays.items() if self.values.get(name) is not a}
         if changed:
             self.values.update(changed)
-            self.version += 1
+            self.lock.words[STORE_VERSION] += 1
 
     def load(self, name: str, value: Any, type_: TensorType) -> None:
         """Set a variable from outside of a run."""
-        with self.lock:
-            array = self.begin(name, type_)
-            array[...] = value
-            self.commit({name: array})
+        with self.lock.using(updates=True):
+            self.put(name, value, type_)
+
+    def put(self, name: str, value: Any, type_: TensorType) -> None:
+        """Set a variable; the caller holds the lock."""
+        array = self.begin(name, type_)
+        array[...] = value
+        self.commit({name: array})
 
     def start_stream(self, name: str) -> None:
         """Give the hidden counter of a random stream its start: 0, or any number where there is no seed."""

@@ -24,11 +24,19 @@ FACE = len(LAYERS)
 # inside a function is right only where the same import at the top would close a cycle within a layer.
 LAZY = {
     "graphflow": "forwards Session and the like when they are first used (PEP 562): importing graphflow loads no LLVM",
+    "graphflow.runtime.session": "a session alone loads no LLVM, only its first run does",
+    "graphflow.runtime.variable_lock": "so does a session's variables' lock",
     "graphflow.cli": "--version and --help answer without loading the compiler",
 }
 
 # llvmlite is written against in these places only.
-LLVM_USERS = ("graphflow.compiler.llvm", "graphflow.runtime.threads", "graphflow.runtime.native_call")
+LLVM_USERS = (
+    "graphflow.compiler.llvm",
+    "graphflow.runtime.thread_pool_code",
+    "graphflow.runtime.native_function",
+    "graphflow.runtime.native_call_code",
+    "graphflow.runtime.native_memory_code",
+)
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,23 @@ def test_llvmlite_is_used_in_few_places() -> None:
 def test_importing_graphflow_does_not_load_llvm() -> None:
     program = "import sys, graphflow; print([name for name in sys.modules if name.startswith('llvmlite')])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+SESSION = """
+import sys
+import graphflow as tf
+
+w = tf.Variable(tf.ones([2]))
+y = tf.placeholder(tf.float32, [2]) * w
+tf.gradients(y, w)
+with tf.Session():
+    print([name for name in sys.modules if name.startswith(("llvmlite", "networkx"))])
+"""
+
+
+def test_neither_graphs_nor_sessions_load_llvm_before_something_runs() -> None:
+    done = subprocess.run([sys.executable, "-c", SESSION], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 

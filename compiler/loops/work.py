@@ -38,7 +38,7 @@ class Work:
 
 
 def work_of(kernel: Kernel, sizes: Mapping[str, int]) -> Work:
-    """Count; `sizes` are the values of the symbols in the kernel's sizes."""
+    """Count; `sizes` are the values of symbols, those left out are what was seen when the kernel was compiled."""
     return _Counter(kernel, sizes).count()
 
 
@@ -69,7 +69,7 @@ class _Counter:
         return Work(self.flops(), sum(map(self.operations, self.exprs)), self.read(), self.written())
 
     def size(self, size: Size) -> int:
-        return evaluate(size, self.sizes)
+        return evaluate(size, self.sizes, default=True)
 
     def turns(self, variables: Iterable[Symbol]) -> int:
         """How many values these loop variables take together."""

@@ -159,8 +159,9 @@ class Elementwise(Op):
 
     def result(self, *types: TensorType, **attrs: Any) -> DType:
         """The dtype of the output; raises ShapeError for dtypes that do not go together."""
+        accepts = ACCEPTS[self.accepts]
         for t in types:
-            if not ACCEPTS[self.accepts](t.dtype):
+            if not accepts(t.dtype):
                 raise ShapeError(f"dtype {t.dtype} is not {ACCEPTED[self.accepts]}")
         if self._result is not None:
             return self._result(*(t.dtype for t in types), **attrs)

@@ -6,6 +6,7 @@ writes.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from dataclasses import dataclass
@@ -31,12 +32,17 @@ class Source:
 UNKNOWN = Source("<unknown>", 0, "")
 
 
+@functools.cache
+def _is_users(file: str) -> bool:
+    return not file.startswith(_PACKAGE) or file.startswith(_PROGRAMS)
+
+
 def user_source() -> Source:
     """The innermost frame that is not graphflow's own."""
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(_PACKAGE) or file.startswith(_PROGRAMS):
+        if _is_users(file):
             return Source(file, frame.f_lineno, frame.f_code.co_name)
         if frame.f_back is None:
             break

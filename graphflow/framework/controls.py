@@ -32,6 +32,8 @@ class ControlStack:
 
     def of_inputs(self, inputs: tuple[Tensor, ...]) -> tuple[Operation, ...]:
         """The control inputs of an operation: a block adds none where an input of it was declared within that block."""
+        if not self._blocks:
+            return ()
         wanted: dict[Operation, None] = {}
         for block in self._blocks:
             if not any(x.op in block.inside for x in inputs):

@@ -63,8 +63,7 @@ def create(op: Op, args: tuple[Any, ...], attrs: dict[str, Any], name: str | Non
     graph.check_not_finalized()
     name = name or OPERATOR_NAMES.get(op.name, op.name)
     full = name if name.endswith("/") else graph.unique_name(name) + "/"
-    with graph.as_default():
-        inputs = _inputs(op, args, tensors, full, graph)
+    inputs = tuple(tensors) if len(tensors) == len(args) else _inputs(op, args, tensors, full, graph)
     attrs = {key: _attribute(value) for key, value in attrs.items()}
     types = infer_types(op, inputs, attrs, full[:-1], source)
     operation = graph.create_operation(op, inputs, attrs, _tuple(types), full, source)
@@ -85,12 +84,13 @@ def _inputs(op: Op, args: tuple[Any, ...], tensors: list[Tensor], full: str, gra
         dtypes += [float32 for a in args if not isinstance(a, np.ndarray | np.generic) and kind_of_plain(a) == "f"]
     letters = INPUT_NAMES.get(op.name, "xyzuvw")
     inputs = []
-    for position, a in enumerate(args):
-        if is_tensor(a):
-            inputs.append(next(ready))
-            continue
-        letter = letters[position] if position < len(letters) else f"x_{position}"
-        inputs.append(_converted(op, a, dtypes, f"{full}{letter}/", graph, full[:-1]))
+    with graph.as_default():
+        for position, a in enumerate(args):
+            if is_tensor(a):
+                inputs.append(next(ready))
+                continue
+            letter = letters[position] if position < len(letters) else f"x_{position}"
+            inputs.append(_converted(op, a, dtypes, f"{full}{letter}/", graph, full[:-1]))
     return tuple(inputs)
 
 

@@ -11,7 +11,8 @@ from graphflow.compiler.program import TensorProgram
 from graphflow.core.dim import estimate
 from graphflow.core.errors import OpError
 from graphflow.framework.graph import Graph, Operation, Tensor
-from graphflow.runtime.executable import Executable, build, lifetimes
+from graphflow.runtime.bound import lifetimes
+from graphflow.runtime.executable import Executable, build
 from graphflow.runtime.store import VariableStore
 from graphflow.show.adapters import element_of, leaves_of, needed_by, view_of_program
 from graphflow.show.drawing import View

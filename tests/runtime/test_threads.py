@@ -16,7 +16,7 @@ import pytest
 
 from graphflow.compiler.llvm.jit import CompiledModule, assembly_for, compile_module
 from graphflow.compiler.llvm.target import NEON, SSE2, host_target
-from graphflow.runtime import threads
+from graphflow.runtime import thread_pool_code, threads
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
 
 # count: args[0][unit] += dims[0] for each unit; scratch[0] += 1 for each unit.
@@ -309,14 +309,14 @@ def test_impossible_thread_counts(count: int) -> None:
 
 @needs_workers
 def test_the_pool_is_valid_code_elsewhere() -> None:
-    assert "yield" in assembly_for(threads.pool_module(NEON), NEON)
-    assert "pause" in assembly_for(threads.pool_module(SSE2), SSE2)
+    assert "yield" in assembly_for(thread_pool_code.pool_module(NEON), NEON)
+    assert "pause" in assembly_for(thread_pool_code.pool_module(SSE2), SSE2)
 
 
 def test_a_system_without_workers_runs_on_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "has_workers", lambda: False)
     assert thread_count() == 1
-    module = compile_module(threads.pool_module(host_target()), host_target())
+    module = compile_module(thread_pool_code.pool_module(host_target()), host_target())
     calls = []
     signature = ctypes.CFUNCTYPE(
         None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p

@@ -1,0 +1,123 @@
+"""`RunPlan`: everything that is known of a pair (fetches, feeds), made at its first run.
+
+plan = RunPlan(session, fetches, feed_keys)
+plan.call(*values)          # what Session.run and make_callable's function call, native where that is possible
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphflow.framework.graph import Tensor
+from graphflow.runtime.bound import Bound
+from graphflow.runtime.executable import Executable, build
+from graphflow.runtime.feeding import Feed, feed_tensor
+from graphflow.runtime.fetching import Fetches
+from graphflow.runtime.native_call import Call, Form, is_native, trim_outputs
+from graphflow.runtime.requirements import Requirements
+
+if TYPE_CHECKING:
+    from graphflow.runtime.session import BaseSession
+
+__all__ = ["RunPlan"]
+
+
+class RunPlan:
+    """How to convert feeds, what was compiled, how to put the answer together.
+
+    `call` serves arguments that fit something that has run before in native code; `run` serves all others.
+    """
+
+    def __init__(self, session: BaseSession, fetches: Any, feed_keys: Sequence[Any]) -> None:
+        graph = session.graph
+        self.session = session
+        self.fetches = Fetches(graph, fetches)
+        tensors = [feed_tensor(graph, key) for key in feed_keys]
+        self.feeds = [Feed(t) for t in tensors]
+        self.tensors: tuple[Tensor, ...] = tuple(tensors)
+        self._requirements: Requirements | None = Requirements(self.fetches.elements, self.tensors)
+        self._executables: list[Executable] = []
+        self._last: tuple[list[tuple[int, ...]] | None, Executable | None] = (None, None)
+        self._serving = threading.Lock()
+        self._native = Call(self._form(), self.run) if is_native() else None
+        self.call: Callable[..., Any] = self.run if self._native is None else self._native.function
+
+    def _form(self) -> Form:
+        """What native code makes of the results; numbers of fetched elements become those of outputs."""
+        outputs = [n for n, e in enumerate(self.fetches.elements) if isinstance(e, Tensor)]
+        numbers = {element: output for output, element in enumerate(outputs)}
+        places = tuple(numbers.get(place, -1) for place in self.fetches.places)
+        return Form(self.fetches.form, places, self.fetches.assemble)
+
+    def run(self, *fed: Any, out: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
+        """Convert, compile where that was not done, call; raises what TensorFlow would."""
+        session = self.session
+        if session._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        if len(fed) != len(self.feeds):
+            raise TypeError(
+                f"this callable takes {len(self.feeds)} values, one an entry of feed_list, and got {len(fed)}"
+            )
+        outs = None if out is None else self.fetches.flatten_out(out)
+        if not self.fetches.elements:
+            return self.fetches.assemble(())
+        values = tuple([feed(v) for feed, v in zip(self.feeds, fed, strict=True)])
+        if self._requirements is not None:
+            self._requirements.check(session._state)
+            self._requirements = None  # what has a value keeps it
+        executable = self._for_shapes(values)
+        results = executable.run(values, session._state, outs)
+        self._serve(executable.last)
+        return self.fetches.assemble(results)
+
+    def _serve(self, bound: Bound | None) -> None:
+        """Let native calls use what has just run, before all else."""
+        if self._native is None or bound is None:
+            return
+        with self._serving:
+            served = self._native.served
+            if bound not in served and not self.session._closed:
+                self._native.serve([bound, *served])
+
+    def close(self) -> None:
+        """Native calls serve nothing any more, so that `run` says that the session is closed."""
+        if self._native is not None:
+            with self._serving:
+                self._native.serve([])
+
+    @staticmethod
+    def trim() -> int:
+        """Give the memory of freed outputs back; returns how many bytes."""
+        return trim_outputs()
+
+    def _for_shapes(self, values: tuple[Any, ...]) -> Executable:
+        """An executable that accepts the values; remembered as the last one unless variables' states decide too."""
+        shapes = [v.shape for v in values]
+        last_shapes, executable = self._last
+        if executable is not None and shapes == last_shapes:
+            return executable
+        executable = self._executable(values)
+        if executable is None:
+            with self.session._lock:
+                executable = self._executable(values) or self._build(values)
+        self._last = (None if executable.assumed_initialized else shapes, executable)
+        return executable
+
+    def _executable(self, values: tuple[Any, ...]) -> Executable | None:
+        """The last used executable where it accepts the shapes, else another that does, else None."""
+        executables, state = self._executables, self.session._state
+        for position, executable in enumerate(executables):
+            if executable.accepts(values, state):
+                if position:  # a new list: other threads may be walking the old one
+                    self._executables = [executable, *executables[:position], *executables[position + 1 :]]
+                return executable
+        return None
+
+    def _build(self, values: tuple[Any, ...]) -> Executable:
+        session = self.session
+        executable = build(session.graph, self.fetches.elements, self.tensors, values, session._state)
+        session.compile_seconds += executable.compile_seconds
+        self._executables = [executable, *self._executables]
+        return executable
