@@ -31,12 +31,12 @@ Pair = tuple[float, float]  # seconds of a step, quiet and beside the neighbour
 
 
 @contextmanager
-def neighbour(cpu: int) -> Iterator[None]:
+def neighbour(cpu: int) -> Iterator[subprocess.Popen[bytes]]:
     """A process that keeps `cpu` busy."""
     process = subprocess.Popen([sys.executable, "-c", SPIN, str(cpu)])
     try:
         time.sleep(SETTLE_SECONDS)
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()

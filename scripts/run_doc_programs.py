@@ -12,6 +12,7 @@ A page marks its code blocks with comments that a reader of the page does not se
     <!-- error of fit.py -->         ... what it ended with, from the name of the exception on
     <!-- simplify of fit.py -->      ... what that pass made (compiler/debug.py names them), in its last compilation
     <!-- llvm kernel2 of fit.py -->  ... one function of its LLVM IR, or (`assembly`) of its assembly
+    <!-- assembly kernel2 loop of fit.py -->  ... the longest loop without a branch in that function
 
 A test (tests/test_docs.py) fails where a page does not show what its programs print today.
 """
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/architecture.md", "docs/adding_an_op.md", "docs/debugging.md")
+PAGES = ("README.md", "docs/architecture.md", "docs/adding_an_op.md", "docs/debugging.md", "docs/performance.md")
 NATIVE = ("llvm", "assembly")
 """What depends on the CPU."""
 
@@ -116,7 +117,10 @@ def shown(part: str, ran: Ran) -> str:
         return ran.error
     if kind not in ran.dumps:
         raise ValueError(f"there is no {kind}, only {', '.join(ran.dumps)}; standard error: {ran.error}")
-    return function_of(ran.dumps[kind], function[0]) if function else ran.dumps[kind]
+    if not function:
+        return ran.dumps[kind]
+    text = function_of(ran.dumps[kind], function[0])
+    return loop_of(text) if function[1:] == ["loop"] else text
 
 
 def function_of(text: str, name: str) -> str:
@@ -128,6 +132,16 @@ def function_of(text: str, name: str) -> str:
     if body is None:
         raise ValueError(f"there is no function {name}")
     return INSTRUCTION.sub(lambda line: f"    {line[1]:<13}{line[2]}", DIRECTIVES.sub("", body[0]))
+
+
+def loop_of(text: str) -> str:
+    """The longest run of instructions that ends with a jump to its beginning. ValueError if there is none."""
+    blocks = re.findall(r"^(\S+):\n((?:    .*\n)*?)(?=\S+:|$)", text, re.MULTILINE)
+    ended = [(label, re.search(rf"(?:.*\n)*?.*\bj\w+ +{re.escape(label)}\n", body)) for label, body in blocks]
+    loops = [f"{label}:\n{body[0]}" for label, body in ended if body]
+    if not loops:
+        raise ValueError("the function has no loop of one block")
+    return max(loops, key=lambda loop: loop.count("\n"))
 
 
 def main() -> None:

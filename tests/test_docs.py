@@ -91,6 +91,14 @@ def test_a_stale_listing_is_noticed() -> None:
     assert run_doc_programs.refreshed(page) == page.replace("\n2\n", "\n1\n")
 
 
+def test_the_longest_loop_of_a_function_is_found() -> None:
+    text = "f:\n    xorl         %eax, %eax\n.L1:\n    incq         %rax\n    jl           .L1\n    retq         \n"
+    longer = ".L2:\n    addps        %xmm0, %xmm1\n    decq         %rax\n    jg           .L2\n"
+    assert run_doc_programs.loop_of(text + longer + ".L3:\n    jmp          .L1\n") == longer
+    with pytest.raises(ValueError, match="no loop"):
+        run_doc_programs.loop_of("f:\n    retq         \n")
+
+
 def test_a_mark_without_its_program_is_refused() -> None:
     with pytest.raises(ValueError, match="after a program"):
         run_doc_programs.refreshed("<!-- output of none.py -->\n```text\n```\n")

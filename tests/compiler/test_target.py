@@ -138,6 +138,17 @@ def test_available_cpus_is_the_quota_rounded_up(monkeypatch: pytest.MonkeyPatch)
         assert available_cpus() == cpus
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin processes to CPUs")
+def test_threads_follow_the_affinity_mask() -> None:
+    code = (
+        "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])});"
+        "from graphflow.runtime.threads import thread_count; assert thread_count() == 1, thread_count()"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "GRAPHFLOW_NUM_THREADS"}
+    command = [sys.executable, "-c", code, str(max(os.sched_getaffinity(0)))]
+    subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=True, timeout=60)
+
+
 def denormal_module(target: Target) -> ir.Module:
     """`float f(float x)`: x / 2 with denormals flushed, if the target can."""
     made = ir.Module("denormal")

@@ -3,8 +3,11 @@
 import ast
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from benchmarks import busy_neighbour
 from graphflow import cli
 from graphflow.bench import chart, command, kernels, numpy_peer, ocean, roofline, run, tf1, worker, workloads
 from graphflow.bench.run import Row, Timing
@@ -258,6 +262,21 @@ def test_the_limit_is_the_slower_of_computing_and_moving() -> None:
     assert LIMITS.bandwidth(1 << 22, writes=False) == pytest.approx(3e10)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to CPUs")
+def test_a_neighbour_is_busy_while_steps_are_timed_and_gone_afterwards() -> None:
+    cpu = max(os.sched_getaffinity(0))
+    with busy_neighbour.neighbour(cpu) as process:
+        assert process.poll() is None
+        assert os.sched_getaffinity(process.pid) == {cpu}
+    assert process.poll() is not None
+    (workload,) = select(["softmax:3x4"])
+    clients = {name: worker.Bench(name) for name in ("graphflow", "numpy")}
+    found = busy_neighbour.measure(clients, workload, 1, 0.0, cpu)
+    assert set(found) == {"graphflow", "numpy"}
+    assert all(quiet > 0 and busy > 0 for quiet, busy in found.values())
+    assert len(busy_neighbour.table(workload, found).splitlines()) == 3
+
+
 # pictures and the command
 
 
@@ -295,6 +314,13 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as stop:
         cli.main(["bench", *argv])
     assert stop.value.code == 2
+
+
+def test_the_extra_installs_every_peer_that_can_share_a_python() -> None:
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    named = {re.split(r"[>=; ]", text)[0] for text in project["optional-dependencies"]["bench"]}
+    modules = {command.MODULES.get(name, name) for name in worker.FRAMEWORKS if name not in command.ELSEWHERE}
+    assert named == {"tensorflow-cpu" if m == "tensorflow" else m for m in modules - {"numpy"}}
 
 
 def test_peers_are_named_with_or_without_an_interpreter() -> None:
