@@ -80,12 +80,14 @@ class _Likeness:
 
 
 def _likeness(kernel: Kernel, target: Target) -> _Likeness | None:
-    """What others may share with a kernel; None for those that reduce, and for extents that are symbols already."""
+    """What others may share with a kernel; None for reductions, tiles, and extents that are symbols already."""
     exprs = walk([s.value for s in kernel.stores])
     plain = kernel.contract is None and all(e.kind not in ("reduce", "sum") for e in exprs)
     if not plain or not kernel.loops or any(isinstance(loop.extent, Dim) for loop in kernel.loops):
         return None
     schedule = make_schedule(kernel, target)
+    if schedule.tile is not None:  # a tile needs its row stride as a number
+        return None
     numbers = _Numbers()
     loops = {loop: numbers.loop(loop) for loop in kernel.loops}
     rows = {loop.symbol for loop in loops.values() if loop is not loops[kernel.loops[-1]]}

@@ -104,3 +104,15 @@ def test_adam_over_many_variables_compiles_as_few_functions_and_runs_as_one_wave
             assert executable.code.kernels <= 8
             for x, v in zip(start, variables, strict=True):
                 np.testing.assert_allclose(sess.run(v), x - 0.1 * np.sign(x), atol=1e-3)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.sampled_from([3, 8, 16, 17, 32, 40]), min_size=2, max_size=3), st.sampled_from([16, 24, 33]))
+def test_transposes_of_equal_rows_and_other_heights_agree(heights: list[int], width: int) -> None:
+    """Tiles of the same strides in the lanes and others from row to row."""
+    values = [np.random.default_rng(h).random((h, width)) for h in heights]
+    with tf.Graph().as_default(), tf.Session() as sess:
+        fed = [tf.placeholder(tf.float64, v.shape) for v in values]
+        turned = sess.run([tf.transpose(x) for x in fed], dict(zip(fed, values, strict=True)))
+    for got, value in zip(turned, values, strict=True):
+        np.testing.assert_array_equal(got, value.T)
