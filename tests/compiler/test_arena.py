@@ -17,8 +17,9 @@ from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.simplify import simplify
 from graphflow.core.dim import estimate
 from graphflow.core.op import OPS
-from graphflow.runtime import executable as executables
-from graphflow.runtime.executable import Executable, lifetimes
+from graphflow.runtime import bound
+from graphflow.runtime.bound import lifetimes
+from graphflow.runtime.executable import Executable
 from tests.e2e.random_graphs import RandomGraph
 from tests.harness import check, compile_program, feed_nodes, feed_types
 
@@ -161,7 +162,7 @@ def test_nothing_is_allocated_from_the_second_run_on(monkeypatch):
     def fails(*args: Any) -> Any:
         raise AssertionError("memory is allocated")
 
-    monkeypatch.setattr(executables, "aligned_empty", fails)
+    monkeypatch.setattr(bound, "aligned_empty", fails)
     monkeypatch.setattr("graphflow.runtime.memory.aligned_empty", fails)
     monkeypatch.setattr("graphflow.runtime.store.aligned_empty", fails)
     for _ in range(3):
