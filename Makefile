@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test lint bench soak bounds clean
 
 help:
 	@echo "make demo    train two networks on handwritten digits, draw their graphs"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    ruff (rules and format) and mypy alone"
 	@echo "make bench   measure beside other frameworks; ARGS=\"--only 'gemm*'\" measures a part"
 	@echo "make soak    the tests that run for minutes"
+	@echo "make bounds  the tests again, with every access to memory in generated code checked"
 	@echo "make clean   remove .venv and everything generated"
 
 demo: $(VENV)/.installed
@@ -32,6 +33,9 @@ bench: $(VENV)/.installed-bench
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -W error -m soak
+
+bounds: $(VENV)/.installed-test
+	GRAPHFLOW_CHECK=2 $(BIN)/python -m pytest -W error tests/compiler tests/ops tests/e2e tests/graphflow tests/runtime
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis graph*.html

@@ -22,6 +22,7 @@ from graphflow.core.node import Array
 from graphflow.core.type import TensorType
 
 if TYPE_CHECKING:
+    from graphflow.compiler.llvm.check_report import Checked
     from graphflow.compiler.llvm.step import StepCode
 
 __all__ = ["Layout", "Packed", "layout_of", "pack", "unpack"]
@@ -44,6 +45,12 @@ class Layout:
     workspaces: tuple[tuple[Size, int, int], ...] = ()
     scratch_bytes: int = 0
     nanoseconds: int = 0
+    checked: Checked | None = None  # never stored
+
+    @property
+    def red_zone(self) -> int:
+        """Bytes to leave free behind each buffer."""
+        return 0 if self.checked is None else self.checked.red_zone
 
 
 def layout_of(plan: Plan, code: StepCode | None) -> Layout:
@@ -51,7 +58,10 @@ def layout_of(plan: Plan, code: StepCode | None) -> Layout:
     workspaces, scratch_bytes = ((), 0) if code is None else (code.workspaces, code.scratch_bytes)
     feeds = plan.program.feeds
     nanoseconds = sum(_nanoseconds(step) for step in plan.steps)
-    return Layout(feeds, plan.buffers, plan.symbols, plan.reads, plan.writes, workspaces, scratch_bytes, nanoseconds)
+    checked = None if code is None else code.checked
+    return Layout(
+        feeds, plan.buffers, plan.symbols, plan.reads, plan.writes, workspaces, scratch_bytes, nanoseconds, checked
+    )
 
 
 def _nanoseconds(step: Step) -> int:

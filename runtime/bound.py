@@ -34,12 +34,12 @@ the interpreter's switch interval where somebody does."""
 def lifetimes(layout: Layout, number: Callable[[Size], int]) -> dict[int, Lifetime]:
     """For each entry of a step's table that lies in the arena its bytes and its first and last wave."""
     found = {
-        n: (number(s.type.size) * s.dtype.size, s.first, s.last)
+        n: (number(s.type.size) * s.dtype.size + layout.red_zone, s.first, s.last)
         for n, s in enumerate(layout.buffers)
         if s.kind == "arena"
     }
     for n, (size, first, last) in enumerate(layout.workspaces, len(layout.buffers)):
-        found[n] = number(size), first, last
+        found[n] = number(size) + layout.red_zone, first, last
     return found
 
 
@@ -131,7 +131,12 @@ class Bound:
         fresh = self._bind(state)
         if self.record.threads != self.pool.threads:
             self._make_scratch()
-        answer = self._in_python(values, outs) if self._call is None else self._call.function(*values, out=outs)
+        try:
+            answer = self._in_python(values, outs) if self._call is None else self._call.function(*values, out=outs)
+        except RuntimeError:
+            if self.layout.checked is None:
+                raise
+            raise self.layout.checked.error(self.module.address) from None
         if answer is REFUSED:
             raise InternalError("internal error: a step refuses arguments that were checked")
         if fresh:

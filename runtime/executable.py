@@ -17,6 +17,7 @@ from graphflow.compiler import interpret as interpreter
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
 from graphflow.compiler.debug import Report
 from graphflow.compiler.layout import layout_of
+from graphflow.compiler.llvm.check import is_checked
 from graphflow.compiler.llvm.jit import compile_module, load_object
 from graphflow.compiler.llvm.step import StepCode, emit_step
 from graphflow.compiler.llvm.target import host_target
@@ -125,7 +126,8 @@ class Executable:
     def _generate(self, plan: Plan) -> StepCode:
         report = Report()
         start = time.perf_counter()
-        code = emit_step(plan.steps, len(plan.buffers), plan.symbols, host_target())
+        checked = plan if is_checked() else None
+        code = emit_step(plan.steps, len(plan.buffers), plan.symbols, host_target(), checked=checked)
         emitted = Stage("emit", code, time.perf_counter() - start, True)
         start = time.perf_counter()
         self.module = compile_module(code.module, host_target())
@@ -184,7 +186,7 @@ class Executable:
             answer = bound.run(values, outs, state)
         finally:
             bound.release()
-        self.last = bound
+        self.last = bound if self.layout.checked is None else None  # calls pass by Python, for its error
         return answer
 
     def _start(self, name: str, state: VariableStore) -> None:

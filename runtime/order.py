@@ -21,6 +21,7 @@ from graphflow.compiler.cache import Cache, of_environment
 from graphflow.compiler.conditions import broken_at
 from graphflow.compiler.debug import Report
 from graphflow.compiler.layout import Layout, Packed, pack, unpack
+from graphflow.compiler.llvm.check import is_checked
 from graphflow.compiler.llvm.jit import surroundings
 from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.pipeline import Compiled, compile_graph, program_for_sizes
@@ -80,8 +81,9 @@ class Order:
 
     @functools.cached_property
     def cache(self) -> Cache | None:
-        """Where to look and keep; None where the passes are to be seen at work, or nothing is to be cached."""
-        return None if is_interpreted() or Report().level else of_environment()
+        """Where to look and keep; None where the passes are to be seen at work, code is
+        checked (its sites are not stored), or nothing is to be cached."""
+        return None if is_interpreted() or is_checked() or Report().level else of_environment()
 
     @functools.cached_property
     def key(self) -> str | None:

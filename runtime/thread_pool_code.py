@@ -55,6 +55,7 @@ def load_pool() -> LoadedLibrary:
     code = stored_library("thread pool", lambda: pool_module(target), target)
     code.keep_forever()
     declare_symbol("gf_parallel_for", code.address("gf_parallel_for"))
+    declare_symbol("gf_threads", code.address("gf_pool") + 8 * WORDS["wanted"])  # for code with bounds checks
     return code
 
 

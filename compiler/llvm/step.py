@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.check import RED_ZONE, StepCheck
 from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, loop, mul
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number
 from graphflow.compiler.llvm.scope import Function, Scope
@@ -23,8 +24,9 @@ from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_de
 from graphflow.core.dim import Size
 
 if TYPE_CHECKING:
+    from graphflow.compiler.llvm.check_report import Checked
     from graphflow.compiler.llvm.target import Target
-    from graphflow.compiler.plan import Step
+    from graphflow.compiler.plan import Plan, Step
 
 __all__ = ["StepCode", "emit_step", "parallel_for"]
 
@@ -41,34 +43,49 @@ class StepCode:
     scratch_bytes: int
     kernels: int
     launches: int
+    checked: Checked | None = None
 
 
 def emit_step(
-    steps: Sequence[Step], buffers: int, symbols: Sequence[str], target: Target, name: str = "step"
+    steps: Sequence[Step],
+    buffers: int,
+    symbols: Sequence[str],
+    target: Target,
+    name: str = "step",
+    checked: Plan | None = None,
 ) -> StepCode:
-    """The module of a plan's steps; `symbols` are the entries of dims in order."""
+    """The module of a plan's steps; `symbols` are the entries of dims in order.
+
+    `checked`: the plan, for code with bounds checks (check.py).
+    """
     module = ir.Module(name)
     slots = {key: n for n, key in enumerate(symbols)}
     codes = emit_kernels(module, [s.kernel for s in steps], target, slots)
-    function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
+    workspaces = _workspaces(steps, codes, buffers)
+    used = list(dict.fromkeys(workspaces[id(s)] for s in steps if id(s) in workspaces))
+    stride = -(-max((c.scratch_bytes for c in codes), default=0) // 64) * 64
+    check = None if checked is None else StepCheck(module, checked, used, stride, slots)
+    stride += 0 if check is None else RED_ZONE
+    function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name if check is None else check.body)
     # Thousands of calls in one block: LLVM's work on it grows with its square, and there is nothing to gain.
     function.attributes.add("optnone")
     function.attributes.add("noinline")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     saved = emit_flush_denormals(b, target)
-    workspaces = _workspaces(steps, codes, buffers)
-    used = [workspaces[id(s)] for s in steps if id(s) in workspaces]
-    stride = -(-max((c.scratch_bytes for c in codes), default=0) // 64) * 64
     frame = b.alloca(PTR, max(sum(len(c.arguments) for c in codes), 1))
+    if check is not None:
+        check.frame(b, frame, sum(len(c.arguments) for c in codes))
     prepared = [Prepared(step, code, workspaces.get(id(step))) for step, code in zip(steps, codes, strict=True)]
     places = _pass_arguments(b, prepared, frame)
-    runner = Runner(module, Scope(None, b, {}, None, Function(function, function.args[1], [], slots)), frame, stride)
+    root = Scope(None, b, {}, None, Function(function, function.args[1], [], slots))
+    runner = Runner(module, root, frame, stride, check)
     for _, wave in groupby(zip(prepared, places, strict=True), key=lambda pair: pair[0].step.wave):
         runner.wave(list(wave))
     emit_restore_denormals(b, target, saved)
     b.ret(ir.Constant(I32, 0))
-    kept = tuple((w.bytes, w.first, w.last) for w in dict.fromkeys(used))
-    return StepCode(module, kept, stride, len({c.launches[0].name for c in codes}), runner.launches)
+    kept = tuple((w.bytes, w.first, w.last) for w in used)
+    found = None if check is None else check.finish(name)
+    return StepCode(module, kept, stride, len({c.launches[0].name for c in codes}), runner.launches, found)
 
 
 @dataclass(eq=False)
@@ -171,8 +188,8 @@ class Runner:
     else one after the other on the caller's thread.
     """
 
-    def __init__(self, module: ir.Module, root: Scope, frame: Any, stride: int) -> None:
-        self.module, self.root, self.frame, self.stride = module, root, frame, stride
+    def __init__(self, module: ir.Module, root: Scope, frame: Any, stride: int, check: StepCheck | None) -> None:
+        self.module, self.root, self.frame, self.stride, self.check = module, root, frame, stride, check
         self.jobs = 0
         self.launches = 0
 
@@ -181,6 +198,8 @@ class Runner:
         block = self.root.builder.append_basic_block("wave")
         self.root.builder.branch(block)
         self.root.builder.position_at_end(block)
+        if self.check is not None:
+            self.check.wave(self.root.builder, [p for p, _ in wave])
         for turn in range(max(len(p.code.launches) for p, _ in wave)):
             turns = [(p.launch(turn), place) for p, place in wave]
             job = [(launch, place) for launch, place in turns if launch is not None]
