@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from llvmlite import ir
 
 import graphflow as tf
+from graphflow.compiler.cache import STATISTICS
 from graphflow.compiler.llvm import step as step_module
 from graphflow.compiler.llvm.check import RED_ZONE, is_checked
 from graphflow.compiler.llvm.check_accesses import byte_size
@@ -346,3 +347,16 @@ def test_bytes_of_types(kind, wanted):
 def test_bytes_of_a_type_that_nobody_knows():
     with pytest.raises(InternalError, match="how many bytes"):
         byte_size(ir.VoidType())
+
+
+def test_checked_code_is_neither_stored_nor_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHFLOW_CACHE", str(tmp_path))
+    x = tf.placeholder(tf.float32, [None])
+    traffic = []
+    for level in ("2", "2", "1"):
+        monkeypatch.setenv("GRAPHFLOW_CHECK", level)
+        before = STATISTICS.writes, STATISTICS.hits
+        with tf.Session() as sess:
+            sess.run(tf.exp(x), {x: np.ones(3)})
+        traffic.append((STATISTICS.writes - before[0], STATISTICS.hits - before[1]))
+    assert traffic == [(0, 0), (0, 0), (1, 0)]
