@@ -14,7 +14,7 @@ help:
 	@echo "make lint    ruff (rules and format) and mypy alone"
 	@echo "make bench   measure beside other frameworks; ARGS=\"--only 'gemm*'\" measures a part"
 	@echo "make soak    the tests that run for minutes"
-	@echo "make bounds  the tests again, with every access to memory in generated code checked"
+	@echo "make bounds  the tests of programs again, with every access to memory in generated code checked"
 	@echo "make clean   remove .venv and everything generated"
 
 demo: $(VENV)/.installed
@@ -35,7 +35,7 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -W error -m soak
 
 bounds: $(VENV)/.installed-test
-	GRAPHFLOW_CHECK=2 $(BIN)/python -m pytest -W error tests/compiler tests/ops tests/e2e tests/graphflow tests/runtime
+	GRAPHFLOW_CHECK=2 $(BIN)/python -m pytest -W error tests/compiler tests/ops tests/e2e tests/graphflow
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis graph*.html
