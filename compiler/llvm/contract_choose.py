@@ -66,7 +66,8 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
     """The plan without prefetches."""
     lanes, size = target.lanes(spec.dtype), ELEMENT_BYTES[spec.dtype]
     batch, m = (spec.batch, spec.m) if any(axis.b != 0 for axis in spec.batch) else ((), spec.batch + spec.m)
-    groups, k = merged_rows(m), merged(spec.k)
+    groups = merged_rows(m)
+    k = longest_first(merged(spec.k), groups)
     gathered = len(groups) > 1 and isinstance(groups[-1].extent, int) and groups[-1].extent < SMALL_ROWS * 2
     staged = "rows" if gathered and stageable(k, size, target) else ""
     rows, vectors = tile_shape(spec, groups, lanes, staged, target)
@@ -94,6 +95,14 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
     if plan.staged in ("rows", "columns") and not gathered and (plan.column_block < STAGE_READERS or repeated):
         plan = blocked(with_tile_axes(replace(draft, staged="")), target)
     return plan
+
+
+def longest_first(k: tuple[Axis, ...], groups: tuple[Group, ...]) -> tuple[Axis, ...]:
+    """The k axes of windows with one in front that can be cut into parts: rows, where images are few."""
+    if len(k) < 3 or len(groups) < 2 or estimate(k[0].extent) >= TARGET_UNITS // 4:
+        return k
+    first = max(k[:-1], key=lambda axis: estimate(axis.extent))
+    return (first, *(axis for axis in k if axis is not first))
 
 
 def stageable(k: tuple[Axis, ...], size: int, target: Target) -> bool:
@@ -245,7 +254,27 @@ def split_count(plan: Plan, tiles: int, k: int, target: Target) -> int:
     if plan.staged == "panels" and plan.packed:
         return split_extent(plan.tile_k[0].extent, wanted)
     most = max(2 * SPLIT_LEAST, target.l2_bytes // 8 // (plan.width * plan.bytes))
-    return split_extent(plan.tile_k[0].extent, max(wanted, -(-k // most)))
+    return split_extent(plan.tile_k[0].extent, max(wanted, -(-k // min(most, cached_steps(plan, k, target)))))
+
+
+def cached_steps(plan: Plan, k: int, target: Target) -> int:
+    """So many steps of k that L2 keeps both operands of a unit while its row panels go by; k where that is no matter.
+
+    It matters where rows are windows, which overlap: each row panel reads the same lines of A and B again (gradients of
+    filters).  Where a part's results would be much beside what it reads, they had better stay in one sum.
+    """
+    m, n = estimate(plan.row_count), estimate(plan.spec.n.extent)
+    if len(plan.k) < 2 or len(plan.groups) < 2 or m * n * plan.bytes > target.l2_bytes // 8:
+        return k
+    run, inner = plan.run, plan.k[-1]
+    row = min(estimate(run.extent) * abs(estimate(run.a)), max(1, abs(estimate(inner.a)))) * plan.bytes
+    step = cache_bytes(inner.a, row, plan) + cache_bytes(inner.b, plan.width * plan.bytes, plan)
+    return max(SPLIT_LEAST, target.l2_bytes // 4 // step)
+
+
+def cache_bytes(stride: Size, used: int, plan: Plan) -> int:
+    """What `used` bytes at every `stride` elements take of a cache: addresses far apart share few of its sets."""
+    return max(used, math.gcd(estimate(stride) * plan.bytes, SET_BYTES))
 
 
 def split_extent(extent: Size, wanted: int) -> int:

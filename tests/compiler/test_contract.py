@@ -580,3 +580,54 @@ def test_packing_batched_products() -> None:
     check(Kernel(spec, LOCAL), guarded(a, True), guarded(b, True), a @ b, 90)
     shared = replace(spec, batch=(Axis(3, 3600, 0),))
     check(Kernel(shared, LOCAL), guarded(a, True), guarded(b[0], True), a @ b[0], 90)
+
+
+def filter_spec(images: Size, size: int, window: int, stride: int, groups: int, c: int, o: int) -> Contraction:
+    """The gradient of filters [groups, window, window, c, o]; x[images, size, size, groups * c]."""
+    made, pixel, across = (size - window) // stride + 1, groups * c, groups * o
+    batch = (Axis(groups, c, o),) if groups > 1 else ()
+    m = (Axis(window, size * pixel, 0), Axis(window, pixel, 0), Axis(c, 1, 0))
+    k = (
+        Axis(images, size * size * pixel, made * made * across),
+        Axis(made, stride * size * pixel, made * across),
+        Axis(made, stride * pixel, across),
+    )
+    return Contraction("float32", batch, m, Axis(o, 0, 1), k)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(5, 16),
+    st.integers(1, 4),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.sampled_from([1, 3, 16]),
+    st.sampled_from([1, 5, 16, 20]),
+    st.sampled_from([0, 1, 500]),
+)
+def test_filter_gradient_in_parts(
+    images: int, size: int, window: int, stride: int, groups: int, c: int, o: int, hint: int
+) -> None:
+    """Small caches: k is cut along its images or its rows; with a hint, the number of images is symbolic."""
+    count = symbol("images", hint=hint) if hint else images
+    spec = filter_spec(count, size, window, stride, groups, c, o)
+    made = (size - window) // stride + 1
+    x, g = random((images, size, size, groups * c)), random((images, made, made, groups * o), seed=1)
+    patches = windows(x, window, window, stride, 1).reshape(images, made, made, groups, c, window, window)
+    expected = np.einsum("bhwgcij,bhwgo->gijco", patches, g.reshape(images, made, made, groups, o), optimize=True)
+    kernel = Kernel(spec, replace(HOST, l1_bytes=4096, l2_bytes=1 << 15), {"images": images})
+    check(kernel, guarded(x, True), guarded(g, True), expected, images * made * made)
+    assert kernel(x, g).tobytes() == kernel(x, g, ORDERS["backwards"]).tobytes()
+
+
+@pytest.mark.parametrize("images, size, channels", [(8, 34, 64), (2, 114, 64), (16, 16, 256)])
+def test_parts_of_a_filter_gradient_stay_cached(images: int, size: int, channels: int) -> None:
+    """All taps of a group of 16 channels go over a part of the pixels that L2 holds, lines of other groups included."""
+    spec = filter_spec(images, size, 3, 1, channels // 16, 16, 16)
+    plan = make_plan(spec, AVX512)
+    steps = images * (size - 2) ** 2 / plan.splits
+    assert plan.splits > 1
+    assert plan.row_block == plan.row_panels
+    assert steps * 2 * channels * 4 <= AVX512.l2_bytes
+    assert make_plan(filter_spec(8, 34, 3, 1, 1, 256, 256), AVX512).splits <= 8  # results too large to have many of
