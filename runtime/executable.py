@@ -15,6 +15,7 @@ import numpy as np
 
 from graphflow.compiler import interpret as interpreter
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
+from graphflow.compiler.collector import paused_collector
 from graphflow.compiler.debug import Report
 from graphflow.compiler.layout import layout_of
 from graphflow.compiler.llvm.check import is_checked
@@ -44,6 +45,7 @@ KEPT_SIZES, KEPT_BYTES = 64, 1 << 27
 """For how many sets of sizes a program keeps memory, and how many bytes; the oldest give way, save for one."""
 
 
+@paused_collector()
 def build(
     graph: Graph,
     fetches: Sequence[Tensor | Operation],
