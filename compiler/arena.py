@@ -66,28 +66,35 @@ def least(wanted: Sequence[Lifetime]) -> int:
 
 
 def _neighbours(wanted: Sequence[Lifetime]) -> list[list[int]]:
-    """For each buffer those that are alive with it."""
-    return [
-        [m for m, (_, begin, end) in enumerate(wanted) if begin <= last and first <= end and m != n]
-        for n, (_, first, last) in enumerate(wanted)
-    ]
+    """For each buffer those that are alive with it; takes time linear in what it finds."""
+    found: list[list[int]] = [[] for _ in wanted]
+    alive: list[int] = []
+    for n in sorted(range(len(wanted)), key=lambda n: wanted[n][1]):
+        alive = [m for m in alive if wanted[m][2] >= wanted[n][1]]
+        found[n].extend(alive)
+        for m in alive:
+            found[m].append(n)
+        alive.append(n)
+    return found
 
 
 def _packed(
     wanted: Sequence[Lifetime], order: Sequence[int], neighbours: Sequence[Sequence[int]]
 ) -> tuple[list[int], int]:
     """One buffer after the other, each in the smallest gap that it fits in, else on top."""
-    offsets = [-1] * len(wanted)
+    spans: list[tuple[int, int] | None] = [None] * len(wanted)  # where each buffer starts and ends
+    offsets = [0] * len(wanted)
     total = 0
     for n in order:
         size = _padded(wanted[n][0])
-        busy = sorted((offsets[m], offsets[m] + _padded(wanted[m][0])) for m in neighbours[n] if offsets[m] >= 0)
         gap, offset, top = total + 1, -1, 0
-        for start, end in busy:
+        for start, end in sorted([span for m in neighbours[n] if (span := spans[m]) is not None]):
             if size <= start - top < gap:
                 gap, offset = start - top, top
-            top = max(top, end)
+            if end > top:
+                top = end
         offsets[n] = top if offset < 0 else offset
+        spans[n] = offsets[n], offsets[n] + size
         total = max(total, offsets[n] + size)
     return offsets, total
 

@@ -1,12 +1,38 @@
-"""Which nodes have their elements in memory, and where a view finds them there."""
+"""Buffers: what they are (`BufferSpec`), which nodes have one before the run, and where a view finds its elements."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+from graphflow.core.dtype import DType
 from graphflow.core.node import Node
+from graphflow.core.type import Shape, TensorType
 
-__all__ = ["base_of", "is_buffer", "keeps_order"]
+__all__ = ["BufferSpec", "base_of", "is_buffer", "keeps_order"]
+
+
+@dataclass(frozen=True)
+class BufferSpec:
+    """Memory of a node.  kind: feed (key: its number), variable (name), constant (array), output (number), arena.
+
+    What is in the arena lives from the wave `first` to the wave `last`.
+    """
+
+    kind: str
+    key: Any
+    type: TensorType
+    first: int = 0
+    last: int = 0
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.dims
 
 
 def is_buffer(node: Node) -> bool:

@@ -49,10 +49,13 @@ def fold_node(node: Node) -> Node | None:
         scalars = [constant_splat(x) for x in node.inputs]
         if all(s is not None for s in scalars):
             return _computed(node, [s for s in scalars if s is not None], TensorType(node.dtype, ()))
-    inputs = [_value(x) for x in node.inputs]
-    if any(v is None for v in inputs) or not _worth(node):
-        return None
-    return _computed(node, [v for v in inputs if v is not None], node.type)
+    inputs = []
+    for x in node.inputs:
+        value = _value(x)
+        if value is None:
+            return None
+        inputs.append(value)
+    return _computed(node, inputs, node.type) if _worth(node) else None
 
 
 # splats

@@ -7,12 +7,12 @@ reads loses its buffer again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from graphflow.compiler.assemble import Assembly
 from graphflow.compiler.buffers import base_of, is_buffer
 from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
+from graphflow.compiler.ranks import may_merge, merge_ranks
 from graphflow.core.dim import Size, Symbol, estimate, product, symbol
 from graphflow.core.node import Node
 from graphflow.core.type import Shape
@@ -47,11 +47,7 @@ class _Group:
     users: dict[_Group, None] = field(default_factory=dict)
     reads: dict[Node, set[tuple[Size, ...]]] = field(default_factory=dict)
     row: int | None = None  # the axis of larger spaces along which it reduces
-
-    @property
-    def first(self) -> int:
-        """The serial number of the earliest node: nothing earlier can need the group."""
-        return min(n.serial for n in self.outputs)
+    rank: int = 0  # smaller than those of its users
 
 
 class Groups:
@@ -66,9 +62,9 @@ class Groups:
         depth: dict[Node, int] = {}
         for node in program.nodes():
             depth[node] = 1 + max((depth[x] for x in node.inputs if x not in stored), default=0)
-        for node in self.order:
+        for rank, node in enumerate(self.order):
             contraction = node if node.op.form == "contraction" else None
-            self.of[node] = _Group(node.shape, [node], contraction, depth[node])
+            self.of[node] = _Group(node.shape, [node], contraction, depth[node], rank=rank)
         for node in self.order:
             self._link(self.of[node])
 
@@ -120,7 +116,7 @@ class Groups:
         reads = _reads_in(b, space, row)
         if not all(self._aligned(a, node, at, space, row) for node, at in reads.items() if self.of[node] is a):
             return None
-        if reaches([b], a) or reaches([x for x in a.users if x is not b], b):
+        if not may_merge(a, b):
             return None
         return self._merged(a, b, space)
 
@@ -180,6 +176,7 @@ class Groups:
         return total
 
     def _merged(self, a: _Group, b: _Group, space: Shape) -> _Group:
+        merge_ranks(a, b)
         a.row = a.row if a.row is not None else b.row
         for group in (a, b):
             group.reads = _reads_in(group, space, a.row)
@@ -263,22 +260,6 @@ def _is_reduced(index: Size) -> bool:
         and isinstance(atoms[0][0][0], Symbol)
         and atoms[0][0][0].key[0] == "r"
     )
-
-
-def reaches(start: Iterable[_Group], goal: _Group) -> bool:
-    """Whether goal needs one of the groups, directly or not."""
-    last = max(n.serial for n in goal.outputs)
-    stack = [g for g in start if g is goal or g.first < last]
-    seen = set(stack)
-    while stack:
-        group = stack.pop()
-        if group is goal:
-            return True
-        for user in group.users:
-            if user not in seen and user.first <= last:
-                seen.add(user)
-                stack.append(user)
-    return False
 
 
 def topological_groups(groups: list[_Group]) -> list[_Group]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphflow.compiler.loops.work import work_of
-from graphflow.compiler.plan import BufferSpec, Plan, Step
+from graphflow.compiler.buffers import BufferSpec
 from graphflow.core.dim import Atom, Dim, FloorDiv, Size, Symbol
 from graphflow.core.dtype import as_dtype
 from graphflow.core.node import Array
@@ -24,6 +23,7 @@ from graphflow.core.type import TensorType
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.check_report import Checked
     from graphflow.compiler.llvm.step import StepCode
+    from graphflow.compiler.plan import Plan, Step
 
 __all__ = ["Layout", "Packed", "layout_of", "pack", "unpack"]
 
@@ -66,6 +66,8 @@ def layout_of(plan: Plan, code: StepCode | None) -> Layout:
 
 def _nanoseconds(step: Step) -> int:
     """About how long a kernel takes one core, by the sizes that were seen when it was compiled."""
+    from graphflow.compiler.loops.work import work_of
+
     work = work_of(step.kernel, {})
     spent = work.operations // OPERATIONS_PER_NS + work.flops // FLOPS_PER_NS + work.bytes // BYTES_PER_NS
     return spent + KERNEL_NS

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphflow.compiler.buffers import base_of, is_buffer
+from graphflow.compiler.buffers import BufferSpec, base_of, is_buffer
 from graphflow.compiler.fuse import Fused
 from graphflow.compiler.loops.collapse import collapse
 from graphflow.compiler.loops.ir import Kernel
@@ -25,37 +25,13 @@ from graphflow.compiler.overwrite import joined_lives, overwritten, reads_own
 from graphflow.compiler.program import Origin, TensorProgram
 from graphflow.compiler.schedule import Task, schedule
 from graphflow.core.dim import Dim, Symbol, atoms_of, estimate
-from graphflow.core.dtype import DType
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import OPS
-from graphflow.core.type import Shape, TensorType
 
-__all__ = ["BufferSpec", "Plan", "Step", "plan"]
+__all__ = ["Plan", "Step", "plan"]
 
 PLUMBING = ("Const", "BroadcastTo", "Reshape")
 """Ops that cost nothing where they are inlined."""
-
-
-@dataclass(frozen=True)
-class BufferSpec:
-    """Memory of a node.  kind: feed (key: its number), variable (name), constant (array), output (number), arena.
-
-    What is in the arena lives from the wave `first` to the wave `last`.
-    """
-
-    kind: str
-    key: Any
-    type: TensorType
-    first: int = 0
-    last: int = 0
-
-    @property
-    def dtype(self) -> DType:
-        return self.type.dtype
-
-    @property
-    def shape(self) -> Shape:
-        return self.type.dims
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from graphflow.compiler.fold import constant_splat, number
@@ -57,7 +57,7 @@ from graphflow.ops.elementwise import (
 )
 from graphflow.ops.leaf import hole
 
-__all__ = ["ALGEBRA", "Algebra", "Kind", "pattern_of"]
+__all__ = ["ALGEBRA", "Algebra", "Kind"]
 
 
 @dataclass(frozen=True)
@@ -99,26 +99,25 @@ class Algebra:
         """The names of the holes that the result uses."""
         return tuple(inspect.signature(self.right).parameters)
 
+    @cached_property
+    def pattern(self) -> Node:
+        """The left side as a graph over holes; they are scalars of the kind's sample type, which matches any type."""
+        types = [TensorType(bool_ if name in CONDITIONS else self.kind.sample, ()) for name in self.holes]
+        return self.left(*(hole(n, t) for n, t in enumerate(types)))  # type: ignore[no-any-return]  # lambdas
+
     def rule(self) -> Rule:
         """The row as a rule for the driver."""
-        return Rule(self.name, f"{self.kind.name}: {self.name}", (pattern_of(self).op.name,), self.apply)
+        return Rule(self.name, f"{self.kind.name}: {self.name}", (self.pattern.op.name,), self.apply)
 
     def apply(self, node: Node) -> Node | None:
         """What `node` is equal to, by this row."""
         found: dict[str, Node] = {}
-        if not _match(pattern_of(self), node, found, self.holes):
+        if not _match(self.pattern, node, found, self.holes):
             return None
         if not all(self.kind.holds(x.dtype) for name, x in found.items() if name not in CONDITIONS):
             return None
         result = self.right(**{name: found[name] for name in self.used})
         return result if isinstance(result, Node) else number(result, node.type)
-
-
-@cache
-def pattern_of(row: Algebra) -> Node:
-    """The left side as a graph over holes; they are scalars of the kind's sample type, which matches any type."""
-    types = [TensorType(bool_ if name in CONDITIONS else row.kind.sample, ()) for name in row.holes]
-    return row.left(*(hole(n, t) for n, t in enumerate(types)))  # type: ignore[no-any-return]  # lambdas have no types
 
 
 def _match(pattern: Node, node: Node, found: dict[str, Node], names: tuple[str, ...]) -> bool:

@@ -15,14 +15,12 @@ import numpy as np
 
 from graphflow.compiler import interpret as interpreter
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
+from graphflow.compiler.collector import paused_collector
 from graphflow.compiler.debug import Report
 from graphflow.compiler.layout import layout_of
 from graphflow.compiler.llvm.check import is_checked
 from graphflow.compiler.llvm.jit import compile_module, load_object
-from graphflow.compiler.llvm.step import StepCode, emit_step
 from graphflow.compiler.llvm.target import host_target
-from graphflow.compiler.pipeline import Compiled, Stage
-from graphflow.compiler.plan import Plan
 from graphflow.core.dim import Dim
 from graphflow.core.errors import FailedPreconditionError, InternalError
 from graphflow.core.type import NeedsStatic, TensorType
@@ -34,6 +32,9 @@ from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import pool
 
 if TYPE_CHECKING:
+    from graphflow.compiler.llvm.step import StepCode
+    from graphflow.compiler.pipeline import Compiled, Stage
+    from graphflow.compiler.plan import Plan
     from graphflow.framework.graph import Graph
 
 __all__ = ["Executable", "build"]
@@ -44,6 +45,7 @@ KEPT_SIZES, KEPT_BYTES = 64, 1 << 27
 """For how many sets of sizes a program keeps memory, and how many bytes; the oldest give way, save for one."""
 
 
+@paused_collector()
 def build(
     graph: Graph,
     fetches: Sequence[Tensor | Operation],
@@ -68,7 +70,7 @@ def build(
                 raise InternalError(f"internal error: {e}, and it is {sorted(static)}") from e
             static |= set(e.symbols)
     executable = Executable(graph, tuple(fetches), made, start)
-    if isinstance(made, Compiled) and not executable.interpreted:
+    if not isinstance(made, Stored) and not executable.interpreted:
         order.store(executable)
     return executable
 
@@ -121,9 +123,14 @@ class Executable:
     @functools.cached_property
     def code(self) -> StepCode:
         """What the step was written as."""
+        from graphflow.compiler.llvm.step import emit_step
+
         return emit_step(self.plan.steps, len(self.plan.buffers), self.plan.symbols, host_target())
 
     def _generate(self, plan: Plan) -> StepCode:
+        from graphflow.compiler.llvm.step import emit_step
+        from graphflow.compiler.pipeline import Stage
+
         report = Report()
         start = time.perf_counter()
         checked = plan if is_checked() else None

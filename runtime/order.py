@@ -24,7 +24,6 @@ from graphflow.compiler.layout import Layout, Packed, pack, unpack
 from graphflow.compiler.llvm.check import is_checked
 from graphflow.compiler.llvm.jit import surroundings
 from graphflow.compiler.llvm.target import host_target
-from graphflow.compiler.pipeline import Compiled, compile_graph, program_for_sizes
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.signature import signature
 from graphflow.core.dim import Dim, symbol
@@ -32,6 +31,7 @@ from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 
 if TYPE_CHECKING:
+    from graphflow.compiler.pipeline import Compiled
     from graphflow.runtime.executable import Executable
 
 __all__ = ["Order", "Stored", "is_interpreted"]
@@ -48,6 +48,8 @@ class Order:
 
     def compile(self) -> Compiled:
         """The plan.  Raises NeedsStatic where a size must be known."""
+        from graphflow.compiler.pipeline import compile_graph
+
         try:
             return compile_graph(self.fetches, self.feeds, self.types, self.is_initialized)
         except NeedsStatic as e:
@@ -103,6 +105,8 @@ class Stored:
 
     def compile(self) -> Compiled:
         """The plan that was not stored, made again."""
+        from graphflow.compiler.pipeline import compile_graph
+
         order = self.order
         return compile_graph(order.fetches, order.feeds, order.types, self._assumed)
 
@@ -113,6 +117,8 @@ class Stored:
 
     @functools.cached_property
     def _program(self) -> TensorProgram:
+        from graphflow.compiler.pipeline import program_for_sizes
+
         order = self.order
         return program_for_sizes(order.fetches, order.feeds, order.types, self._assumed)
 

@@ -4,6 +4,7 @@ Read from the source with `ast`, so it holds for files that no test imports.
 """
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ LAZY = {
     "graphflow": "forwards Session and the like when they are first used (PEP 562): importing graphflow loads no LLVM",
     "graphflow.runtime.session": "a session alone loads no LLVM, only its first run does",
     "graphflow.runtime.variable_lock": "so does a session's variables' lock",
+    "graphflow.runtime.order": "a run that finds its program in the cache loads no pass",
+    "graphflow.runtime.executable": "nor what writes kernels",
+    "graphflow.compiler.layout": "nor what measures them",
     "graphflow.cli": "--version and --help answer without loading the compiler",
 }
 
@@ -179,6 +183,28 @@ with tf.Session():
 def test_neither_graphs_nor_sessions_load_llvm_before_something_runs() -> None:
     done = subprocess.run([sys.executable, "-c", SESSION], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+RUN = """
+import sys
+import numpy as np
+import graphflow as tf
+
+x = tf.placeholder(tf.float32, [None, 2])
+tf.Session().run(tf.matmul(x, tf.tanh(x), transpose_b=True), {x: np.ones((3, 2))})
+print(sorted(name for name in sys.modules if name in ("graphflow.compiler.pipeline", "graphflow.compiler.llvm.kernel")))
+"""
+
+
+def test_a_run_from_the_cache_loads_neither_passes_nor_emitter(tmp_path: Path) -> None:
+    environment = {**os.environ, "GRAPHFLOW_CACHE": str(tmp_path), "GRAPHFLOW_DEBUG": "0"}
+    command = [sys.executable, "-c", RUN]
+    cold, warm = (
+        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        for _ in range(2)
+    )
+    assert cold.stdout == "['graphflow.compiler.llvm.kernel', 'graphflow.compiler.pipeline']\n", cold.stderr
+    assert warm.stdout == "[]\n", warm.stderr
 
 
 SAMPLE = """

@@ -15,7 +15,7 @@ from graphflow.core.dtype import as_dtype
 from graphflow.core.node import OPERATORS, Node
 from graphflow.core.op import Op, case, composite
 from graphflow.core.samples import integers, normal
-from graphflow.core.type import Shape, TensorType, broadcast_shapes, is_static, require, same_size, static
+from graphflow.core.type import Shape, ShapeError, TensorType, broadcast_shapes, is_static, require, same_size, static
 from graphflow.ops.elementwise import equal, select
 from graphflow.ops.leaf import constant
 
@@ -70,10 +70,11 @@ class Reshape(Op):
 
     def infer(self, x: TensorType, *, shape: Shape) -> TensorType:
         known = product(tuple(s for s in shape if s != -1))
-        require(sum(1 for s in shape if s == -1) <= 1, f"shape [{_text(shape)}] has more than one -1")
         if -1 not in shape:
-            require(same_size(x.size, known) is not None, f"{x} has {x.size} elements, [{_text(shape)}] has {known}")
+            if same_size(x.size, known) is None:
+                raise ShapeError(f"{x} has {x.size} elements, [{_text(shape)}] has {known}")
             return x.with_shape(shape)
+        require(shape.count(-1) == 1, f"shape [{_text(shape)}] has more than one -1")
         require(known != 0, f"-1 in [{_text(shape)}] can't be told beside a size of 0")
         rest = x.size // known
         require(same_size(rest * known, x.size) is not None, f"{x.size} elements do not divide by {known}")

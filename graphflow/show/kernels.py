@@ -10,8 +10,9 @@ from __future__ import annotations
 import os.path
 from collections.abc import Callable, Iterable
 
+from graphflow.compiler.buffers import BufferSpec
 from graphflow.compiler.loops.ir import Kernel, walk
-from graphflow.compiler.plan import PLUMBING, BufferSpec, Plan, Step
+from graphflow.compiler.plan import PLUMBING, Plan, Step
 from graphflow.compiler.program import Origin
 from graphflow.core.node import Array, Node
 from graphflow.show.adapters import value_text

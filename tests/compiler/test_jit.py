@@ -162,3 +162,35 @@ def test_interpreter_ends_cleanly_with_code_loaded() -> None:
     path = str(Path(__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", code], cwd=path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+TWINS = """
+define internal i32 @one(i32 %a) noinline {
+  %b = mul i32 %a, 3
+  ret i32 %b
+}
+
+define internal i32 @two(i32 %a) noinline {
+  %b = mul i32 %a, 3
+  ret i32 %b
+}
+
+define internal i32 @other(i32 %a) noinline {
+  %b = mul i32 %a, 5
+  ret i32 %b
+}
+
+define i32 @all(i32 %a) {
+  %x = call i32 @one(i32 %a)
+  %y = call i32 @two(i32 %x)
+  %z = call i32 @other(i32 %y)
+  ret i32 %z
+}
+"""
+
+
+def test_equal_functions_become_one():
+    text = optimized_ir(TWINS, host_target())
+    assert sum(line.startswith("define") for line in text.splitlines()) == 3
+    module = compile_module(TWINS, host_target())
+    assert UNARY(module.address("all"))(7) == 7 * 3 * 3 * 5
