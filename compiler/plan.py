@@ -10,7 +10,7 @@ sizes are known (`arena`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphflow.compiler.buffers import base_of, is_buffer
@@ -40,7 +40,8 @@ PLUMBING = ("Const", "BroadcastTo", "Reshape")
 class BufferSpec:
     """Memory of a node.  kind: feed (key: its number), variable (name), constant (array), output (number), arena.
 
-    What is in the arena lives from the wave `first` to the wave `last`.
+    What is in the arena lives from the wave `first` to the wave `last`.  `origin` is the operation whose value it was
+    made for, where one is known.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class BufferSpec:
     type: TensorType
     first: int = 0
     last: int = 0
+    origin: Origin | None = field(default=None, compare=False)
 
     @property
     def dtype(self) -> DType:
@@ -195,7 +197,7 @@ class _Planner:
         specs: list[BufferSpec] = []
         for _, _, low in steps:
             for node in low.buffers:
-                spec = self._spec(node, life)
+                spec = replace(self._spec(node, life), origin=next(iter(self.program.origins.get(node, ())), None))
                 key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else owner.get(node, node)
                 if key not in numbers:
                     numbers[key] = len(specs)
