@@ -86,7 +86,7 @@ class BaseSession:
         return self._plan(fetches, tuple(feed_list or ())).call
 
     def plan(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> MemoryPlan:
-        """The bytes that `run` would need: print it, or read its fields.  Compiles where that is to be done, runs nothing.
+        """The bytes that `run` would need: print it, or read its fields.  Compiles what is not compiled, runs nothing.
 
         feed_dict: values as for `run`, or shapes, which are tuples of sizes: `{x: (64, 784)}`.  Placeholders of known
         shape may be left out.  Raises InvalidArgumentError that names the sizes which nobody gives.
