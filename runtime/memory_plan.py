@@ -92,7 +92,7 @@ class MemoryPlan:
             ("outputs", self.outputs, ""),
             ("variables", self.variables, ""),
             ("constants", self.constants, ""),
-            ("scratch", self.scratch, f"of {self.threads} threads" if self.threads > 1 else ""),
+            ("scratch", self.scratch, f"of {self.threads} threads" if self.scratch and self.threads > 1 else ""),
         ]
         lines = [f"  {name:10} {bytes_text(size):>12}  {note}".rstrip() for name, size, note in rows]
         return "\n".join([f"a run needs {bytes_text(self.total)}", *lines, *self.largest()])
