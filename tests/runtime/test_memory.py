@@ -208,6 +208,14 @@ def test_a_limit_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> Non
         sess.run(tf.random_uniform([3]))
 
 
+@pytest.mark.parametrize("shape", [(2**40, 2**40), (2**31, 2**31), (2**60, 4)])
+def test_more_than_can_be_addressed(shape: tuple[int, ...]) -> None:
+    x = tf.placeholder(tf.float32, [None, 1], name="x")
+    for large in (tf.random_uniform(shape), tf.reduce_sum(tf.ones(shape) * x[0], name="sum")):
+        with tf.Session() as sess, pytest.raises(tf.errors.ResourceExhaustedError, match=r"at test_memory.*any memory"):
+            sess.run(large, {x: [[1.0]]} if large.op.name == "sum" else None)
+
+
 class System:
     """Files as the kernel would have them."""
 
