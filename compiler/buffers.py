@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from graphflow.compiler.program import Origin
 from graphflow.core.dtype import DType
 from graphflow.core.node import Node
 from graphflow.core.type import Shape, TensorType
@@ -25,6 +26,7 @@ class BufferSpec:
     type: TensorType
     first: int = 0
     last: int = 0
+    origin: Origin | None = field(default=None, compare=False)
 
     @property
     def dtype(self) -> DType:

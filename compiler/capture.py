@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphflow.compiler.program import Origin, Origins, TensorProgram, inherit
-from graphflow.core.dim import Dim, Symbol, atoms_of, substitute, symbol
+from graphflow.core.dim import Dim, Symbol, atoms_of, fed, substitute, symbol
 from graphflow.core.dtype import int64
-from graphflow.core.errors import InvalidArgumentError
+from graphflow.core.errors import InvalidArgumentError, ResourceExhaustedError
 from graphflow.core.node import Node, make_node
 from graphflow.core.type import ShapeError, TensorType
 from graphflow.framework.tensor import Operation, Tensor
@@ -26,6 +26,9 @@ from graphflow.ops.leaf import variable_op
 from graphflow.ops.state import Update, feed_node
 
 __all__ = ["Captured", "capture", "feed_types"]
+
+ADDRESSABLE = 1 << 60
+"""Bytes; larger than any memory, and far enough from 2^63 that sums of sizes stay below it."""
 
 RANDOM_DRAWS = "random/"
 """Prefix of the hidden variables that count the draws of random streams."""
@@ -116,6 +119,7 @@ class _Capture:
         for tensor, node in zip(operation.outputs, results, strict=False):
             values.setdefault(tensor, node)
             if node is not None:
+                _require_addressable(operation, node.type)
                 _learn_sizes(self.sizes, tensor.type_, node.type)
 
     def nodes_of(self, operation: Operation, inputs: list[Any]) -> Any:
@@ -227,6 +231,17 @@ class _Capture:
             local[out] = node
         if out in tags:
             local[out] = mark(node, tags[out])
+
+
+def _require_addressable(operation: Operation, type_: TensorType) -> None:
+    """ResourceExhaustedError for a value that no address space holds: code counts bytes in 64 bits."""
+    size = fed(type_.size) * type_.dtype.size
+    if size >= ADDRESSABLE:
+        raise ResourceExhaustedError(
+            f"{operation.type} '{operation.name}' (at {operation.source}) is a {type_}: {size:.1e} bytes, more than "
+            "any memory has",
+            op=operation,
+        )
 
 
 class _Overlay(dict[Any, Any]):

@@ -15,7 +15,7 @@ from typing import Any
 
 from graphflow.compiler.interpret import concrete
 from graphflow.compiler.program import TensorProgram
-from graphflow.core.dim import Dim
+from graphflow.core.dim import Dim, fed
 from graphflow.core.node import Node
 from graphflow.core.type import NeedsStatic, ShapeError, TensorType, is_static
 
@@ -24,7 +24,7 @@ __all__ = ["broken_at", "conditions"]
 
 def conditions(program: TensorProgram) -> TensorProgram:
     """The program itself; raises NeedsStatic if it is not right for the very sizes it was captured with."""
-    sizes = {str(d): d.estimate() for t in program.feeds for d in t.dims if isinstance(d, Dim)}
+    sizes = {str(d): fed(d) for t in program.feeds for d in t.dims if isinstance(d, Dim)}
     node = broken_at(program, sizes) if sizes else None
     if node is None:
         return program

@@ -10,7 +10,7 @@ sizes are known (`arena`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphflow.compiler.buffers import BufferSpec, base_of, is_buffer
@@ -171,7 +171,7 @@ class _Planner:
         specs: list[BufferSpec] = []
         for _, _, low in steps:
             for node in low.buffers:
-                spec = self._spec(node, life)
+                spec = replace(self._spec(node, life), origin=next(iter(self.program.origins.get(node, ())), None))
                 key = (spec.kind, spec.key) if spec.kind in ("variable", "feed") else owner.get(node, node)
                 if key not in numbers:
                     numbers[key] = len(specs)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphflow.compiler.arena import Lifetime, place
+from graphflow.compiler.arena import Lifetime
 from graphflow.compiler.layout import Layout
 from graphflow.core.dim import Size, estimate, evaluate
 from graphflow.core.errors import InternalError, ResourceExhaustedError
@@ -21,7 +22,7 @@ from graphflow.runtime.threads import pool
 if TYPE_CHECKING:
     from graphflow.runtime.executable import Executable
 
-__all__ = ["Bound", "lifetimes"]
+__all__ = ["Bound", "Placement", "lifetimes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +44,14 @@ def lifetimes(layout: Layout, number: Callable[[Size], int]) -> dict[int, Lifeti
     return found
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where entries of a step's table lie in the arena, and how many bytes it has."""
+
+    offsets: Mapping[int, int]
+    total: int
+
+
 class Bound:
     """Arena, tables and record.  Its own of the call that claimed it, in Python (`claim`) or in native code.
 
@@ -51,7 +60,7 @@ class Bound:
     lock (`variable_lock.py`).
     """
 
-    def __init__(self, executable: Executable, key: tuple[int, ...]) -> None:
+    def __init__(self, executable: Executable, key: tuple[int, ...], placement: Placement) -> None:
         self.layout, self.module = executable.layout, executable.module
         self.sizes = dict(zip(self.layout.symbols, key, strict=True))
         self.outputs = sorted((s for s in self.layout.buffers if s.kind == "output"), key=lambda s: s.key)
@@ -60,7 +69,7 @@ class Bound:
         self.version = -1
         self.keep: list[Array] = []
         self.table = [0] * (len(self.layout.buffers) + len(self.layout.workspaces))
-        self._lay_out()
+        self._lay_out(placement)
         self.record = self._make_record()
         self.record.set_owner(self)
         self.pool = pool()
@@ -75,12 +84,10 @@ class Bound:
     def _shape(self, type_: TensorType) -> tuple[int, ...]:
         return tuple(evaluate(d, self.sizes) for d in type_.dims)
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, placement: Placement) -> None:
         """Put every intermediate and workspace into one arena."""
-        wanted = lifetimes(self.layout, lambda size: evaluate(size, self.sizes))
-        offsets, total = place(list(wanted.values()))
-        self.arena = self._memory(total)
-        for n, offset in zip(wanted, offsets, strict=True):
+        self.arena = self._memory(placement.total)
+        for n, offset in placement.offsets.items():
             self.table[n] = self.arena.ctypes.data + offset
         for n, spec in enumerate(self.layout.buffers):
             if spec.kind == "constant":
@@ -117,6 +124,19 @@ class Bound:
         sizes = [dim for spec in self.layout.buffers for dim in spec.shape]
         as_expected = all(evaluate(dim, self.sizes) <= estimate(dim) for dim in sizes)
         return as_expected and self.layout.nanoseconds <= BRIEF_NS
+
+    @property
+    def nbytes(self) -> int:
+        """Of the arena and of scratch."""
+        return self.arena.nbytes + self.scratch.nbytes
+
+    def retire(self) -> bool:
+        """Let nobody use it any more, so that its memory goes as soon as nobody refers to it; false if a call does."""
+        if not self.claim():
+            return False
+        if self._call is not None:
+            self._call.serve([])  # which refers back to this
+        return True
 
     def claim(self) -> bool:
         """Make it the caller's, who has to `release` it; false if a call is using it."""

@@ -25,7 +25,8 @@ from graphflow.core.dim import Dim
 from graphflow.core.errors import FailedPreconditionError, InternalError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
-from graphflow.runtime.bound import Bound
+from graphflow.runtime.bound import Bound, Placement
+from graphflow.runtime.memory_plan import check_room, placed
 from graphflow.runtime.order import Order, Stored, is_interpreted
 from graphflow.runtime.outs import check_outs
 from graphflow.runtime.store import VariableStore
@@ -185,8 +186,9 @@ class Executable:
 
     def _run(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> list[Any]:
         if self.interpreted:
+            self._placed(values, state, outs)
             return self._interpret(values, state, outs)
-        bound = self._claimed(values)
+        bound = self._claimed(values, state, outs)
         try:
             if outs is not None:
                 check_outs(outs, self.fetches, [None if p is None else bound.types[p] for p in self.places], values)
@@ -221,22 +223,42 @@ class Executable:
         return results
 
     def _kept_bytes(self) -> int:
-        return sum(b.arena.nbytes + b.scratch.nbytes for of_sizes in list(self.bounds.values()) for b in of_sizes)
+        return sum(b.nbytes for of_sizes in list(self.bounds.values()) for b in of_sizes)
 
-    def _claimed(self, values: Sequence[Array]) -> Bound:
+    def sizes(self, values: Sequence[Array]) -> dict[str, int]:
+        """The sizes of its symbols in feeds of these shapes."""
+        return {key: values[f].shape[a] for key, (f, a) in zip(self.layout.symbols, self.symbols, strict=True)}
+
+    def trim(self) -> int:
+        """Give memory back that no call is using; returns how many bytes.  The next run makes what it needs anew."""
+        self.last = None
+        freed = 0
+        for key, bounds in list(self.bounds.items()):
+            idle = [bound for bound in list(bounds) if bound.retire()]
+            freed += sum(bound.nbytes for bound in idle)
+            self.bounds[key] = [bound for bound in bounds if bound not in idle]
+        return freed
+
+    def _placed(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> Placement:
+        """Where everything will lie.  ResourceExhaustedError, and nothing has changed, if there is no room for it."""
+        sizes = self.sizes(values)
+        placement = placed(self.layout, sizes)
+        check_room(self, sizes, placement, state, outs)
+        return placement
+
+    def _claimed(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> Bound:
         """Memory for these sizes that no other call is using, now the caller's."""
         key = tuple(values[f].shape[a] for f, a in self.symbols)
-        bounds = self.bounds.get(key)
-        if bounds is None:
-            while len(self.bounds) >= KEPT_SIZES or (len(self.bounds) > 1 and self._kept_bytes() > KEPT_BYTES):
-                self.bounds.pop(next(iter(self.bounds)), None)
-            bounds = self.bounds.setdefault(key, [])
-        for bound in list(bounds):
+        for bound in list(self.bounds.get(key, ())):
             if bound.claim():
                 return bound
-        bound = Bound(self, key)
+        placement = self._placed(values, state, outs)
+        if key not in self.bounds:
+            while len(self.bounds) >= KEPT_SIZES or (len(self.bounds) > 1 and self._kept_bytes() > KEPT_BYTES):
+                self.bounds.pop(next(iter(self.bounds)), None)
+        bound = Bound(self, key, placement)
         bound.claim()
-        bounds.append(bound)
+        self.bounds.setdefault(key, []).append(bound)
         return bound
 
 

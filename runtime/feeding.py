@@ -65,6 +65,14 @@ class Feed:
         flags = value.flags
         return value if flags.c_contiguous and flags.aligned else np.array(value, order="C")
 
+    def fitting(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of a value, with sizes that may be left open; raises InvalidArgumentError if none could have it."""
+        wanted = (-1,) * len(shape) if self._shape is None else self._shape
+        pairs = zip(wanted, shape, strict=False)
+        if len(shape) != len(wanted) or not all(w == -1 or s in (None, w) for w, s in pairs) or _negative(shape):
+            raise self._complaint(f"Cannot feed value of shape {shape}")
+        return tuple(w if s is None and w != -1 else s for w, s in zip(wanted, shape, strict=True))
+
     def _fits(self, shape: tuple[int, ...]) -> bool:
         wanted = self._shape or ()
         return len(shape) == len(wanted) and all(w in (-1, s) for w, s in zip(wanted, shape, strict=True))
@@ -116,6 +124,10 @@ class Feed:
         limits = np.iinfo(self._dtype)
         if array.min() < limits.min or array.max() > limits.max:
             raise self._complaint(f"Cannot feed {_short(value)}, which does not fit {self._dtype},")
+
+
+def _negative(shape: tuple[int | None, ...]) -> bool:
+    return any(size is not None and size < 0 for size in shape)
 
 
 def _short(value: Any) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from typing import Any
 
 import numpy as np
 
-__all__ = ["KEPT", "RECYCLED", "aligned_empty"]
+__all__ = ["KEPT", "RECYCLED", "aligned_empty", "return_to_system"]
 
 Array = np.ndarray[Any, Any]
 ALIGNMENT = 64
@@ -16,6 +18,13 @@ RECYCLED = 1 << 16
 from NumPy."""
 KEPT = 1 << 28
 """How many idle bytes of it a process keeps at most."""
+
+
+def return_to_system() -> None:
+    """Ask glibc to give freed pages back that it keeps between others; other C libraries do so by themselves."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -26,7 +26,7 @@ from graphflow.compiler.llvm.jit import surroundings
 from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.signature import signature
-from graphflow.core.dim import Dim, symbol
+from graphflow.core.dim import Dim, fed, symbol
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 
@@ -112,7 +112,7 @@ class Stored:
 
     def is_right_for(self, sizes: Mapping[str, int]) -> bool:
         """Whether sizes other than those of its first feeds make it no other program."""
-        hints = {str(d): d.estimate() for t in self.order.types for d in t.dims if isinstance(d, Dim)}
+        hints = {str(d): fed(d) for t in self.order.types for d in t.dims if isinstance(d, Dim)}
         return dict(sizes) == hints or broken_at(self._program, sizes) is None
 
     @functools.cached_property

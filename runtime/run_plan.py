@@ -15,7 +15,8 @@ from graphflow.runtime.bound import Bound
 from graphflow.runtime.executable import Executable, build
 from graphflow.runtime.feeding import Feed, feed_tensor
 from graphflow.runtime.fetching import Fetches
-from graphflow.runtime.native_call import Call, Form, is_native, trim_outputs
+from graphflow.runtime.memory_plan import MemoryPlan, memory_plan
+from graphflow.runtime.native_call import Call, Form, is_native
 from graphflow.runtime.requirements import Requirements
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class RunPlan:
         self._executables: list[Executable] = []
         self._last: tuple[list[tuple[int, ...]] | None, Executable | None] = (None, None)
         self._serving = threading.Lock()
+        self._slow_runs = 0
         self._native = Call(self._form(), self.run) if is_native() else None
         self.call: Callable[..., Any] = self.run if self._native is None else self._native.function
 
@@ -69,8 +71,15 @@ class RunPlan:
             self._requirements = None  # what has a value keeps it
         executable = self._for_shapes(values)
         results = executable.run(values, session._state, outs)
+        self._slow_runs += 1
         self._serve(executable.last)
         return self.fetches.assemble(results)
+
+    @property
+    def runs(self) -> int:
+        """How many there were, those aside whose memory is gone."""
+        bounds = (b for e in list(self._executables) for of_sizes in list(e.bounds.values()) for b in list(of_sizes))
+        return self._slow_runs + sum(bound.record.runs for bound in bounds)
 
     def _serve(self, bound: Bound | None) -> None:
         """Let native calls use what has just run, before all else."""
@@ -87,10 +96,17 @@ class RunPlan:
             with self._serving:
                 self._native.serve([])
 
-    @staticmethod
-    def trim() -> int:
-        """Give the memory of freed outputs back; returns how many bytes."""
-        return trim_outputs()
+    def plan(self, values: tuple[Any, ...]) -> MemoryPlan:
+        """The bytes of a run with feeds of these shapes, compiled where that was not done; values are not read."""
+        if not self.fetches.elements:
+            return MemoryPlan()
+        executable = self._for_shapes(values)
+        return memory_plan(executable, executable.sizes(values))
+
+    def trim(self) -> int:
+        """Give back the memory of programs that no call is using; returns how many bytes."""
+        self.close()  # the next run serves what it makes
+        return sum(executable.trim() for executable in list(self._executables))
 
     def _for_shapes(self, values: tuple[Any, ...]) -> Executable:
         """An executable that accepts the values; remembered as the last one unless variables' states decide too."""

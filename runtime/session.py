@@ -19,6 +19,8 @@ from graphflow.framework.default import default_session_is, get_default_graph, p
 from graphflow.framework.graph import Graph, Operation, Tensor
 from graphflow.runtime.feeding import Feed
 from graphflow.runtime.fetching import structure_key
+from graphflow.runtime.growth import GrowthWatch
+from graphflow.runtime.memory import return_to_system
 from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import set_thread_count
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graphflow.runtime.executable import Executable
+    from graphflow.runtime.memory_plan import MemoryPlan
     from graphflow.runtime.run_plan import RunPlan
 
 __all__ = ["InteractiveSession", "Session"]
@@ -47,6 +50,7 @@ class BaseSession:
         self._plans: dict[Hashable, RunPlan] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._growth = GrowthWatch(self.graph, self._runs)
         _use_threads(config)
 
     @property
@@ -81,6 +85,36 @@ class BaseSession:
         """
         return self._plan(fetches, tuple(feed_list or ())).call
 
+    def plan(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> MemoryPlan:
+        """The bytes that `run` would need: print it, or read its fields.  Compiles what is not compiled, runs nothing.
+
+        feed_dict: values as for `run`, or shapes, which are tuples of sizes: `{x: (64, 784)}`.  Placeholders of known
+        shape may be left out.  Raises InvalidArgumentError that names the sizes which nobody gives.
+        """
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        from graphflow.runtime.fetching import Fetches
+        from graphflow.runtime.planned_feeds import shapes_for
+
+        keys, stand_ins = shapes_for(self.graph, Fetches(self.graph, fetches).elements, feed_dict)
+        return self._plan(fetches, tuple(keys)).plan(tuple(stand_ins))
+
+    def trim(self) -> int:
+        """Give back memory that is kept for the next run, and that of freed results; returns how many bytes.
+
+        The next run of each program makes anew what it needs.  What a run is using in this moment stays.
+        """
+        freed = self._release()
+        return_to_system()
+        return freed
+
+    def _release(self) -> int:
+        if not self._plans:
+            return 0
+        from graphflow.runtime.native_call import trim_outputs
+
+        return sum(plan.trim() for plan in list(self._plans.values())) + trim_outputs()
+
     def load_variable(self, ref: Tensor, value: Any) -> None:
         """Set a variable, given by its own tensor `w:0`, without declaring or compiling anything."""
         if self._closed:
@@ -100,7 +134,12 @@ class BaseSession:
             return RunPlan(self, fetches, feed_keys)
         if found is None:
             found = self._plans.setdefault(key, RunPlan(self, fetches, feed_keys))
+            self._growth.begin()
         return found
+
+    def _runs(self) -> int:
+        """A number that changes with every run that went well."""
+        return sum(plan.runs for plan in list(self._plans.values()))
 
     def compiled(self) -> list[tuple[tuple[Tensor | Operation, ...], Executable]]:
         """What was compiled so far, for drawing and inspection: the fetches of a run and the program for its feeds."""
@@ -115,9 +154,8 @@ class BaseSession:
     def close(self) -> None:
         """Let go of variables and compiled programs; the session can't be used any more."""
         self._closed = True
-        for plan in list(self._plans.values()):
-            plan.close()
-            plan.trim()
+        self._growth.end()
+        self._release()
         self._plans.clear()
         self._state = VariableStore()
 

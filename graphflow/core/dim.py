@@ -29,6 +29,7 @@ __all__ = [
     "coefficient",
     "estimate",
     "evaluate",
+    "fed",
     "product",
     "substitute",
     "symbol",
@@ -37,7 +38,9 @@ __all__ = [
 
 Size: TypeAlias = "int | Dim"
 
-DEFAULT_ESTIMATE = 64
+UNSEEN, LEAST = 64, 8
+"""What a symbol is taken for where cost decides: the first for one that has no hint; the second at the least, since a
+batch that was 1 at first will not stay so, and code for 8 serves 1 as well as code for 1 serves 8 badly."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class Dim:
         raise TypeError(f"the size {self} is not known yet, so it has no truth value")
 
     def estimate(self) -> int:
-        """The value seen at compile time, or a guess where there was none."""
+        """A number for cost decisions."""
         return evaluate(self, {}, default=True)
 
 
@@ -279,12 +282,19 @@ def product(sizes: tuple[int | Dim, ...]) -> int | Dim:
 
 
 def estimate(x: int | Dim) -> int:
-    """A number for cost decisions: the value itself, or the one seen at compile time."""
+    """A number for cost decisions: the value itself; for symbols what was fed, and `LEAST` at the least."""
     return x.estimate() if isinstance(x, Dim) else x
 
 
+def fed(x: int | Dim) -> int:
+    """The value itself, or the one seen at compile time: what this run's types are decided by."""
+    if not isinstance(x, Dim):
+        return x
+    return evaluate(x, {a.key: a.hint for a in atoms_of(x) if isinstance(a, Symbol) and a.hint is not None}, True)
+
+
 def evaluate(x: int | Dim, values: Mapping[str, int], default: bool = False) -> int:
-    """The value of x with its symbols bound by name; `default` uses hints for what `values` lacks."""
+    """The value of x with its symbols bound by name; `default`: as `estimate` for what `values` lacks."""
     if not isinstance(x, Dim):
         return x
     total = 0
@@ -304,7 +314,7 @@ def _atom_value(atom: Atom, values: Mapping[str, int], default: bool) -> int:
     if not default:
         raise KeyError(atom.key)
     hint = atom.hint if isinstance(atom, Symbol) else None
-    return DEFAULT_ESTIMATE if hint is None else hint
+    return UNSEEN if hint is None else max(hint, LEAST)
 
 
 def atoms_of(x: int | Dim) -> Iterator[Atom]:

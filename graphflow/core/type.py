@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from graphflow.core.dim import Dim, Size, Symbol, atoms_of, estimate, product
+from graphflow.core.dim import Dim, Size, Symbol, atoms_of, fed, product
 from graphflow.core.dtype import DType
 
 __all__ = [
@@ -105,7 +105,7 @@ def same_size(x: Size, y: Size) -> Size | None:
         return None
     if not (has_hint(x) and has_hint(y)):
         return x if not isinstance(x, Dim) else y
-    if estimate(x) != estimate(y):
+    if fed(x) != fed(y):
         return None
     raise NeedsStatic(x if isinstance(x, Dim) else y)  # equal this time: by chance or by law, nobody can tell
 
@@ -139,11 +139,11 @@ def _broadcast_size(x: Size, y: Size, shapes: tuple[Shape, ...]) -> Size:
     if size is not None:
         return size
     for one in (x, y):
-        if isinstance(one, Dim) and estimate(one) == 1:
+        if isinstance(one, Dim) and fed(one) == 1:
             raise NeedsStatic(one)  # fed as 1: this run broadcasts it
     texts = " and ".join(f"[{', '.join(map(str, s))}]" for s in shapes)
     raise ShapeError(f"shapes {texts} do not broadcast: sizes {_sized(x)} and {_sized(y)} differ and neither is 1")
 
 
 def _sized(x: Size) -> str:
-    return f"{x} (fed as {estimate(x)})" if isinstance(x, Dim) else str(x)
+    return f"{x} (fed as {fed(x)})" if isinstance(x, Dim) else str(x)

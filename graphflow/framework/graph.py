@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
@@ -47,6 +47,9 @@ class Graph(Lookup):
         self.source: Source = user_source()
         self.seed: int | None = None
         self.finalized = False
+        self._finalized_at: Source = self.source
+        self.watches: list[Callable[[Operation], None]] = []
+        """Called with each operation that is added; sessions look here for graphs that grow from run to run."""
         self.building_function = False
         self._used: dict[str, int] = {}  # lower-case name -> how often it was asked for
         self._scope = ""  # without the final slash
@@ -80,15 +83,22 @@ class Graph(Lookup):
         self._controls.created(operation)
         self._operations.append(operation)
         self._by_name[full] = operation
+        for watch in tuple(self.watches):
+            watch(operation)
         return operation
 
     def check_not_finalized(self) -> None:
+        """RuntimeError that names the user's line, and the one that finalized the graph."""
         if self.finalized:
-            raise RuntimeError("Graph is finalized and cannot be modified.")
+            raise RuntimeError(
+                f"Graph is finalized and cannot be modified: {user_source()} adds to it, and it was finalized at "
+                f"{self._finalized_at}.  Declare everything before that, or leave the graph open."
+            )
 
     def finalize(self) -> None:
-        """No operation can be added from now on."""
-        self.finalized = True
+        """No operation can be added from now on.  Sessions run what there is, new pairs of fetches and feeds too."""
+        if not self.finalized:
+            self.finalized, self._finalized_at = True, user_source()
 
     @property
     def version(self) -> int:

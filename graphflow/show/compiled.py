@@ -8,7 +8,7 @@ import numpy as np
 
 from graphflow.compiler.arena import least, place
 from graphflow.compiler.program import TensorProgram
-from graphflow.core.dim import estimate
+from graphflow.core.dim import fed
 from graphflow.core.errors import OpError
 from graphflow.framework.graph import Graph, Operation, Tensor
 from graphflow.runtime.bound import lifetimes
@@ -67,7 +67,7 @@ def _arena(executable: Executable) -> str:
 
     Where the arena has holes, the most that is alive at once stands behind it: `arena 1.2 MB (1.1 MB alive)`.
     """
-    wanted = list(lifetimes(executable.layout, estimate).values())
+    wanted = list(lifetimes(executable.layout, fed).values())
     arena, alive = _bytes(place(wanted)[1]), _bytes(least(wanted))
     return f"arena {arena}" if arena == alive else f"arena {arena} ({alive} alive)"
 

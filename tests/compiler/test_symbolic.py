@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.core.dim import estimate, fed, symbol
 from graphflow.demo import cnn, mlp
 from tests.e2e import numpy_networks as reference
 
@@ -49,6 +50,28 @@ def test_one_compilation_serves_every_batch_size(name):
                 by_numpy = by_hand[v.op.name]
                 np.testing.assert_allclose(g, by_numpy, rtol=1e-3, atol=1e-5 * max(np.abs(by_numpy).max(), 0.1))
         assert len(compiled(sess)) == 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_small_first_batch_decides_nothing(name):
+    """Costs are those of a batch of 8 where the first one is smaller: the plan and its code are the same."""
+    network = NETWORKS[name][0]()
+    step = network.loss
+    made = []
+    for size in (1, 2, 8):
+        with tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            images, labels = np.ones((size, 28, 28, 1), np.float32), np.zeros(size, np.int32)
+            sess.run(step, {network.images: images, network.labels: labels})
+            (one,) = compiled(sess)
+            made.append((str(one.plan), one.layout.nanoseconds, str(one.code.module)))
+    assert made[0] == made[1] == made[2]
+
+
+def test_fed_and_estimate():
+    small, large, unseen = symbol("n", hint=1), symbol("m", hint=100), symbol("k")
+    assert [fed(s) for s in (small, 3 * small + 2, small * large // 7, 5)] == [1, 5, 14, 5]
+    assert [estimate(s) for s in (small, 3 * small + 2, large, unseen, 5)] == [8, 26, 100, 64, 5]
 
 
 def test_two_unknown_sizes_that_differ():

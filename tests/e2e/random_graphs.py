@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from graphflow.core.dim import Dim, estimate, product
+from graphflow.core.dim import Dim, fed, product
 from graphflow.core.dtype import as_dtype
 from graphflow.core.node import Node
 from graphflow.core.op import OPS
@@ -86,7 +86,7 @@ class RandomGraph:
 
     def partner(self, x: Node) -> Node:
         """A node of x's dtype that broadcasts with it, a new feed where there is none."""
-        shape = tuple(map(estimate, x.shape))
+        shape = tuple(map(fed, x.shape))
         fits = [n for n in self.nodes if n.dtype is x.dtype and n.shape == x.shape]
         if len(fits) > 1 and self.draw(st.booleans()):
             return self.draw(st.sampled_from(fits))
@@ -107,7 +107,7 @@ class RandomGraph:
 
     def accept(self, made: tuple[Node, bool] | None) -> None:
         """Keep a node that is not too large."""
-        if made is not None and estimate(made[0].type.size) <= MOST_ELEMENTS:
+        if made is not None and fed(made[0].type.size) <= MOST_ELEMENTS:
             self.keep(*made)
 
     def outputs(self) -> list[Node]:
@@ -200,7 +200,7 @@ def reduced(g: RandomGraph) -> Any:
             return None
         return OPS[f"Reduce{kind}"](x, axes=axes, dtype=as_dtype("int64")), True
     if kind == "Mean":
-        if any(estimate(x.shape[a]) == 0 for a in axes):
+        if any(fed(x.shape[a]) == 0 for a in axes):
             return None
         return OPS["Mean"](x, axis=axes, keepdims=g.draw(st.booleans())), x.dtype.is_integer
     if kind == "Prod":
@@ -216,7 +216,7 @@ def normalized(g: RandomGraph) -> Any:
     if x is None or x.ndim == 0:
         return None
     axis = g.draw(st.integers(0, x.ndim - 1))
-    if estimate(x.shape[axis]) == 0:
+    if fed(x.shape[axis]) == 0:
         return None
     return OPS[g.draw(st.sampled_from(("Softmax", "LogSoftmax")))](x, axis=axis), False
 
@@ -225,7 +225,7 @@ def multiplied(g: RandomGraph) -> Any:
     a = g.pick("fi")
     if a is None or a.ndim < 2:
         return None
-    shape = tuple(map(estimate, a.shape))
+    shape = tuple(map(fed, a.shape))
     ta, tb = g.draw(st.booleans()), g.draw(st.booleans())
     inner, n = (shape[-2] if ta else shape[-1]), g.draw(st.sampled_from(SIZES))
     fits = [b for b in g.nodes if b.dtype is a.dtype and b.ndim == a.ndim and b.shape[:-2] == a.shape[:-2]]
@@ -313,7 +313,7 @@ def windowed(g: RandomGraph) -> Any:
         image = OPS["Tanh"](image)
     if kind == "AvgPool":
         return OPS[kind](image, window=window, strides=strides, padding=padding), False
-    w = g.add_feed((*window, estimate(image.shape[-1]), g.draw(st.sampled_from((1, 2, 16, 17)))), "float32")
+    w = g.add_feed((*window, fed(image.shape[-1]), g.draw(st.sampled_from((1, 2, 16, 17)))), "float32")
     return OPS[kind](image, w, strides=strides, padding=padding) * 0.1, False
 
 

@@ -64,6 +64,19 @@ def test_converted_feeds_and_errors() -> None:
         assert growth(run, 20_000) < MIB
 
 
+def test_trimmed_sessions() -> None:
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [None, 64])
+        call = sess.make_callable(tf.nn.softmax(tf.tanh(x) @ tf.ones([64, 64])), [x])
+        fed = [np.ones((size, 64), np.float32) for size in (10, 1000)]
+
+        def run(n: int) -> None:
+            call(fed[n % 2])
+            assert sess.trim() > 0
+
+        assert growth(run, 5_000) < MIB
+
+
 def test_large_outputs_of_few_sizes() -> None:
     with tf.Graph().as_default(), tf.Session() as sess:
         x = tf.placeholder(tf.float32, [None])
