@@ -17,7 +17,8 @@ from graphflow.compiler.loops.ir import EVERY_STEP, Contract, Kernel, Loop
 from graphflow.core.dim import Dim, Size, atoms_of, coefficient
 
 if TYPE_CHECKING:
-    from graphflow.compiler.plan import BufferSpec, Step
+    from graphflow.compiler.buffers import BufferSpec
+    from graphflow.compiler.plan import Step
 
 __all__ = ["with_readers"]
 
