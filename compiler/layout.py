@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Packed", "layout_of", "pack", "unpack"]
 
 LENGTH_BYTES = 8
+FIELDS = ("symbols", "reads", "writes", "kept", "scratch_bytes", "nanoseconds")
+"""What JSON holds as it is."""
+
 OPERATIONS_PER_NS, FLOPS_PER_NS, BYTES_PER_NS, KERNEL_NS = 2, 20, 5, 20
 """What one core does at the least; orders of magnitude will do."""
 
@@ -35,7 +38,7 @@ OPERATIONS_PER_NS, FLOPS_PER_NS, BYTES_PER_NS, KERNEL_NS = 2, 20, 5, 20
 @dataclass(frozen=True)
 class Layout:
     """Types of the feeds, buffers, symbols, what must be initialized and what gets a value, as a `Plan` has them;
-    workspaces and bytes of scratch, as a `StepCode` has them; and about how long a step takes one core."""
+    workspaces, kept memory and bytes of scratch, as a `StepCode` has them; and about how long a step takes one core."""
 
     feeds: tuple[TensorType, ...]
     buffers: tuple[BufferSpec, ...]
@@ -43,6 +46,7 @@ class Layout:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     workspaces: tuple[tuple[Size, int, int], ...] = ()
+    kept: tuple[int, ...] = ()
     scratch_bytes: int = 0
     nanoseconds: int = 0
     checked: Checked | None = None  # never stored
@@ -52,16 +56,20 @@ class Layout:
         """Bytes to leave free behind each buffer."""
         return 0 if self.checked is None else self.checked.red_zone
 
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """What the runtime calls in the machine code."""
+        return ("step", "setup") if self.kept else ("step",)
+
 
 def layout_of(plan: Plan, code: StepCode | None) -> Layout:
     """What a run needs of a plan and of its code; no code where it is interpreted."""
-    workspaces, scratch_bytes = ((), 0) if code is None else (code.workspaces, code.scratch_bytes)
+    of_code = ((), (), 0) if code is None else (code.workspaces, code.kept, code.scratch_bytes)
     feeds = plan.program.feeds
     nanoseconds = sum(_nanoseconds(step) for step in plan.steps)
     checked = None if code is None else code.checked
-    return Layout(
-        feeds, plan.buffers, plan.symbols, plan.reads, plan.writes, workspaces, scratch_bytes, nanoseconds, checked
-    )
+    of_plan = feeds, plan.buffers, plan.symbols, plan.reads, plan.writes
+    return Layout(*of_plan, *of_code, nanoseconds, checked)
 
 
 def _nanoseconds(step: Step) -> int:
@@ -92,7 +100,7 @@ def pack(packed: Packed) -> bytes:
     head: dict[str, Any] = {"static": packed.static}
     if packed.layout is not None:
         layout = packed.layout
-        head |= {name: getattr(layout, name) for name in ("symbols", "reads", "writes", "scratch_bytes", "nanoseconds")}
+        head |= {name: getattr(layout, name) for name in FIELDS}
         head["buffers"] = [_buffer_text(b, blobs) for b in layout.buffers]
         head["workspaces"] = [(_size_text(size), first, last) for size, first, last in layout.workspaces]
         head["assumed"] = dict(packed.assumed_initialized or {})
@@ -127,6 +135,7 @@ def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
         tuple(map(_text, head["reads"])),
         tuple(map(_text, head["writes"])),
         tuple((_size(size), _number(first), _number(last)) for size, first, last in head["workspaces"]),
+        tuple(map(_number, head["kept"])),
         _number(head["scratch_bytes"]),
         _number(head["nanoseconds"]),
     )

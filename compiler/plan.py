@@ -23,6 +23,7 @@ from graphflow.compiler.loops.rebase import rebase
 from graphflow.compiler.loops.work import operations
 from graphflow.compiler.overwrite import joined_lives, overwritten, reads_own
 from graphflow.compiler.program import Origin, TensorProgram
+from graphflow.compiler.readers import with_readers
 from graphflow.compiler.schedule import Task, schedule
 from graphflow.core.dim import Dim, Symbol, atoms_of, estimate
 from graphflow.core.node import Node, make_node
@@ -182,7 +183,7 @@ class _Planner:
         )
         reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self.variables.keys()))
         writes = tuple(name for name, _ in self.program.updates)
-        return Plan(self.program, made, tuple(specs), _symbols(self.program), reads, writes)
+        return Plan(self.program, with_readers(made, specs), tuple(specs), _symbols(self.program), reads, writes)
 
     def _spec(self, node: Node, life: Mapping[Node, tuple[int, int]]) -> BufferSpec:
         if node.op.name == "Feed":

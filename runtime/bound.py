@@ -70,6 +70,8 @@ class Bound:
         self.keep: list[Array] = []
         self.table = [0] * (len(self.layout.buffers) + len(self.layout.workspaces))
         self._lay_out(placement)
+        self.kept = executable.kept
+        self.table += self.kept.addresses
         self.record = self._make_record()
         self.record.set_owner(self)
         self.pool = pool()

@@ -26,6 +26,7 @@ from graphflow.core.errors import FailedPreconditionError, InternalError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 from graphflow.runtime.bound import Bound, Placement
+from graphflow.runtime.kept import Kept
 from graphflow.runtime.memory_plan import check_room, placed
 from graphflow.runtime.order import Order, Stored, is_interpreted
 from graphflow.runtime.outs import check_outs
@@ -92,11 +93,12 @@ class Executable:
         pool()  # so that the symbol gf_parallel_for is known
         self.module: Any = None
         if isinstance(made, Stored):
-            self.layout, self.module = made.layout, load_object(made.object_code, ("step",))
+            self.layout, self.module = made.layout, load_object(made.object_code, made.layout.functions)
         elif self.interpreted:
             self.layout = layout_of(made.plan, None)
         else:
             self.layout = layout_of(made.plan, self._generate(made.plan))
+        self.kept = Kept(self.layout, self.module)
         self.assumed_initialized = made.assumed_initialized
         self.types = self.layout.feeds
         self.symbols = [_symbol_places(key, self.types) for key in self.layout.symbols]

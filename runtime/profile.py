@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.compiler.llvm.jit import CompiledModule, compile_module
-from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory, Number
 from graphflow.compiler.llvm.launches import emit_launches, entry_of
 from graphflow.compiler.llvm.step import PARALLEL_NS
 from graphflow.compiler.llvm.target import host_target
@@ -127,11 +127,12 @@ class _Profile:
     def _runners(self, step: Step, code: KernelCode) -> list[Runner]:
         """For each launch a function that runs it so many times."""
         workspace = aligned_empty((evaluate(code.workspace_bytes, self.sizes) + 64,), BYTES)
-        self.workspaces.append(workspace)
+        packed = aligned_empty((evaluate(code.packed_bytes, self.sizes) + 64,), BYTES)
+        self.workspaces += [workspace, packed]
         pointers = (ctypes.c_void_p * max(len(code.arguments), 1))()
         for n, argument in enumerate(code.arguments):
-            if argument is None:
-                pointers[n] = workspace.ctypes.data
+            if isinstance(argument, Memory):
+                pointers[n] = (packed if argument is Memory.PACKED else workspace).ctypes.data
             elif isinstance(argument, Number):
                 pointers[n] = argument.value
             else:

@@ -31,7 +31,8 @@ from graphflow.compiler.llvm.scope import Function, Scope
 
 if TYPE_CHECKING:
     from graphflow.compiler.buffers import BufferSpec
-    from graphflow.compiler.llvm.step import Prepared, Workspace
+    from graphflow.compiler.llvm.spaces import Space
+    from graphflow.compiler.llvm.step import Prepared
     from graphflow.compiler.plan import Plan, Step
 
 __all__ = ["RED_ZONE", "StepCheck", "is_checked"]
@@ -63,7 +64,7 @@ class StepCheck:
     body = "unchecked"
 
     def __init__(
-        self, module: ir.Module, plan: Plan, workspaces: Sequence[Workspace], scratch_stride: int, slots: dict[str, int]
+        self, module: ir.Module, plan: Plan, workspaces: Sequence[Space], scratch_stride: int, slots: dict[str, int]
     ) -> None:
         self.module, self.plan, self.slots, self.stride = module, plan, slots, scratch_stride + RED_ZONE
         self.workspaces = workspaces
@@ -79,7 +80,7 @@ class StepCheck:
 
     def wave(self, b: ir.IRBuilder, wave: Sequence[Prepared]) -> None:
         """From here on the steps of a wave run."""
-        allowed = {one.workspace.slot: True for one in wave if one.workspace is not None}
+        allowed = {space.slot: True for one in wave for space in one.spaces.values()}
         for step in (one.step for one in wave):
             stored = {step.arguments[s.buffer] for s in step.kernel.stores}
             for slot in step.arguments:

@@ -9,8 +9,8 @@ last product each vector of results goes to the caller's epilogue, which adds a 
 A long k with few results is split: partial sums go to the workspace and a last launch adds them in a fixed order.
 
 Every launch is `void f(ptr args, ptr dims, i64 begin, i64 end, ptr scratch)` with args[0] = A, args[1] = B,
-args[2] = workspace; later args belong to the epilogue.  Units are independent and the same bits come out whichever
-thread does which.
+args[2] = packed B, args[3] = workspace; later args belong to the epilogue.  Units are independent and the same bits
+come out whichever thread does which.
 """
 
 from __future__ import annotations
@@ -35,11 +35,18 @@ __all__ = ["Axis", "Contraction", "ContractionCode", "Epilogue", "EpiloguePoint"
 
 @dataclass(frozen=True)
 class ContractionCode:
-    """What the runtime needs: launches in order, bytes of the workspace all share, bytes of each worker's scratch."""
+    """What the runtime needs: launches in order, bytes of the workspace all share, bytes of each worker's scratch.
+
+    Where the first launch packs B, `packing` says how and `packed_bytes` how much: it need not run where another's
+    result of equal packing of the same B is given.  `kept`: B never changes, so that one run of it serves all steps.
+    """
 
     launches: tuple[Launch, ...]
     workspace_bytes: Size
     scratch_bytes: int
+    packed_bytes: Size = 0
+    packing: tuple[object, ...] | None = None
+    kept: bool = False
 
 
 def emit_contraction(
@@ -59,10 +66,12 @@ def emit_contraction(
     """
     plan = make_plan(spec, target)
     emitter = Emitter(module, name, plan, target, size, epilogue, weight)
-    launches = [emitter.pack()] if plan.packed and not (plan.inline or plan.local) else []
+    launches = [emitter.pack()] if plan.packs_first else []
     if plan.staged == "panels":
         launches.append(emitter.stage_panels())
     launches.append(emitter.compute())
     if plan.splits > 1:
         launches.append(emitter.reduce())
-    return ContractionCode(tuple(launches), emitter.workspace_bytes, emitter.scratch_bytes)
+    packed, packing = emitter.packed_bytes, plan.packing if plan.packs_first else None
+    kept = packing is not None and spec.is_kept and isinstance(packed, int)
+    return ContractionCode(tuple(launches), emitter.workspace_bytes, emitter.scratch_bytes, packed, packing, kept)

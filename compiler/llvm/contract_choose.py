@@ -39,6 +39,8 @@ SET_BYTES = 4096
 # To pack a step of a column panel, in steps of a tile; how many units may pack the same.
 PACK_COST = 0.5
 PACK_REPEATS = 4
+# The share of packing in the work of units from which on several readers of B share a copy.
+SHARE_LEAST = 1 / 16
 # How long before its use data is asked for.
 PREFETCH_CYCLES = 220
 
@@ -77,7 +79,7 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
         1, 1, 1, 1, k, target.has_fma,
     )  # fmt: skip
     small = inline_plan(draft, target)
-    if small is not None:
+    if small is not None and not (small.packed and spec.is_kept):
         return with_tile_axes(small)
     dots = dot_plan(draft, target)
     if dots is not None:
@@ -86,8 +88,10 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
     if table is not None:
         return blocked(with_tile_axes(table), target)
     local = local_plan(draft, target)
-    if local is not None:
+    if local is not None and not shares_packing(local):
         return local
+    if local is not None or (spec.is_kept and far_columns(draft, target)):
+        draft = replace(draft, packed=True, masked="")
     draft = replace(draft, staged=staged or staging(spec, groups, k, rows, lanes * vectors, target))
     plan = blocked(with_tile_axes(draft), target)
     # Too few readers after all, or a copy that every part of a split k would repeat.
@@ -204,6 +208,14 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
     if plan.spec.n.b != 1 or n * k * plan.bytes <= target.l2_bytes // 2:
         return plan
     return replace(plan, next_lines=-(-lines // min(lines, rows)))
+
+
+def shares_packing(plan: Plan) -> bool:
+    """Whether B had better be packed by a launch for all its readers than by each unit that reads it."""
+    if plan.spec.is_kept:
+        return True
+    repeated = PACK_COST * estimate(plan.row_blocks) / max(1, estimate(plan.row_panels))
+    return plan.spec.readers > 1 and repeated > SHARE_LEAST
 
 
 def far_columns(plan: Plan, target: Target) -> bool:

@@ -37,6 +37,9 @@ from graphflow.core.dim import Size
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract_plan import Plan
 
+PACKED, WORKSPACE, FREE_ARGUMENTS = 2, 3, 4
+"""Which arguments of a launch are packed B and the workspace, and where the epilogue's own start."""
+
 NUMBERS = ("batch", "outer", "start", "first", "last", "lane", "columns", "split")
 ARGUMENTS = (("args", PTR), ("dims", PTR), ("values", PTR), *((name, I64) for name in NUMBERS))
 
@@ -140,7 +143,7 @@ class Finisher:
         rows = code.size(plan.batch_count * plan.row_count)
         offset = add(b, mul(b, split, rows), row)
         offset = add(b, mul(b, offset, code.size(plan.partial_columns)), lane)
-        workspace = at(b, argument(code, self.args, 2), code.size(self.partial_start), ir.IntType(8))
+        workspace = at(b, argument(code, self.args, WORKSPACE), code.size(self.partial_start), ir.IntType(8))
         return at(b, workspace, offset, self.element)
 
     def store_partial(

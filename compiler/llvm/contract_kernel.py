@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
+from graphflow.compiler.llvm.contract_finish import FREE_ARGUMENTS
 from graphflow.compiler.llvm.contract_ir import first_lanes
 from graphflow.compiler.llvm.nest import store_all
 from graphflow.compiler.llvm.schedule import weight_of
@@ -15,13 +17,20 @@ from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Contract, Kernel, Loop, walk
 from graphflow.core.dim import Size, Symbol, coefficient, substitute
 
-__all__ = ["emit_contract"]
+__all__ = ["Memory", "emit_contract"]
+
+
+class Memory(Enum):
+    """An argument that is no buffer of the kernel."""
+
+    PACKED = "packed"
+    WORKSPACE = "workspace"
 
 
 def emit_contract(
     module: ir.Module, name: str, kernel: Kernel, target: Target, symbols: dict[str, int]
-) -> tuple[Any, tuple[int | None, ...]]:
-    """The contraction's code, and which buffers of the kernel its arguments are (None: the workspace)."""
+) -> tuple[Any, tuple[int | Memory, ...]]:
+    """The contraction's code, and which buffers of the kernel its arguments are or what memory."""
     contract = kernel.contract
     assert contract is not None
     last, swapped = _contract_lane(kernel.loops, contract)
@@ -39,14 +48,16 @@ def emit_contract(
         return Axis(loop.extent, a, b)
 
     free = {loop.symbol: 0 for loop in (*kernel.loops, *contract.k)}
-    offsets = [_without(index, free) for index in index_of]
+    a_offset, b_offset = (_without(index, free) for index in index_of)
     spec = Contraction(
         contract.dtype.name,
         tuple(map(axis, batch)),
         tuple(map(axis, m)),
         axis(last),
         tuple(map(axis, contract.k)),
-        *offsets,
+        a_offset,
+        b_offset,
+        contract.readers[0 if swapped else 1],
     )
 
     def size(b: Any, s: Size, dims: Any) -> Any:
@@ -66,7 +77,7 @@ def emit_contract(
 
     exprs = walk([s.value for s in kernel.stores])
     code = emit_contraction(module, name, spec, target, size, epilogue, sum(map(weight_of, exprs)))
-    return code, (a_buffer, b_buffer, None, *range(len(kernel.buffers)))
+    return code, (a_buffer, b_buffer, Memory.PACKED, Memory.WORKSPACE, *range(len(kernel.buffers)))
 
 
 def _contract_lane(loops: tuple[Loop, ...], contract: Contract) -> tuple[Loop, bool]:
@@ -85,7 +96,7 @@ def _contract_lane(loops: tuple[Loop, ...], contract: Contract) -> tuple[Loop, b
 
 def _root_at(kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:
     """The scope of the function around an epilogue: its entry, where what no element changes is computed."""
-    root = root_scope(point.entry, len(kernel.buffers), point.args, point.dims, symbols, skip=3)
+    root = root_scope(point.entry, len(kernel.buffers), point.args, point.dims, symbols, skip=FREE_ARGUMENTS)
     root.function.fma, root.function.avx512 = target.has_fma, target.has_avx512
     root.function.width = point.value.type.count
     return root

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphflow.compiler.loops.ir import EVERY_STEP
 from graphflow.core.dim import Size, ceildiv, estimate, product
 
 # Rows of the small tile that finishes a symbolic number of rows.
@@ -30,7 +31,8 @@ class Contraction:
     """C[batch..., m..., n] = sum over k... of A[batch..., m..., k...] * B[batch..., k..., n].
 
     The element of A is at `a_offset` plus the sum of index * axis.a, that of B likewise; strides may be 0 or negative.
-    `m` axes do not move in B (b = 0), `n` does not move in A (a = 0).
+    `m` axes do not move in B (b = 0), `n` does not move in A (a = 0).  So many contractions of a step, `readers`, can
+    share a packed copy of B; with EVERY_STEP those of all steps can.
     """
 
     dtype: str
@@ -40,6 +42,12 @@ class Contraction:
     k: tuple[Axis, ...]
     a_offset: Size = 0
     b_offset: Size = 0
+    readers: int = 1
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a packed copy of B serves all steps."""
+        return self.readers == EVERY_STEP
 
 
 @dataclass(frozen=True)
@@ -167,10 +175,22 @@ class Plan:
 
     @property
     def packed_elements(self) -> Size:
-        """Elements of packed B in the workspace: [batch][column panel][k][width]."""
-        if not self.packed or self.inline or self.local:
+        """Elements of B packed by a launch of its own: [batch][column panel][k][width]."""
+        if not self.packs_first:
             return 0
         return self.packed_batch * self.column_panels * self.depth * self.width
+
+    @property
+    def packs_first(self) -> bool:
+        """Whether B is packed by a launch of its own."""
+        return self.packed and not (self.inline or self.local)
+
+    @property
+    def packing(self) -> tuple[object, ...]:
+        """How packed B lies, and where it comes from: contractions that are equal in this can share it."""
+        spec, moving = self.spec, tuple((axis.extent, axis.b) for axis in self.batch if axis.b != 0)
+        k = tuple((axis.extent, axis.b) for axis in self.k)
+        return spec.dtype, spec.b_offset, moving, (spec.n.extent, spec.n.b), k, self.width
 
     @property
     def panel_elements(self) -> Size:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_dot import emit_dot_tile
-from graphflow.compiler.llvm.contract_finish import Finisher, emit_finish
+from graphflow.compiler.llvm.contract_finish import PACKED, Finisher, emit_finish
 from graphflow.compiler.llvm.contract_inline import Inline
 from graphflow.compiler.llvm.contract_ir import (
     Code,
@@ -81,7 +81,7 @@ class Emitter(Walk):
         if not copies_panels(plan, wide_masks=self.target.vector_bits >= 256):
             columns = emit_columns(self.module, self.name + ".columns", plan, self.emit_size)
         with self.launch(".pack") as (code, unit):
-            source, target = self.argument(code, 1), self.argument(code, 2)
+            source, target = self.argument(code, 1), self.argument(code, PACKED)
             emit_pack(code, plan, unit, source, target, columns)
         units = plan.packed_batch * plan.column_panels * plan.pack_splits
         # Copying an element takes about as long as this many flops.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_finish import argument
+from graphflow.compiler.llvm.contract_finish import PACKED, WORKSPACE, argument
 from graphflow.compiler.llvm.contract_ir import (
     ELEMENTS,
     I1,
@@ -87,9 +87,8 @@ class Walk:
         self.module, self.name, self.plan, self.target, self.emit_size = module, name, plan, target, size
         self.element = ELEMENTS[plan.spec.dtype]
         self.vector = ir.VectorType(self.element, plan.lanes)
-        packed = ceildiv(plan.packed_elements * plan.bytes, 64) * 64
-        self.panel_start = packed
-        self.partial_start = packed + ceildiv(plan.panel_elements * plan.bytes, 64) * 64
+        self.packed_bytes = plan.packed_elements * plan.bytes
+        self.partial_start = ceildiv(plan.panel_elements * plan.bytes, 64) * 64
         self.workspace_bytes = self.partial_start + plan.partial_elements * plan.bytes
         line = 64 // plan.bytes
         self.stage_start = -(-plan.tile_elements // line) * line
@@ -111,8 +110,7 @@ class Walk:
         """Where a row panel of A is in the workspace."""
         b, plan = code.b, self.plan
         number = add(b, mul(b, batch, code.size(plan.row_panels)), panel)
-        start = at(b, self.argument(code, 2), code.size(self.panel_start), ir.IntType(8))
-        return at(b, start, mul(b, number, code.size(plan.depth * plan.rows)), self.element)
+        return at(b, self.argument(code, WORKSPACE), mul(b, number, code.size(plan.depth * plan.rows)), self.element)
 
     def panel_code(self) -> ir.Function:
         """The function that packs a column panel where it is read."""
@@ -202,8 +200,8 @@ class Walk:
         a_offset = add(b, dot(b, index, sizes(code, [axis.a for axis in plan.batch])), code.size(spec.a_offset))
         b_offset = add(b, dot(b, index, sizes(code, [axis.b for axis in plan.batch])), code.size(spec.b_offset))
         a = at(b, self.argument(code, 0), a_offset, self.element)
-        if plan.packed and not plan.local:
-            base, b_offset = self.argument(code, 2), self.packed_offset(code, index)
+        if plan.packs_first:
+            base, b_offset = self.argument(code, PACKED), self.packed_offset(code, index)
         else:
             base = self.argument(code, 1)
         span = chunk(code, plan.tile_k[0].extent, plan.splits, split)

@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const
-from graphflow.compiler.llvm.contract_kernel import emit_contract
+from graphflow.compiler.llvm.contract_kernel import Memory, emit_contract
 from graphflow.compiler.llvm.nest import emit_nest
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule, width_of
 from graphflow.compiler.llvm.scope import Scope, root_scope
@@ -22,7 +22,7 @@ from graphflow.compiler.loops.ir import Kernel
 from graphflow.core.dim import Size
 from graphflow.core.type import static
 
-__all__ = ["KernelCode", "Launch", "Number", "emit_kernel", "emit_plain", "unit_ns"]
+__all__ = ["KernelCode", "Launch", "Memory", "Number", "emit_kernel", "emit_plain", "unit_ns"]
 
 FLOPS_PER_NS = 80
 WEIGHT_PER_NS = 16
@@ -46,12 +46,19 @@ class Number:
 
 @dataclass(frozen=True)
 class KernelCode:
-    """Launches in order; `arguments` are buffer numbers of the kernel, None for the workspace, or numbers."""
+    """Launches in order; `arguments` are buffer numbers of the kernel, other memory, or numbers.
+
+    Of a contraction whose first launch packs: what `ContractionCode` says about it, and which buffer it packs.
+    """
 
     launches: tuple[Launch, ...]
-    arguments: tuple[int | Number | None, ...]
+    arguments: tuple[int | Number | Memory, ...]
     workspace_bytes: Size = 0
     scratch_bytes: int = 0
+    packed_bytes: Size = 0
+    packing: tuple[object, ...] | None = None
+    packs: int = 0
+    kept: bool = False
 
 
 def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, symbols: dict[str, int]) -> KernelCode:
@@ -59,7 +66,10 @@ def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, sy
     if kernel.contract is not None:
         code, arguments = emit_contract(module, name, kernel, target, symbols)
         launches = tuple(Launch(one.name, one.units, max(one.unit_flops // FLOPS_PER_NS, 1)) for one in code.launches)
-        return KernelCode(launches, arguments, code.workspace_bytes, code.scratch_bytes)
+        _, packs, *_ = arguments
+        assert isinstance(packs, int)
+        sizes = code.workspace_bytes, code.scratch_bytes, code.packed_bytes
+        return KernelCode(launches, arguments, *sizes, code.packing, packs, code.kept)
     schedule = make_schedule(kernel, target)
     scratch_bytes = emit_plain(module, name, kernel, schedule, target, symbols)
     launch = Launch(name, schedule.units, unit_ns(schedule))

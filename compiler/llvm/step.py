@@ -1,25 +1,29 @@
 """All kernels of a plan and the function that runs them, as one LLVM module.
 
     i32 step(ptr buffers, ptr dims, ptr scratch)
+    i32 setup(ptr buffers, ptr dims, ptr scratch)
 
-`buffers` are the plan's buffers, then one workspace for each kernel that needs one.  Kernels of equal structure are
+`buffers` are the plan's buffers, then what else kernels need (`spaces.py`).  `setup` is there if some of that is kept
+from step to step: it fills it, reads constants only, and runs once before any step.  Kernels of equal structure are
 written once.  A launch worth it goes to the thread pool (`gf_parallel_for`), any other runs where it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.check import RED_ZONE, StepCheck
 from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, loop, mul
-from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory, Number
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.share import emit_kernels
+from graphflow.compiler.llvm.spaces import Space, spaces_of
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.core.dim import Size
 
@@ -36,10 +40,14 @@ PARALLEL_NS = 12_000
 
 @dataclass(frozen=True)
 class StepCode:
-    """A module with the function `step`; workspaces as (bytes, first wave, last wave); bytes of scratch a worker."""
+    """A module with the function `step`; workspaces as (bytes, first wave, last wave); bytes of scratch a worker.
+
+    `kept` are the bytes of the memory, behind the workspaces, that the function `setup`, there for that only, fills.
+    """
 
     module: ir.Module
     workspaces: tuple[tuple[Size, int, int], ...]
+    kept: tuple[int, ...]
     scratch_bytes: int
     kernels: int
     launches: int
@@ -61,86 +69,68 @@ def emit_step(
     module = ir.Module(name)
     slots = {key: n for n, key in enumerate(symbols)}
     codes = emit_kernels(module, [s.kernel for s in steps], target, slots)
-    workspaces = _workspaces(steps, codes, buffers)
-    used = list(dict.fromkeys(workspaces[id(s)] for s in steps if id(s) in workspaces))
+    spaces, of_steps = spaces_of(steps, codes, buffers, keep=checked is None)
     stride = -(-max((c.scratch_bytes for c in codes), default=0) // 64) * 64
-    check = None if checked is None else StepCheck(module, checked, used, stride, slots)
+    check = None if checked is None else StepCheck(module, checked, spaces, stride, slots)
     stride += 0 if check is None else RED_ZONE
-    function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name if check is None else check.body)
+    prepared = [Prepared(n, *one) for n, one in enumerate(zip(steps, codes, of_steps, strict=True))]
+    kept = [space for space in spaces if space.kept]
+    if kept:
+        packers = [prepared[space.owner] for space in kept]
+        with _step_function(module, "setup", packers, slots, target, stride, None) as runner:
+            runner.setup()
+    with _step_function(
+        module, name if check is None else check.body, prepared, slots, target, stride, check
+    ) as runner:
+        runner.waves()
+    workspaces = tuple((s.bytes, s.first, s.last) for s in spaces if not s.kept)
+    sizes = tuple(s.bytes for s in kept if isinstance(s.bytes, int))
+    kernels = len({c.launches[0].name for c in codes})
+    found = None if check is None else check.finish(name)
+    return StepCode(module, workspaces, sizes, stride, kernels, runner.launches, found)
+
+
+@contextmanager
+def _step_function(
+    module: ir.Module,
+    name: str,
+    prepared: Sequence[Prepared],
+    slots: dict[str, int],
+    target: Target,
+    stride: int,
+    check: StepCheck | None,
+) -> Iterator[Runner]:
+    """A function that the runtime calls, with the arguments of kernels in its frame; gives what writes its body."""
+    function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
     # Thousands of calls in one block: LLVM's work on it grows with its square, and there is nothing to gain.
     function.attributes.add("optnone")
     function.attributes.add("noinline")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     saved = emit_flush_denormals(b, target)
-    frame = b.alloca(PTR, max(sum(len(c.arguments) for c in codes), 1))
+    pointers = sum(len(one.code.arguments) for one in prepared)
+    frame = b.alloca(PTR, max(pointers, 1))
     if check is not None:
-        check.frame(b, frame, sum(len(c.arguments) for c in codes))
-    prepared = [Prepared(step, code, workspaces.get(id(step))) for step, code in zip(steps, codes, strict=True)]
+        check.frame(b, frame, pointers)
     places = _pass_arguments(b, prepared, frame)
-    root = Scope(None, b, {}, None, Function(function, function.args[1], [], slots))
-    runner = Runner(module, root, frame, stride, check)
-    for _, wave in groupby(zip(prepared, places, strict=True), key=lambda pair: pair[0].step.wave):
-        runner.wave(list(wave))
+    scope = Scope(None, b, {}, None, Function(function, function.args[1], [], slots))
+    yield Runner(module, scope, frame, stride, list(zip(prepared, places, strict=True)), check)
     emit_restore_denormals(b, target, saved)
     b.ret(ir.Constant(I32, 0))
-    kept = tuple((w.bytes, w.first, w.last) for w in used)
-    found = None if check is None else check.finish(name)
-    return StepCode(module, kept, stride, len({c.launches[0].name for c in codes}), runner.launches, found)
-
-
-@dataclass(eq=False)
-class Workspace:
-    """Memory of a slot of the table for a kernel's use, in the waves from `first` to `last`."""
-
-    slot: int
-    bytes: Size
-    first: int
-    last: int
-    owner: Step  # the step that packs into it
-
-
-def _workspaces(steps: Sequence[Step], codes: Sequence[KernelCode], buffers: int) -> dict[int, Workspace]:
-    """The workspace of each step that needs one.  Steps that pack the same matrix share it: it is packed once."""
-    found: dict[int, Workspace] = {}
-    packed: dict[Any, Workspace] = {}
-    writes: dict[int, int] = {}
-    slots = count(buffers)
-    for step, code in zip(steps, codes, strict=True):
-        if code.workspace_bytes != 0:
-            key = _packing(step, code, writes)
-            space = packed.get(key) if key is not None else None
-            if space is None:
-                space = Workspace(next(slots), code.workspace_bytes, step.wave, step.wave, step)
-            if key is not None:
-                packed[key] = space
-            space.last = step.wave
-            found[id(step)] = space
-        for s in step.kernel.stores:
-            buffer = step.arguments[s.buffer]
-            writes[buffer] = writes.get(buffer, 0) + 1
-    return found
-
-
-def _packing(step: Step, code: KernelCode, writes: dict[int, int]) -> Any:
-    """What a workspace holds where it holds nothing but a packed matrix: equal keys mean equal contents."""
-    if step.kernel.contract is None or [launch.name.rpartition(".")[2] for launch in code.launches[::2]] != ["pack"]:
-        return None
-    b = step.kernel.contract.b
-    buffer = step.arguments[b]
-    return code.launches[0].name, buffer, step.offsets[b], writes.get(buffer, 0)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step of a wave, its code, and the slot of its workspace if it has one."""
+    """A step of a wave by its number, its code, and the memory that it has beside buffers."""
 
+    number: int
     step: Step
     code: KernelCode
-    workspace: Workspace | None
+    spaces: Mapping[Memory, Space]
 
     def launch(self, turn: int) -> Launch | None:
-        """The launch of a turn; none after the last, nor where another step has packed the same."""
-        packed_before = self.workspace is not None and self.workspace.owner is not self.step
+        """The launch of a turn; none after the last, nor where another step, or the set-up, has packed the same."""
+        packed = self.spaces.get(Memory.PACKED)
+        packed_before = packed is not None and (packed.kept or packed.owner != self.number)
         if turn >= len(self.code.launches) or (turn == 0 and packed_before):
             return None
         return self.code.launches[turn]
@@ -158,7 +148,7 @@ def _pass_arguments(b: ir.IRBuilder, prepared: Sequence[Prepared], frame: Any) -
     for one in prepared:
         places.append(len(rows))
         rows += [_argument(one, argument) for argument in one.code.arguments]
-    table = ir.GlobalVariable(b.module, ir.ArrayType(I64, 2 * len(rows)), "arguments")
+    table = ir.GlobalVariable(b.module, ir.ArrayType(I64, 2 * len(rows)), f"{b.function.name}.arguments")
     table.initializer = ir.Constant(table.value_type, [number for row in rows for number in row])
     table.global_constant, table.linkage = True, "internal"
     buffers = b.function.args[0]
@@ -171,27 +161,48 @@ def _pass_arguments(b: ir.IRBuilder, prepared: Sequence[Prepared], frame: Any) -
     return places
 
 
-def _argument(prepared: Prepared, argument: int | Number | None) -> tuple[int, int]:
+def _argument(prepared: Prepared, argument: int | Number | Memory) -> tuple[int, int]:
     """The slot of the table of buffers where a pointer stands, and the bytes to add to it; or a number as it is."""
     step = prepared.step
     if isinstance(argument, Number):
         return NOWHERE, argument.value
-    if argument is not None:
-        return step.arguments[argument], step.offsets[argument]
-    return (NOWHERE, 0) if prepared.workspace is None else (prepared.workspace.slot, 0)
+    if isinstance(argument, Memory):
+        space = prepared.spaces.get(argument)
+        return (NOWHERE, 0) if space is None else (space.slot, 0)
+    return step.arguments[argument], step.offsets[argument]
 
 
 class Runner:
-    """Writes the body of the step function: waves of launches that do not need each other.
+    """Writes the body of a function: waves of launches that do not need each other.
 
     The n-th launches of a wave's kernels run as one job of the pool, their units side by side, if that is worth it;
     else one after the other on the caller's thread.
     """
 
-    def __init__(self, module: ir.Module, root: Scope, frame: Any, stride: int, check: StepCheck | None) -> None:
-        self.module, self.root, self.frame, self.stride, self.check = module, root, frame, stride, check
+    def __init__(
+        self,
+        module: ir.Module,
+        root: Scope,
+        frame: Any,
+        stride: int,
+        prepared: Sequence[tuple[Prepared, int]],
+        check: StepCheck | None,
+    ) -> None:
+        self.module, self.root, self.frame, self.stride = module, root, frame, stride
+        self.prepared, self.check = prepared, check
         self.jobs = 0
         self.launches = 0
+
+    def setup(self) -> None:
+        """The launches that pack, here: they come once, and their sizes are numbers."""
+        for one, place in self.prepared:
+            launch = one.code.launches[0]
+            self._here([(launch, place)], [self.root.size(launch.units)], None)
+
+    def waves(self) -> None:
+        """All launches."""
+        for _, wave in groupby(self.prepared, key=lambda pair: pair[0].step.wave):
+            self.wave(list(wave))
 
     def wave(self, wave: list[tuple[Prepared, int]]) -> None:
         """Run first launches, second launches, ..., in a block of their own: LLVM takes time for long blocks."""

@@ -20,6 +20,7 @@ from graphflow.core.dim import Dim, Size, Symbol, atoms_of
 from graphflow.core.dtype import DType
 
 __all__ = [
+    "EVERY_STEP",
     "Buffer",
     "Condition",
     "Contract",
@@ -150,6 +151,7 @@ class Contract:
     """sum over k of a[...] * b[...]: buffers, first elements, and the loops of k.
 
     The loops of the kernel's space are its batch, m and n axes; `terms` of the addresses say which is which.
+    `readers`: how many contractions of a step read a, and how many b, in the same way; EVERY_STEP for a constant.
     """
 
     a: int
@@ -158,6 +160,11 @@ class Contract:
     b_index: Size
     k: tuple[Loop, ...]
     dtype: DType
+    readers: tuple[int, int] = (1, 1)
+
+
+EVERY_STEP = 1 << 30
+"""As the number of readers of an operand: its elements never change."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphflow.compiler.loops.ir import Condition, Expr, Kernel, Store
+from graphflow.compiler.loops.ir import EVERY_STEP, Condition, Contract, Expr, Kernel, Store
 
 __all__ = ["print_expr", "print_kernel"]
 
@@ -16,13 +16,20 @@ def print_kernel(kernel: Kernel) -> str:
     if kernel.contract is not None:
         c = kernel.contract
         over = ", ".join(f"{k.symbol.key} < {k.extent}" for k in c.k)
-        lines.append(f"  sum = contract({over}: b{c.a}[{c.a_index}] * b{c.b}[{c.b_index}])")
+        lines.append(f"  sum = contract({over}: b{c.a}[{c.a_index}] * b{c.b}[{c.b_index}]){_readers(c)}")
     for depth in range(len(kernel.loops) + 1):
         lines += ["  " * (depth + 1) + _store(s) for s in kernel.stores if s.depth == depth]
         if depth < len(kernel.loops):
             loop = kernel.loops[depth]
             lines.append("  " * (depth + 1) + f"for {loop.symbol.key} in {loop.extent}:")
     return "\n".join(lines)
+
+
+def _readers(contract: Contract) -> str:
+    """Which operands have other readers, or are the same in every step."""
+    found = zip((contract.a, contract.b), contract.readers, strict=True)
+    notes = [f"b{b} {'constant' if n == EVERY_STEP else f'read {n} times'}" for b, n in found if n > 1]
+    return "".join(f", {note}" for note in notes)
 
 
 def _store(store: Store) -> str:

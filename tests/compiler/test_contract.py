@@ -67,7 +67,7 @@ class Kernel:
         for index, extent in zip(point.index, extents, strict=True):
             flat = b.add(b.mul(flat, ir.Constant(I64, extent)), index)
         offset = b.add(offset, b.mul(b.sub(flat, point.row), ir.Constant(I64, 1 << 40)))
-        base = point.entry.load(point.entry.gep(point.args, [ir.Constant(I64, 3)], source_etype=PTR), typ=PTR)
+        base = point.entry.load(point.entry.gep(point.args, [ir.Constant(I64, 4)], source_etype=PTR), typ=PTR)
         address = b.gep(base, [offset], source_etype=kind.element)
         if point.count is None:
             b.store(point.value, address, align=1)
@@ -88,7 +88,8 @@ class Kernel:
         c = np.full(shape, 77, spec.dtype)
         workspace = aligned(self.value(self.code.workspace_bytes), 255)
         scratch = aligned(self.code.scratch_bytes, 255)
-        args = np.array([x.ctypes.data for x in (a, b, workspace, c)], np.int64)
+        packed = aligned(self.value(self.code.packed_bytes), 255)
+        args = np.array([x.ctypes.data for x in (a, b, packed, workspace, c)], np.int64)
         dims = np.array([self.value(size) for size in getattr(self, "sizes", [])] or [0], np.int64)
         for function, launch in zip(self.launches, self.code.launches, strict=True):
             units = self.value(launch.units)
@@ -557,6 +558,7 @@ def test_packing_needs_no_launch(m: int, n: int, k: int, tb: bool) -> None:
     copies = plan.staged == "panels"
     assert len(kernel.code.launches) == 1 + copies
     assert copies or kernel.code.workspace_bytes == 0
+    assert kernel.code.packed_bytes == 0
     check(kernel, guarded(a, True), guarded(b, True), a @ (b.T if tb else b), k)
     assert kernel(a, b).tobytes() == kernel(a, b, ORDERS["backwards"]).tobytes()
 
