@@ -10,10 +10,10 @@ All of it follows from sizes (their hints, where symbolic) and the target only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, sizes_in, walk
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
 
@@ -27,6 +27,12 @@ WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 
 SHORT = 8
 """Reductions of at most this many neighbours leave most lanes of a vector empty: lanes run across them."""
 
+
+STREAMED_L2 = 8
+"""A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
+
+STREAMED_BLOCKS = 4
+"""Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
 
 COLUMNS = 4
 """Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
@@ -60,6 +66,7 @@ class Schedule:
     unit_weight: int
     tile: Loop | None = None
     inner: Loop | None = None
+    stream: Store | None = None  # the store that goes past the caches
 
 
 def make_schedule(kernel: Kernel, target: Target) -> Schedule:
@@ -79,10 +86,12 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
         per_unit = max(UNIT_WEIGHT // (weight * width), 1)
         return Schedule(rows, lane, width, per_unit, 0, ceildiv(blocks, per_unit), weight * width * per_unit, tile)
     vectors = _vectors(exprs, lane, width)
+    stream = _stream(kernel, lane, width * vectors, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
-        return _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
+        cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
+        return replace(cut, stream=stream)
     per_unit = max(UNIT_WEIGHT // weight, 1)
-    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit)
+    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit, stream=stream)
 
 
 def _chunked(
@@ -149,6 +158,23 @@ def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> L
     sizes = [size for e in exprs for size in sizes_in(e.kind, e.data)] + [s.index for s in kernel.stores]
     linear = all(coefficient(size, loop.symbol) is not None for size in sizes for loop in (best, lane))
     return best if linear else None
+
+
+def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> Store | None:
+    """The largest of the stores that need no cache, if it is more than caches hold for a core, in long enough rows."""
+    if lane is None or not target.is_x86 or estimate(lane.extent) < STREAMED_BLOCKS * block:
+        return None
+    buffers = [s.buffer for s in kernel.stores]
+    found = [
+        (estimate(kernel.buffers[s.buffer].size) * s.value.dtype.size, -n)
+        for n, s in enumerate(kernel.stores)
+        if s.final
+        and s.depth == len(kernel.loops)
+        and coefficient(s.index, lane.symbol) == 1
+        and buffers.count(s.buffer) == 1
+    ]
+    size, place = max(found, default=(0, 0))
+    return kernel.stores[-place] if size >= STREAMED_L2 * target.l2_bytes else None
 
 
 def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:

@@ -26,7 +26,7 @@ from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.profile import shortest
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
 
-__all__ = ["Limits", "measure"]
+__all__ = ["Limits", "Probes", "measure"]
 
 MIB = 1 << 20
 MOST_BYTES = 256 * MIB
@@ -83,7 +83,7 @@ def measure(threads: int, seconds: float = 0.1, most_bytes: int = MOST_BYTES) ->
     before = thread_count()
     set_thread_count(threads)
     try:
-        return _Probes(threads, seconds, most_bytes).run()
+        return Probes(threads, seconds, most_bytes).run()
     finally:
         set_thread_count(before)
 
@@ -98,7 +98,9 @@ def working_sets(target: Target, threads: int, most_bytes: int) -> list[int]:
     return found
 
 
-class _Probes:
+class Probes:
+    """The probe loops on so many threads, with memory for working sets of up to so many bytes."""
+
     def __init__(self, threads: int, seconds: float, most_bytes: int) -> None:
         self.target = host_target()
         self.module = compile_module(probe_module(self.target), self.target)
@@ -122,7 +124,11 @@ class _Probes:
         return units * FMA_ROUNDS * fma_flops(dtype, self.target) / best
 
     def bandwidth(self, probe: str, size: int) -> float:
-        """Bytes a second with arrays of `size` bytes in all: each thread its share, in `SLICES` slices an array."""
+        """Bytes a second with arrays of `size` bytes in all: each thread its share, in `SLICES` slices an array.
+
+        More than there is memory for counts as so much: no cache holds either.
+        """
+        size = min(size, self.sizes[-1])
         share = size // self.threads // arrays_of(probe) // 4
         slice_ = max(share // SLICES // granule(self.target), 1) * granule(self.target)
         stride = -(-slice_ * SLICES * arrays_of(probe) * 4 // 64) * 64
