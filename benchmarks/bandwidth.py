@@ -5,8 +5,8 @@
 
 Times swing with the machine's other guests, so a case and the probe that limits it (`compiler/llvm/probe.py`) run in turn,
 ROUNDS times; the fastest of each are compared.  Bytes are those of `compiler/loops/work.py`: each once, without the
-cache lines that are fetched only to be overwritten.  The probe is `read` for a case that writes less than an eighth of
-them, `copy` for one that writes half or more, else `triad`.
+cache lines that are fetched only to be overwritten.  The limit of a case that writes less than an eighth of them is the
+probe `read`, that of any other the fastest of `copy`, `triad` and `stream`: as in `graphflow bench --kernels`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 import graphflow as tf
-from graphflow.bench.roofline import READS_ONLY, Probes
+from graphflow.bench.roofline import READS_ONLY, WRITING, Probes
 from graphflow.compiler.loops.work import Work, work_of
 from graphflow.runtime.profile import shortest
 from graphflow.runtime.threads import set_thread_count, thread_count
@@ -77,17 +77,16 @@ class Case:
         return sum(work.bytes for work in self.works)
 
     @property
-    def probe(self) -> str:
-        """The one that reads and writes about as the case does."""
-        written = sum(work.written for work in self.works)
-        return "read" if written * READS_ONLY < self.bytes else "copy" if 2 * written >= self.bytes else "triad"
+    def probes(self) -> tuple[str, ...]:
+        """Those whose fastest is the limit."""
+        return WRITING if sum(work.written for work in self.works) * READS_ONLY >= self.bytes else ("read",)
 
 
 def measure(case: Case, probes: Probes) -> tuple[float, float]:
-    """(bytes a second of the case, of its probe), the best of ROUNDS in turn."""
+    """(bytes a second of the case, of its probes), the best of ROUNDS in turn."""
     rate = limit = 0.0
     for _ in range(ROUNDS):
-        limit = max(limit, probes.bandwidth(case.probe, case.bytes))
+        limit = max(limit, *(probes.bandwidth(probe, case.bytes) for probe in case.probes))
         rate = max(rate, case.bytes / shortest(case.run, SECONDS))
     return rate, limit
 
@@ -96,9 +95,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bandwidth", description="kernels that move memory")
     parser.add_argument("--mib", type=int, nargs="+", default=[16, 64, 256], help="sizes of the arrays")
     parser.add_argument("--cores", type=int, nargs="+", default=sorted({1, thread_count()}))
-    parser.add_argument("--only", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE", help="some cases")
+    parser.add_argument(
+        "--only", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE", help="some cases"
+    )
     arguments = parser.parse_args()
-    print(f"{'case':24} {'MiB':>4} {'cores':>5} {'probe':>6} {'GB/s':>6} {'limit':>6} {'share':>6}")
+    print(f"{'case':24} {'MiB':>4} {'cores':>5} {'GB/s':>6} {'limit':>6} {'share':>6}")
     for cores in arguments.cores:
         set_thread_count(cores)
         probes = Probes(cores, SECONDS, 2 * max(arguments.mib) * MIB)
@@ -108,7 +109,7 @@ def main() -> None:
                 case = Case(formula, shapes(mib * MIB // 4))
                 rate, limit = measure(case, probes)
                 share = f"{rate / limit:6.0%}{'' if rate >= GOAL * limit else '  <'}"
-                print(f"{name:24} {mib:4} {cores:5} {case.probe:>6} {rate / 1e9:6.1f} {limit / 1e9:6.1f} {share}", flush=True)
+                print(f"{name:24} {mib:4} {cores:5} {rate / 1e9:6.1f} {limit / 1e9:6.1f} {share}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,17 @@ from graphflow.compiler.llvm.values import memory_type
 from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
-__all__ = ["address", "from_memory", "gather", "load", "load_scalar", "store_past_caches", "store_scalar", "store_vectors", "to_memory"]
+__all__ = [
+    "address",
+    "from_memory",
+    "gather",
+    "load",
+    "load_scalar",
+    "store_past_caches",
+    "store_scalar",
+    "store_vectors",
+    "to_memory",
+]
 
 
 def from_memory(b: Any, x: Any, dtype: DType) -> Any:

@@ -26,19 +26,21 @@ from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.profile import shortest
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
 
-__all__ = ["Limits", "Probes", "measure"]
+__all__ = ["READS_ONLY", "WRITING", "Limits", "Probes", "measure"]
 
 MIB = 1 << 20
 MOST_BYTES = 256 * MIB
 FMA_ROUNDS = 20_000
 READS_ONLY = 8  # a kernel that writes less than an eighth of what it moves is held to the rate of reading
 
+WRITING = ("copy", "triad", "stream")
+
 Curve = list[tuple[int, float]]  # (bytes of the working set, bytes a second)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Floating point operations a second by dtype, and a bandwidth curve for each of "read", "copy", "triad"."""
+    """Floating point operations a second by dtype, and a bandwidth curve for each of the probes of memory."""
 
     threads: int
     flops: dict[str, float]
@@ -46,7 +48,7 @@ class Limits:
 
     def bandwidth(self, size: int, writes: bool) -> float:
         """Bytes a second for a working set of `size` bytes."""
-        return max(interpolated(self.curves[name], size) for name in (("copy", "triad") if writes else ("read",)))
+        return max(interpolated(self.curves[name], size) for name in (WRITING if writes else ("read",)))
 
     def seconds(self, work: Work, dtype: str) -> float:
         """The least time: of computing or of moving bytes, whichever is more."""

@@ -38,7 +38,9 @@ def test_probes_of_memory_touch_all_of_their_arrays_and_nothing_else(probe: str)
     before = memory.copy()
     run(probe, slice_, SLICES, memory)
     x, y, z = (before[n * size : (n + 1) * size] for n in range(3))
-    wanted = {"read": [x, y, z], "copy": [x, x, z], "triad": [x, y, x + np.float32(0.5) * y]}[probe]
+    wanted = {"read": [x, y, z], "copy": [x, x, z], "triad": [x, y, x + np.float32(0.5) * y], "stream": [x, x, z]}[
+        probe
+    ]
     got = memory[:-1].reshape(3, size)
     if probe == "read":  # a slice's sums are put where it began, lest they be left out
         lanes = host_target().lanes("float32")
