@@ -1,10 +1,10 @@
-"""Kernels that only move memory, each as a share of what the machine's loops reach on as many bytes at the same time.
+"""Kernels that only move memory, each as a share of what the machine's loops reach on as many bytes.
 
-    python -m benchmarks.bandwidth                       # all cases, arrays of 16, 64 and 256 MiB, on one core and on all
+    python -m benchmarks.bandwidth                       # all cases, arrays of 16, 64, 256 MiB, on one core and on all
     python -m benchmarks.bandwidth --mib 64 --only sum transpose
 
-Times swing with the machine's other guests, so a case and the probe that limits it (`compiler/llvm/probe.py`) run in turn,
-ROUNDS times; the fastest of each are compared.  Bytes are those of `compiler/loops/work.py`: each once, without the
+Times swing with the machine's other guests, so a case and the probes that limit it (`compiler/llvm/probe.py`) run in
+turn, ROUNDS times; the fastest of each are compared.  Bytes are those of `compiler/loops/work.py`: each once, without the
 cache lines that are fetched only to be overwritten.  The limit of a case that writes less than an eighth of them is the
 probe `read`, that of any other the fastest of `copy`, `triad` and `stream`: as in `graphflow bench --kernels`.
 """

@@ -10,7 +10,7 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract_ir import I64, at, const, divmod_, first_lanes
 from graphflow.compiler.llvm.emit import spread, store, value
 from graphflow.compiler.llvm.memory import address, store_rows, whole_row
-from graphflow.compiler.llvm.schedule import Schedule
+from graphflow.compiler.llvm.schedule import SQUARE, Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.ir import Kernel, Loop, Store
@@ -65,33 +65,49 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
 
 
 def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begin: Any, end: Any) -> None:
-    """for block of rows in the units' blocks: the lanes, in tiles of as many rows as a vector has lanes."""
+    """for square in the units' squares of SQUARE rows and lanes: its tiles, of as many rows as a vector has lanes."""
     assert schedule.lane is not None
-    b, lane, width = root.builder, schedule.lane, schedule.vectors
-    rows, lanes = root.size(tile.extent), root.size(lane.extent)
-    per_column = root.size(ceildiv(tile.extent, width))
-    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), per_column)
+    b, lane = root.builder, schedule.lane
+    across, down = (root.size(ceildiv(loop.extent, SQUARE)) for loop in (lane, tile))
+    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), b.mul(down, across))
     first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
     stop = b.select(b.icmp_signed("<", last, total), last, total)
     with open_loop(root, first, stop, 1, None) as loop:
         inner = loop.scope.builder
-        row, block = divmod_(inner, loop.index, per_column)
+        column, x = divmod_(inner, loop.index, across)
+        row, y = divmod_(inner, column, down)
         scope = _decode(loop.scope, schedule.rows, row)
-        start = inner.mul(block, const(width))
-        left = inner.sub(rows, start)
-        whole = inner.select(
-            inner.icmp_signed(">=", left, const(width)), _whole(scope, const(0), lanes, width), const(0)
-        )
-        with open_loop(scope, const(0), whole, width, lane.symbol) as main:
-            main.scope.variables[tile.symbol] = start
-            main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
-            store_all(main.scope, list(kernel.stores))
-        with open_loop(scope, whole, lanes, width, lane.symbol) as rest:
-            rest.scope.variables[tile.symbol] = start
-            mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(lanes, rest.index), width)
-            masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
-            rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
-            store_all(rest.scope, list(kernel.stores))
+        start, bottom = _side(scope, y, tile)
+        with open_loop(scope, start, bottom, schedule.vectors, None) as tiles:
+            _emit_row_of_tiles(tiles.scope, kernel, schedule, tile, tiles.index, _side(scope, x, lane))
+
+
+def _side(scope: Scope, number: Any, loop: Loop) -> tuple[Any, Any]:
+    """Where a square begins and ends along a loop."""
+    b, extent = scope.builder, scope.size(loop.extent)
+    start = b.mul(number, const(SQUARE))
+    stop = b.add(start, const(SQUARE))
+    return start, b.select(b.icmp_signed("<", stop, extent), stop, extent)
+
+
+def _emit_row_of_tiles(
+    scope: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, start: Any, side: tuple[Any, Any]
+) -> None:
+    """The tiles of the rows from `start` on along one side of a square: whole ones, then what the edges cut off."""
+    assert schedule.lane is not None
+    b, lane, width, stop = scope.builder, schedule.lane, schedule.vectors, side[1]
+    left = b.sub(scope.size(tile.extent), start)
+    whole = b.select(b.icmp_signed(">=", left, const(width)), _whole(scope, *side, width), side[0])
+    with open_loop(scope, side[0], whole, width, lane.symbol) as main:
+        main.scope.variables[tile.symbol] = start
+        main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
+        store_all(main.scope, list(kernel.stores))
+    with open_loop(scope, whole, stop, width, lane.symbol) as rest:
+        rest.scope.variables[tile.symbol] = start
+        mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
+        masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
+        rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
+        store_all(rest.scope, list(kernel.stores))
 
 
 def _if_row(b: Any, mask: Any, left: Any, row: int) -> Any:

@@ -8,9 +8,9 @@
     stream        b = a, past the caches: the lines of b are not fetched before they are overwritten
 
 Each is a launch, `void f(ptr args, ptr dims, i64 begin, i64 end, ptr scratch)`, so that the thread pool can run it.
-What it works on is the worker's own scratch: threads share nothing but the memory bus.  An fma unit is dims[0] rounds
-of `fma_flops`.  A unit of the others is one slice of the arrays: `SLICES` slices of dims[0] float32 elements make an
-array, and the arrays follow each other in scratch.
+What it works on is the worker's own scratch, at a multiple of 64 bytes: threads share nothing but the memory bus.  An
+fma unit is dims[0] rounds of `fma_flops`.  A unit of the others is one slice of the arrays: `SLICES` slices of dims[0]
+float32 elements make an array, and the arrays follow each other in scratch.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, sizes_in, wal
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
 
-__all__ = ["Schedule", "make_schedule", "weight_of", "width_of"]
+__all__ = ["SQUARE", "Schedule", "make_schedule", "weight_of", "width_of"]
 
 UNIT_WEIGHT = 65_536
 """About how much work a unit is, in scalar operations; a few microseconds."""
@@ -27,6 +27,9 @@ WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 
 SHORT = 8
 """Reductions of at most this many neighbours leave most lanes of a vector empty: lanes run across them."""
 
+
+SQUARE = 128
+"""Rows and lanes whose tiles follow each other: a line of either side, or a page, is in a cache until it is done."""
 
 STREAMED_L2 = 8
 """A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
@@ -82,9 +85,12 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None:
         rows = tuple(loop for loop in rows if loop is not tile)
-        blocks = product(tuple(loop.extent for loop in rows)) * ceildiv(tile.extent, width)
-        per_unit = max(UNIT_WEIGHT // (weight * width), 1)
-        return Schedule(rows, lane, width, per_unit, 0, ceildiv(blocks, per_unit), weight * width * per_unit, tile)
+        sides = ceildiv(tile.extent, SQUARE) * ceildiv(lane.extent, SQUARE)
+        tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
+        square = max(weight // wide, 1) * min(tall, SQUARE) * min(wide, SQUARE)
+        per_unit = max(UNIT_WEIGHT // square, 1)
+        squares = product(tuple(loop.extent for loop in rows)) * sides
+        return Schedule(rows, lane, width, per_unit, 0, ceildiv(squares, per_unit), square * per_unit, tile)
     vectors = _vectors(exprs, lane, width)
     stream = _stream(kernel, lane, width * vectors, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
