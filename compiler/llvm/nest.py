@@ -224,7 +224,8 @@ def _first_whole(scope: Scope, s: Store, lane: Loop, start: Any, stop: Any) -> A
     """The first lane from `start` on that a store puts at a multiple of a vector's bytes; `stop` if there is none."""
     b, size = scope.builder, s.value.dtype.size
     element = memory_type(s.value.dtype)
-    row = s.index - lane.var * coefficient(s.index, lane.symbol)
+    assert coefficient(s.index, lane.symbol) == 1, f"a row of {s.index} does not lie in one piece"
+    row = s.index - lane.var
     place = b.ptrtoint(at(b, address(scope, s.buffer, row, s.value.dtype), start, element), I64)
     before = b.udiv(b.and_(b.neg(place), const(scope.function.width * size - 1)), const(size))
     first = b.add(start, before)

@@ -83,14 +83,8 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     weight = max(_weight(kernel, exprs, rows), 1)
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
-    if tile is not None:
-        rows = tuple(loop for loop in rows if loop is not tile)
-        sides = ceildiv(tile.extent, SQUARE) * ceildiv(lane.extent, SQUARE)
-        tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
-        square = max(weight // wide, 1) * min(tall, SQUARE) * min(wide, SQUARE)
-        per_unit = max(UNIT_WEIGHT // square, 1)
-        squares = product(tuple(loop.extent for loop in rows)) * sides
-        return Schedule(rows, lane, width, per_unit, 0, ceildiv(squares, per_unit), square * per_unit, tile)
+    if tile is not None and lane is not None:
+        return _tiled(rows, lane, tile, width, weight)
     vectors = _vectors(exprs, lane, width)
     stream = _stream(kernel, lane, width * vectors, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
@@ -98,6 +92,17 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
         return replace(cut, stream=stream)
     per_unit = max(UNIT_WEIGHT // weight, 1)
     return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit, stream=stream)
+
+
+def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int) -> Schedule:
+    """Units are squares of tiles; `weight` is that of one row."""
+    rows = tuple(loop for loop in rows if loop is not tile)
+    tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
+    square = max(weight // wide, 1) * min(tall, SQUARE) * min(wide, SQUARE)
+    per_unit = max(UNIT_WEIGHT // square, 1)
+    sides = ceildiv(tile.extent, SQUARE) * ceildiv(lane.extent, SQUARE)
+    units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
+    return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile)
 
 
 def _chunked(

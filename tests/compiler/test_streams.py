@@ -51,13 +51,15 @@ def chain(x: Any) -> Any:
 @pytest.mark.parametrize("target", TARGETS)
 def test_large_results_go_past_the_caches_and_are_fenced(target: Target) -> None:
     text = assembly(lambda x: x + 1.0, [LARGE], target)
-    assert "movnt" in text and "sfence" in text
+    assert "movnt" in text
+    assert "sfence" in text
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_small_results_do_not(target: Target) -> None:
     text = assembly(lambda x: x + 1.0, [1 << 16], target)
-    assert "movnt" not in text and "sfence" not in text
+    assert "movnt" not in text
+    assert "sfence" not in text
 
 
 def test_arm_has_no_fence() -> None:
@@ -114,7 +116,8 @@ def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, colum
         out = memory[by : by + result.size].reshape(result.shape)
         call(x, out=out)
     np.testing.assert_array_equal(out, result)
-    assert np.all(memory[:by] == 1) and np.all(memory[by + result.size :] == 1)
+    assert np.all(memory[:by] == 1)
+    assert np.all(memory[by + result.size :] == 1)
 
 
 @settings(max_examples=30, deadline=None)
