@@ -3,10 +3,10 @@
     python -m benchmarks.bandwidth                       # all cases, arrays of 16, 64, 256 MiB, on one core and on all
     python -m benchmarks.bandwidth --mib 64 --only sum transpose
 
-Times swing with the machine's other guests, so a case and the probes that limit it (`compiler/llvm/probe.py`) run in
-turn, ROUNDS times; the fastest of each are compared.  Bytes are those of `compiler/loops/work.py`: each once, without the
-cache lines that are fetched only to be overwritten.  The limit of a case that writes less than an eighth of them is the
-probe `read`, that of any other the fastest of `copy`, `triad` and `stream`: as in `graphflow bench --kernels`.
+Times swing with other guests of the machine, so a case and the probes that limit it (`compiler/llvm/probe.py`) run in
+turn, ROUNDS times; the fastest of each are compared.  Bytes are those of `compiler/loops/work.py`: each once, without
+the cache lines that are fetched only to be overwritten.  The limit of a case that writes less than an eighth of them is
+the probe `read`, that of any other the fastest of `copy`, `triad` and `stream`: as in `graphflow bench --kernels`.
 """
 
 from __future__ import annotations
