@@ -30,8 +30,9 @@ from graphflow.compiler.llvm.contract_ir import I64, PTR, const
 from graphflow.compiler.llvm.scope import Function, Scope
 
 if TYPE_CHECKING:
+    from graphflow.compiler.buffers import BufferSpec
     from graphflow.compiler.llvm.step import Prepared, Workspace
-    from graphflow.compiler.plan import BufferSpec, Plan, Step
+    from graphflow.compiler.plan import Plan, Step
 
 __all__ = ["RED_ZONE", "StepCheck", "is_checked"]
 
