@@ -17,7 +17,7 @@ from graphflow.compiler.llvm.contract_kernel import Memory, emit_contract
 from graphflow.compiler.llvm.nest import emit_nest
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule, width_of
 from graphflow.compiler.llvm.scope import Scope, root_scope
-from graphflow.compiler.llvm.target import Target
+from graphflow.compiler.llvm.target import Target, emit_stream_fence
 from graphflow.compiler.loops.ir import Kernel
 from graphflow.core.dim import Size
 from graphflow.core.type import static
@@ -104,6 +104,8 @@ def emit_plain(
         root.function.numbers[key] = b.load(at(b, args, const(n), I64), typ=I64)
     scratch_bytes = _add_scratch(root, kernel, scratch)
     emit_nest(root, kernel, schedule, begin, end)
+    if schedule.stream is not None:  # whoever waits for the kernel must find what went past the caches
+        emit_stream_fence(b, target)
     b.ret_void()
     return scratch_bytes
 

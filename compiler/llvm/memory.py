@@ -27,7 +27,17 @@ from graphflow.compiler.llvm.values import memory_type
 from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
-__all__ = ["address", "from_memory", "gather", "load", "load_scalar", "store_scalar", "store_vectors", "to_memory"]
+__all__ = [
+    "address",
+    "from_memory",
+    "gather",
+    "load",
+    "load_scalar",
+    "store_past_caches",
+    "store_scalar",
+    "store_vectors",
+    "to_memory",
+]
 
 
 def from_memory(b: Any, x: Any, dtype: DType) -> Any:
@@ -208,7 +218,11 @@ def store_vectors(scope: Scope, buffer: int, index: Any, xs: list[Any], dtype: D
             const(n * lanes.width) if lanes.tile is None else mul(b, const(n), scope.size(tile_stride(index, scope)))
         )
         pointer = at(b, start, offset, memory_type(dtype))
-        store_vector(b, to_memory(b, x, dtype), pointer, active(scope, n), dtype.size)
+        if lanes.stream == buffer:
+            assert active(scope, n) is None, "only whole vectors go past the caches"
+            store_past_caches(b, to_memory(b, x, dtype), pointer, lanes.width * dtype.size)
+        else:
+            store_vector(b, to_memory(b, x, dtype), pointer, active(scope, n), dtype.size)
 
 
 def store_vector(b: Any, x: Any, pointer: Any, mask: Any, align: int) -> None:
@@ -219,6 +233,15 @@ def store_vector(b: Any, x: Any, pointer: Any, mask: Any, align: int) -> None:
     name = f"llvm.masked.store.{suffix(x.type)}.p0"
     function = intrinsic(b.module, name, ir.VoidType(), [x.type, PTR, I32, mask.type])
     b.call(function, [x, pointer, ir.Constant(I32, align), mask])
+
+
+def store_past_caches(b: Any, x: Any, pointer: Any, size: int) -> None:
+    """Store a vector of `size` bytes at a multiple of its size, without fetching the line that it overwrites.
+
+    Other threads see it after a fence only.
+    """
+    one = b.module.add_metadata([ir.Constant(I32, 1)])
+    b.store(x, pointer, align=size).set_metadata("nontemporal", one)
 
 
 def suffix(kind: Any) -> str:

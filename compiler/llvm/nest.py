@@ -7,14 +7,15 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import const, divmod_, first_lanes
+from graphflow.compiler.llvm.contract_ir import I64, at, const, divmod_, first_lanes
 from graphflow.compiler.llvm.emit import spread, store, value
-from graphflow.compiler.llvm.memory import store_rows, whole_row
-from graphflow.compiler.llvm.schedule import Schedule
+from graphflow.compiler.llvm.memory import address, store_rows, whole_row
+from graphflow.compiler.llvm.schedule import SQUARE, Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
+from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.ir import Kernel, Loop, Store
 from graphflow.compiler.loops.rows import is_tiny
-from graphflow.core.dim import Symbol, ceildiv, product
+from graphflow.core.dim import Symbol, ceildiv, coefficient, product
 from graphflow.core.type import static
 
 __all__ = ["emit_nest", "store_all"]
@@ -40,7 +41,7 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
     stop = b.select(b.icmp_signed("<", last, total), last, total)
     with open_loop(root, first, stop, 1, None) as loop:
         scope = _decode(loop.scope, schedule.rows, loop.index)
-        _emit_points(scope, kernel, schedule.lane, schedule.vectors, const(0), None)
+        _emit_points(scope, kernel, schedule, const(0), None)
 
 
 def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
@@ -57,40 +58,56 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
         stop = b.add(start, chunk)
         stop = b.select(b.icmp_signed("<", stop, extent), stop, extent)
         if schedule.inner is None:
-            _emit_points(scope, kernel, schedule.lane, schedule.vectors, start, stop)
+            _emit_points(scope, kernel, schedule, start, stop)
         else:
             inner = schedule.inner
             _emit_lanes(scope, lambda s: _emit_across(s, kernel, inner), schedule.lane, schedule.vectors, start, stop)
 
 
 def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begin: Any, end: Any) -> None:
-    """for block of rows in the units' blocks: the lanes, in tiles of as many rows as a vector has lanes."""
+    """for square in the units' squares of SQUARE rows and lanes: its tiles, of as many rows as a vector has lanes."""
     assert schedule.lane is not None
-    b, lane, width = root.builder, schedule.lane, schedule.vectors
-    rows, lanes = root.size(tile.extent), root.size(lane.extent)
-    per_column = root.size(ceildiv(tile.extent, width))
-    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), per_column)
+    b, lane = root.builder, schedule.lane
+    across, down = (root.size(ceildiv(loop.extent, SQUARE)) for loop in (lane, tile))
+    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), b.mul(down, across))
     first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
     stop = b.select(b.icmp_signed("<", last, total), last, total)
     with open_loop(root, first, stop, 1, None) as loop:
         inner = loop.scope.builder
-        row, block = divmod_(inner, loop.index, per_column)
+        column, x = divmod_(inner, loop.index, across)
+        row, y = divmod_(inner, column, down)
         scope = _decode(loop.scope, schedule.rows, row)
-        start = inner.mul(block, const(width))
-        left = inner.sub(rows, start)
-        whole = inner.select(
-            inner.icmp_signed(">=", left, const(width)), _whole(scope, const(0), lanes, width), const(0)
-        )
-        with open_loop(scope, const(0), whole, width, lane.symbol) as main:
-            main.scope.variables[tile.symbol] = start
-            main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
-            store_all(main.scope, list(kernel.stores))
-        with open_loop(scope, whole, lanes, width, lane.symbol) as rest:
-            rest.scope.variables[tile.symbol] = start
-            mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(lanes, rest.index), width)
-            masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
-            rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
-            store_all(rest.scope, list(kernel.stores))
+        start, bottom = _side(scope, y, tile)
+        with open_loop(scope, start, bottom, schedule.vectors, None) as tiles:
+            _emit_row_of_tiles(tiles.scope, kernel, schedule, tile, tiles.index, _side(scope, x, lane))
+
+
+def _side(scope: Scope, number: Any, loop: Loop) -> tuple[Any, Any]:
+    """Where a square begins and ends along a loop."""
+    b, extent = scope.builder, scope.size(loop.extent)
+    start = b.mul(number, const(SQUARE))
+    stop = b.add(start, const(SQUARE))
+    return start, b.select(b.icmp_signed("<", stop, extent), stop, extent)
+
+
+def _emit_row_of_tiles(
+    scope: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, start: Any, side: tuple[Any, Any]
+) -> None:
+    """The tiles of the rows from `start` on along one side of a square: whole ones, then what the edges cut off."""
+    assert schedule.lane is not None
+    b, lane, width, stop = scope.builder, schedule.lane, schedule.vectors, side[1]
+    left = b.sub(scope.size(tile.extent), start)
+    whole = b.select(b.icmp_signed(">=", left, const(width)), _whole(scope, *side, width), side[0])
+    with open_loop(scope, side[0], whole, width, lane.symbol) as main:
+        main.scope.variables[tile.symbol] = start
+        main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
+        store_all(main.scope, list(kernel.stores))
+    with open_loop(scope, whole, stop, width, lane.symbol) as rest:
+        rest.scope.variables[tile.symbol] = start
+        mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
+        masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
+        rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
+        store_all(rest.scope, list(kernel.stores))
 
 
 def _if_row(b: Any, mask: Any, left: Any, row: int) -> Any:
@@ -110,15 +127,15 @@ def _decode(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:
     return scope.child(scope.builder, variables, None)
 
 
-def _emit_points(scope: Scope, kernel: Kernel, lane: Loop | None, vectors: int, start: Any, stop: Any) -> None:
+def _emit_points(scope: Scope, kernel: Kernel, schedule: Schedule, start: Any, stop: Any) -> None:
     """The stores of one row: its elements, then what stands above them (whose values are computed first)."""
-    depth = len(kernel.loops)
+    depth, lane = len(kernel.loops), schedule.lane
     inner = [s for s in kernel.stores if s.depth == depth and lane is not None]
     outer = [s for s in kernel.stores if s not in inner]
     for s in outer:
         value(s.value, scope)
     if lane is not None and inner:
-        _emit_lanes(scope, lambda s: store_all(s, inner), lane, vectors, start, stop)
+        _emit_lanes(scope, lambda s: store_all(s, inner), lane, schedule.vectors, start, stop, schedule.stream)
     store_all(scope, outer)
 
 
@@ -164,21 +181,55 @@ def store_all(scope: Scope, stores: list[Store]) -> None:
         store(scope, s.buffer, s.index, s.value)
 
 
-def _emit_lanes(scope: Scope, body: Callable[[Scope], None], lane: Loop, vectors: int, start: Any, stop: Any) -> None:
-    """The lanes' loop around a body: blocks of vectors, then single ones under a mask."""
+def _emit_lanes(
+    scope: Scope,
+    body: Callable[[Scope], None],
+    lane: Loop,
+    vectors: int,
+    start: Any,
+    stop: Any,
+    stream: Store | None = None,
+) -> None:
+    """The lanes' loop around a body: blocks of vectors, then single ones under a mask.
+
+    Where a store goes past the caches, those lanes come first that stand before a whole vector of its memory.
+    """
     width = scope.function.width
     stop = scope.size(lane.extent) if stop is None else stop
+    if stream is not None:
+        first = _first_whole(scope, stream, lane, start, stop)
+        _emit_masked(scope, body, lane, start, first)
+        start = first
     block = width * vectors
     whole = _whole(scope, start, stop, block)
     if not (isinstance(whole, ir.Constant) and whole.constant == 0):
-        with open_loop(scope, start, whole, block, lane.symbol, (), Lanes(lane.symbol, width, vectors)) as main:
+        lanes = Lanes(lane.symbol, width, vectors, stream=None if stream is None else stream.buffer)
+        with open_loop(scope, start, whole, block, lane.symbol, (), lanes) as main:
             body(main.scope)
     if isinstance(whole, ir.Constant) and isinstance(stop, ir.Constant) and whole.constant == stop.constant:
         return
-    with open_loop(scope, whole, stop, width, lane.symbol) as tail:
-        mask = first_lanes(tail.scope.builder, tail.scope.builder.sub(stop, tail.index), width)
-        tail.scope.lanes = Lanes(lane.symbol, width, 1, [mask])
-        body(tail.scope)
+    _emit_masked(scope, body, lane, whole, stop)
+
+
+def _emit_masked(scope: Scope, body: Callable[[Scope], None], lane: Loop, start: Any, stop: Any) -> None:
+    """Single vectors, of whose lanes only those before `stop` count."""
+    width = scope.function.width
+    with open_loop(scope, start, stop, width, lane.symbol) as rest:
+        mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
+        rest.scope.lanes = Lanes(lane.symbol, width, 1, [mask])
+        body(rest.scope)
+
+
+def _first_whole(scope: Scope, s: Store, lane: Loop, start: Any, stop: Any) -> Any:
+    """The first lane from `start` on that a store puts at a multiple of a vector's bytes; `stop` if there is none."""
+    b, size = scope.builder, s.value.dtype.size
+    element = memory_type(s.value.dtype)
+    assert coefficient(s.index, lane.symbol) == 1, f"a row of {s.index} does not lie in one piece"
+    row = s.index - lane.var
+    place = b.ptrtoint(at(b, address(scope, s.buffer, row, s.value.dtype), start, element), I64)
+    before = b.udiv(b.and_(b.neg(place), const(scope.function.width * size - 1)), const(size))
+    first = b.add(start, before)
+    return b.select(b.icmp_signed("<", first, stop), first, stop)
 
 
 def _whole(scope: Scope, start: Any, stop: Any, block: int) -> Any:

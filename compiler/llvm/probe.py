@@ -5,11 +5,12 @@
     read          sums an array
     copy          b = a
     triad         c = a + s * b (as in McCalpin's STREAM)
+    stream        b = a, past the caches: the lines of b are not fetched before they are overwritten
 
 Each is a launch, `void f(ptr args, ptr dims, i64 begin, i64 end, ptr scratch)`, so that the thread pool can run it.
-What it works on is the worker's own scratch: threads share nothing but the memory bus.  An fma unit is dims[0] rounds
-of `fma_flops`.  A unit of the others is one slice of the arrays: `SLICES` slices of dims[0] float32 elements make an
-array, and the arrays follow each other in scratch.
+What it works on is the worker's own scratch, at a multiple of 64 bytes: threads share nothing but the memory bus.  An
+fma unit is dims[0] rounds of `fma_flops`.  A unit of the others is one slice of the arrays: `SLICES` slices of dims[0]
+float32 elements make an array, and the arrays follow each other in scratch.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import ELEMENTS, I64, PTR, VOID, at, const, loop, multiply_add, splat
-from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
+from graphflow.compiler.llvm.memory import store_past_caches
+from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals, emit_stream_fence
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
 __all__ = ["PROBES", "SLICES", "arrays_of", "fma_flops", "granule", "probe_module"]
 
-PROBES = ("fma_float32", "fma_float64", "read", "copy", "triad")
+PROBES = ("fma_float32", "fma_float64", "read", "copy", "triad", "stream")
 
 SLICES = 17
 """A prime: whichever units a worker gets, it goes through all its slices."""
@@ -38,7 +40,7 @@ VECTORS = 8
 
 def arrays_of(probe: str) -> int:
     """How many arrays a probe of memory touches, and so how many bytes it moves for each byte of one."""
-    return {"read": 1, "copy": 2, "triad": 3}[probe]
+    return {"read": 1, "copy": 2, "triad": 3, "stream": 2}[probe]
 
 
 def granule(target: Target) -> int:
@@ -61,7 +63,7 @@ def probe_module(target: Target) -> ir.Module:
     module = ir.Module("probes")
     for dtype in ("float32", "float64"):
         _launch(module, f"fma_{dtype}", target, _fma(dtype, target))
-    for name, body in (("read", _read), ("copy", _copy), ("triad", _triad)):
+    for name, body in (("read", _read), ("copy", _copy), ("triad", _triad), ("stream", _stream)):
         _launch(module, name, target, _sliced(body, target))
     return module
 
@@ -77,6 +79,8 @@ def _launch(module: ir.Module, name: str, target: Target, body: Body) -> None:
     size = b.load(dims, typ=I64)
     with loop(b, begin, end) as unit:
         body(b, unit, size, scratch)
+    if name == "stream":
+        emit_stream_fence(b, target)
     emit_restore_denormals(b, target, saved)
     b.ret_void()
 
@@ -153,6 +157,15 @@ def _copy(b: Any, elements: Any, starts: list[Any], vector: Any) -> None:
     def move(i: Any, _: list[Any]) -> list[Any]:
         for source, target in zip(_vectors(b, starts[0], i, vector), _vectors(b, starts[1], i, vector), strict=True):
             b.store(b.load(source, typ=vector, align=4), target, align=4)
+        return []
+
+    _carried(b, elements, VECTORS * vector.count, [], move)
+
+
+def _stream(b: Any, elements: Any, starts: list[Any], vector: Any) -> None:
+    def move(i: Any, _: list[Any]) -> list[Any]:
+        for source, target in zip(_vectors(b, starts[0], i, vector), _vectors(b, starts[1], i, vector), strict=True):
+            store_past_caches(b, b.load(source, typ=vector, align=4), target, 4 * vector.count)
         return []
 
     _carried(b, elements, VECTORS * vector.count, [], move)

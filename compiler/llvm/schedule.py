@@ -10,14 +10,14 @@ All of it follows from sizes (their hints, where symbolic) and the target only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, sizes_in, walk
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
 
-__all__ = ["Schedule", "make_schedule", "weight_of", "width_of"]
+__all__ = ["SQUARE", "Schedule", "make_schedule", "weight_of", "width_of"]
 
 UNIT_WEIGHT = 65_536
 """About how much work a unit is, in scalar operations; a few microseconds."""
@@ -27,6 +27,15 @@ WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 
 SHORT = 8
 """Reductions of at most this many neighbours leave most lanes of a vector empty: lanes run across them."""
 
+
+SQUARE = 128
+"""Rows and lanes whose tiles follow each other: a line of either side, or a page, is in a cache until it is done."""
+
+STREAMED_L2 = 8
+"""A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
+
+STREAMED_BLOCKS = 4
+"""Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
 
 COLUMNS = 4
 """Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
@@ -60,6 +69,7 @@ class Schedule:
     unit_weight: int
     tile: Loop | None = None
     inner: Loop | None = None
+    stream: Store | None = None  # the store that goes past the caches
 
 
 def make_schedule(kernel: Kernel, target: Target) -> Schedule:
@@ -73,16 +83,26 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     weight = max(_weight(kernel, exprs, rows), 1)
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
-    if tile is not None:
-        rows = tuple(loop for loop in rows if loop is not tile)
-        blocks = product(tuple(loop.extent for loop in rows)) * ceildiv(tile.extent, width)
-        per_unit = max(UNIT_WEIGHT // (weight * width), 1)
-        return Schedule(rows, lane, width, per_unit, 0, ceildiv(blocks, per_unit), weight * width * per_unit, tile)
+    if tile is not None and lane is not None:
+        return _tiled(rows, lane, tile, width, weight)
     vectors = _vectors(exprs, lane, width)
+    stream = _stream(kernel, lane, width * vectors, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
-        return _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
+        cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
+        return replace(cut, stream=stream)
     per_unit = max(UNIT_WEIGHT // weight, 1)
-    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit)
+    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit, stream=stream)
+
+
+def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int) -> Schedule:
+    """Units are squares of tiles; `weight` is that of one row."""
+    rows = tuple(loop for loop in rows if loop is not tile)
+    tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
+    square = max(weight // wide, 1) * min(tall, SQUARE) * min(wide, SQUARE)
+    per_unit = max(UNIT_WEIGHT // square, 1)
+    sides = ceildiv(tile.extent, SQUARE) * ceildiv(lane.extent, SQUARE)
+    units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
+    return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile)
 
 
 def _chunked(
@@ -149,6 +169,23 @@ def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> L
     sizes = [size for e in exprs for size in sizes_in(e.kind, e.data)] + [s.index for s in kernel.stores]
     linear = all(coefficient(size, loop.symbol) is not None for size in sizes for loop in (best, lane))
     return best if linear else None
+
+
+def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> Store | None:
+    """The largest of the stores that need no cache, if it is more than caches hold for a core, in long enough rows."""
+    if lane is None or not target.is_x86 or estimate(lane.extent) < STREAMED_BLOCKS * block:
+        return None
+    buffers = [s.buffer for s in kernel.stores]
+    found = [
+        (estimate(kernel.buffers[s.buffer].size) * s.value.dtype.size, -n)
+        for n, s in enumerate(kernel.stores)
+        if s.final
+        and s.depth == len(kernel.loops)
+        and coefficient(s.index, lane.symbol) == 1
+        and buffers.count(s.buffer) == 1
+    ]
+    size, place = max(found, default=(0, 0))
+    return kernel.stores[-place] if size >= STREAMED_L2 * target.l2_bytes else None
 
 
 def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:

@@ -23,10 +23,20 @@ class Lanes:
     """How a loop is vectorised: variable, lanes of a vector, vectors at once, and the masks of valid lanes if any.
 
     The vectors follow each other along the lanes' own loop; with `tile`, each is another turn of that row loop.
+    Stores to the buffer `stream` go past the caches: the address of each is a multiple of the vector's bytes.
     """
 
-    def __init__(self, symbol: Symbol, width: int, vectors: int, mask: Any = None, tile: Symbol | None = None) -> None:
+    def __init__(
+        self,
+        symbol: Symbol,
+        width: int,
+        vectors: int,
+        mask: Any = None,
+        tile: Symbol | None = None,
+        stream: int | None = None,
+    ) -> None:
         self.symbol, self.width, self.vectors, self.mask, self.tile = symbol, width, vectors, mask, tile
+        self.stream = stream
 
     def varies(self, variables: Collection[Symbol]) -> bool:
         """Whether something of these variables differs between lanes or vectors."""

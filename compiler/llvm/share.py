@@ -106,6 +106,7 @@ def _likeness(kernel: Kernel, target: Target) -> _Likeness | None:
     cut = replace(
         schedule,
         rows=tuple(loops[loop] for loop in schedule.rows),
+        stream=None if schedule.stream is None else stores[kernel.stores.index(schedule.stream)],
         lane=None if schedule.lane is None else loops[schedule.lane],
         tile=None if schedule.tile is None else loops[schedule.tile],
         rows_per_unit=numbers.new(schedule.rows_per_unit) if schedule.rows else 1,

@@ -305,6 +305,17 @@ def emit_restore_denormals(builder: Any, target: Target, saved: Any) -> None:
     builder.call(intrinsic(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), ir.PointerType()), (slot,))
 
 
+def emit_stream_fence(builder: Any, target: Target) -> None:
+    """Emit code after which other threads find what this one stored past the caches.
+
+    On ARM such stores are ordered like all others, by whatever tells the other thread that they are done.
+    """
+    from llvmlite import ir
+
+    if target.is_x86:
+        builder.call(intrinsic(builder, "llvm.x86.sse.sfence", ir.VoidType()), ())
+
+
 def intrinsic(builder: Any, name: str, result: Any, *parameters: Any) -> Any:
     """The declaration of LLVM's intrinsic `name` in the module under construction, made at first use."""
     from llvmlite import ir

@@ -138,12 +138,16 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Store:
-    """buffer[index] = value, for every point of the first `depth` loops of the kernel."""
+    """buffer[index] = value, for every point of the first `depth` loops of the kernel.
+
+    `final`: the buffer is large and nothing in the step reads it, so that it need not stay in a cache.
+    """
 
     buffer: int
     index: Size
     value: Expr
     depth: int
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,11 @@ class Kernel:
         from graphflow.compiler.loops.print import print_kernel
 
         return print_kernel(self)
+
+    def read_buffers(self) -> set[int]:
+        """The numbers of the buffers that it reads."""
+        loaded = {e.data[0] for e in walk([s.value for s in self.stores]) if e.kind in ("load", "kept")}
+        return loaded if self.contract is None else loaded | {self.contract.a, self.contract.b}
 
 
 def walk(roots: list[Expr]) -> list[Expr]:

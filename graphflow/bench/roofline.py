@@ -26,19 +26,21 @@ from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.profile import shortest
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
 
-__all__ = ["Limits", "measure"]
+__all__ = ["READS_ONLY", "WRITING", "Limits", "Probes", "measure"]
 
 MIB = 1 << 20
 MOST_BYTES = 256 * MIB
 FMA_ROUNDS = 20_000
 READS_ONLY = 8  # a kernel that writes less than an eighth of what it moves is held to the rate of reading
 
+WRITING = ("copy", "triad", "stream")
+
 Curve = list[tuple[int, float]]  # (bytes of the working set, bytes a second)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Floating point operations a second by dtype, and a bandwidth curve for each of "read", "copy", "triad"."""
+    """Floating point operations a second by dtype, and a bandwidth curve for each of the probes of memory."""
 
     threads: int
     flops: dict[str, float]
@@ -46,7 +48,7 @@ class Limits:
 
     def bandwidth(self, size: int, writes: bool) -> float:
         """Bytes a second for a working set of `size` bytes."""
-        return max(interpolated(self.curves[name], size) for name in (("copy", "triad") if writes else ("read",)))
+        return max(interpolated(self.curves[name], size) for name in (WRITING if writes else ("read",)))
 
     def seconds(self, work: Work, dtype: str) -> float:
         """The least time: of computing or of moving bytes, whichever is more."""
@@ -83,7 +85,7 @@ def measure(threads: int, seconds: float = 0.1, most_bytes: int = MOST_BYTES) ->
     before = thread_count()
     set_thread_count(threads)
     try:
-        return _Probes(threads, seconds, most_bytes).run()
+        return Probes(threads, seconds, most_bytes).run()
     finally:
         set_thread_count(before)
 
@@ -98,7 +100,9 @@ def working_sets(target: Target, threads: int, most_bytes: int) -> list[int]:
     return found
 
 
-class _Probes:
+class Probes:
+    """The probe loops on so many threads, with memory for working sets of up to so many bytes."""
+
     def __init__(self, threads: int, seconds: float, most_bytes: int) -> None:
         self.target = host_target()
         self.module = compile_module(probe_module(self.target), self.target)
@@ -122,7 +126,11 @@ class _Probes:
         return units * FMA_ROUNDS * fma_flops(dtype, self.target) / best
 
     def bandwidth(self, probe: str, size: int) -> float:
-        """Bytes a second with arrays of `size` bytes in all: each thread its share, in `SLICES` slices an array."""
+        """Bytes a second with arrays of `size` bytes in all: each thread its share, in `SLICES` slices an array.
+
+        More than there is memory for counts as so much: no cache holds either.
+        """
+        size = min(size, self.sizes[-1])
         share = size // self.threads // arrays_of(probe) // 4
         slice_ = max(share // SLICES // granule(self.target), 1) * granule(self.target)
         stride = -(-slice_ * SLICES * arrays_of(probe) * 4 // 64) * 64

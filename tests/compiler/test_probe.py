@@ -9,6 +9,7 @@ import pytest
 from graphflow.compiler.llvm.jit import assembly_for, compile_module
 from graphflow.compiler.llvm.probe import PROBES, SLICES, fma_flops, granule, probe_module
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target, host_target
+from graphflow.runtime.memory import aligned_empty
 
 
 @pytest.mark.parametrize(
@@ -34,11 +35,13 @@ def run(probe: str, dim: int, units: int, scratch: np.ndarray) -> None:
 def test_probes_of_memory_touch_all_of_their_arrays_and_nothing_else(probe: str) -> None:
     slice_ = granule(host_target())
     size = SLICES * slice_
-    memory = np.arange(3 * size + 1, dtype=np.float32)
+    memory = aligned_empty((3 * size + 1,), np.dtype(np.float32))
+    memory[...] = np.arange(len(memory))
     before = memory.copy()
     run(probe, slice_, SLICES, memory)
     x, y, z = (before[n * size : (n + 1) * size] for n in range(3))
-    wanted = {"read": [x, y, z], "copy": [x, x, z], "triad": [x, y, x + np.float32(0.5) * y]}[probe]
+    triad = [x, y, x + np.float32(0.5) * y]
+    wanted = {"read": [x, y, z], "copy": [x, x, z], "triad": triad, "stream": [x, x, z]}[probe]
     got = memory[:-1].reshape(3, size)
     if probe == "read":  # a slice's sums are put where it began, lest they be left out
         lanes = host_target().lanes("float32")

@@ -30,7 +30,7 @@ QUICK = Timing(rounds=2, seconds=0.0, pause=0.0)
 LIMITS = roofline.Limits(
     1,
     {"float32": 1e11, "float64": 5e10},
-    {name: [(1 << 20, 4e10), (1 << 24, 2e10)] for name in ("read", "copy", "triad")},
+    {name: [(1 << 20, 4e10), (1 << 24, 2e10)] for name in ("read", "copy", "triad", "stream")},
 )
 SMALL = ["gemm:5x7x3", "softmax:3x4", "mlp_train:4x6x5x3", "loop:4"]
 

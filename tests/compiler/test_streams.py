@@ -1,0 +1,129 @@
+"""Large results that go past the caches, and squares of tiles: what is written, where, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llvmlite import ir
+
+import graphflow as tf
+from graphflow.compiler.llvm.jit import assembly_for
+from graphflow.compiler.llvm.step import emit_step
+from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
+from graphflow.runtime.executable import Executable
+
+SCHEDULE, PLAN = "graphflow.compiler.llvm.schedule", "graphflow.compiler.plan"
+
+Formula = Callable[[Any], Any]
+LARGE = 1 << 23  # elements of a result that goes past the caches of all `TARGETS`
+TARGETS = [AVX512, AVX2, SSE2]
+
+
+def compiled(formula: Formula, shape: list[int | None], count: int = 1) -> tuple[Any, Executable]:
+    """(a function of one array, what was compiled when it was called with `count` rows of zeros)"""
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, shape)
+        session = tf.Session()
+        call = session.make_callable(formula(x), [x])
+        call(np.zeros([count if size is None else size for size in shape], np.float32))
+        ((_, executable),) = session.compiled()
+    return call, executable
+
+
+def assembly(formula: Formula, shape: list[int | None], target: Target) -> str:
+    plan = compiled(formula, shape)[1].plan
+    code = emit_step(plan.steps, len(plan.buffers), plan.symbols, target)
+    module: ir.Module = code.module
+    return assembly_for(str(module), target)
+
+
+def chain(x: Any) -> Any:
+    y = tf.tanh(x)
+    return y, tf.reduce_sum(tf.matmul(tf.reshape(y, [-1, 64]), tf.reshape(y, [64, -1])))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_large_results_go_past_the_caches_and_are_fenced(target: Target) -> None:
+    text = assembly(lambda x: x + 1.0, [LARGE], target)
+    assert "movnt" in text
+    assert "sfence" in text
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_small_results_do_not(target: Target) -> None:
+    text = assembly(lambda x: x + 1.0, [1 << 16], target)
+    assert "movnt" not in text
+    assert "sfence" not in text
+
+
+def test_arm_has_no_fence() -> None:
+    assert "sfence" not in assembly(lambda x: x + 1.0, [LARGE], NEON)
+
+
+def final_buffers(executable: Executable) -> set[str]:
+    """The kinds of the buffers that are written for good."""
+    plan = executable.plan
+    return {plan.buffers[step.arguments[s.buffer]].kind for step in plan.steps for s in step.kernel.stores if s.final}
+
+
+def test_what_the_step_reads_again_stays_in_the_caches() -> None:
+    with patch(f"{PLAN}.LARGE", 0):
+        assert final_buffers(compiled(lambda x: x + 1.0, [4096])[1]) == {"output"}
+        _, executable = compiled(chain, [4096])
+        plan = executable.plan
+        for step in plan.steps:
+            for s in step.kernel.stores:
+                where = step.arguments[s.buffer]
+                read = any(where == o.arguments[n] for o in plan.steps for n in o.kernel.read_buffers())
+                assert s.final == (plan.buffers[where].kind == "output" and not read)
+        assert any(not s.final for step in plan.steps for s in step.kernel.stores)
+
+
+def test_small_results_are_not_told_apart() -> None:
+    assert final_buffers(compiled(lambda x: x + 1.0, [4096])[1]) == set()
+
+
+FORMULAS: dict[str, tuple[Formula, Callable[[Any], Any]]] = {
+    "add": (lambda x: x + 1.0, lambda x: x + np.float32(1)),
+    "double": (lambda x: tf.cast(x, tf.float64), lambda x: x.astype(np.float64)),
+    "int8": (lambda x: tf.cast(x, tf.int8), lambda x: x.astype(np.int8)),
+    "bool": (lambda x: x > 3.0, lambda x: x > 3),
+    "slice": (lambda x: x[:, 1:] * 2.0, lambda x: x[:, 1:] * 2),
+    "concat": (lambda x: tf.concat([x, x + 1.0], 1), lambda x: np.concatenate([x, x + 1], 1)),
+    "shifted by rows": (
+        lambda x: x - tf.reduce_max(x, 1, keepdims=True),
+        lambda x: x - x.max(1, keepdims=True),
+    ),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(FORMULAS)), st.integers(1, 9), st.integers(1, 700), st.integers(0, 65), st.booleans())
+def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, columns: int, by: int, open_: bool) -> None:
+    """Wherever an array of the caller's starts, and where rows are known when they are fed only."""
+    formula, wanted = FORMULAS[name]
+    x = (np.arange(rows * columns, dtype=np.float32) % 7).reshape(rows, columns)
+    result = wanted(x)
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0):
+        call, _ = compiled(formula, [None if open_ else rows, columns], rows)
+        memory = np.ones(result.size + 130, result.dtype)
+        out = memory[by : by + result.size].reshape(result.shape)
+        call(x, out=out)
+    np.testing.assert_array_equal(out, result)
+    assert np.all(memory[:by] == 1)
+    assert np.all(memory[by + result.size :] == 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 300), st.integers(1, 300), st.booleans())
+def test_squares_of_tiles_cover_a_transpose(batch: int, rows: int, columns: int, open_: bool) -> None:
+    x = np.arange(batch * rows * columns, dtype=np.float32).reshape(batch, rows, columns)
+    shape = [None if open_ else batch, rows, columns]
+    call, _ = compiled(lambda t: tf.transpose(t, [0, 2, 1]) + 1.0, shape, batch)
+    np.testing.assert_array_equal(call(x), x.transpose(0, 2, 1) + 1)
