@@ -60,12 +60,13 @@ LOWERING = (
 
 @dataclass(frozen=True)
 class Stage:
-    """What a pass made of its input, and how long it took (seconds)."""
+    """What a pass made of its input, how long it took, and when it began (seconds of `time.perf_counter`)."""
 
     name: str
     result: Any
     seconds: float
     changed: bool
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,15 @@ def compile_graph(
     report = Report()
     start = time.perf_counter()
     captured = capture(fetches, feeds, types, is_initialized)
-    stages = [Stage("capture", captured.program, time.perf_counter() - start, True)]
+    stages = [Stage("capture", captured.program, time.perf_counter() - start, True, start)]
     report.stage(stages[-1])
     value: Any = captured.program
     verified: set[Node] = set()
     for one in TENSOR_PASSES + LOWERING:
         start = time.perf_counter()
         result = one.run(value)
-        stages.append(Stage(one.name, result, time.perf_counter() - start, result is not value and result != value))
+        seconds = time.perf_counter() - start
+        stages.append(Stage(one.name, result, seconds, result is not value and result != value, start))
         if isinstance(result, TensorProgram):
             verify(result, verified)
         report.stage(stages[-1])

@@ -59,6 +59,7 @@ from graphflow.variable_scope import (
 )
 
 if TYPE_CHECKING:
+    from graphflow.profiling import profile
     from graphflow.runtime.session import InteractiveSession, Session
     from graphflow.show import show
 
@@ -70,6 +71,7 @@ math = math_ops
 _LAZY = {
     "Session": "graphflow.runtime.session",
     "InteractiveSession": "graphflow.runtime.session",
+    "profile": "graphflow.profiling",
     "show": "graphflow.show",
 }
 """What is imported when it is first used."""
@@ -125,6 +127,7 @@ __all__ = [
     "no_regularizer",
     "ones_initializer",
     "op_scope",
+    "profile",
     "random_normal_initializer",
     "random_uniform_initializer",
     "reset_default_graph",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from graphflow.compiler.pipeline import Compiled, Stage
     from graphflow.compiler.plan import Plan
     from graphflow.framework.graph import Graph
+    from graphflow.runtime.timed import TimedExecutable
 
 __all__ = ["Executable", "build"]
 
@@ -83,10 +84,13 @@ class Executable:
     A run needs `layout` and `module` only.  What a stored program's plan was is found out again if somebody asks.
     """
 
+    timed = False  # whether a step writes down when its launches run: `TimedExecutable` (timed.py)
+    bound_type: type[Bound] = Bound
+
     def __init__(
         self, graph: Graph, fetches: tuple[Tensor | Operation, ...], made: Compiled | Stored, start: float
     ) -> None:
-        self.graph, self._made = graph, made
+        self.graph, self._made, self.start = graph, made, start
         self.fetches, self.places = fetches, _places(fetches)
         self.interpreted = is_interpreted()
         self.generated: tuple[Stage, ...] = ()
@@ -103,6 +107,7 @@ class Executable:
         self.types = self.layout.feeds
         self.symbols = [_symbol_places(key, self.types) for key in self.layout.symbols]
         self.bounds: dict[tuple[int, ...], list[Bound]] = {}
+        self.twin: TimedExecutable | None = None  # the same, timed, if somebody records
         self.last: Bound | None = None  # what ran last: native calls may use it from now on
         self.uses_variables = bool(self.layout.reads or self.layout.writes or self.assumed_initialized)
         self.known: dict[tuple[int, ...], bool] = {}
@@ -112,6 +117,11 @@ class Executable:
     def compiled(self) -> Compiled:
         """The plan and what every pass made of the program."""
         return self._made.compile() if isinstance(self._made, Stored) else self._made
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it was compiled before and came from the cache."""
+        return isinstance(self._made, Stored)
 
     @property
     def plan(self) -> Plan:
@@ -126,22 +136,25 @@ class Executable:
     @functools.cached_property
     def code(self) -> StepCode:
         """What the step was written as."""
+        return self._emit(self.plan)
+
+    def _emit(self, plan: Plan) -> StepCode:
         from graphflow.compiler.llvm.step import emit_step
 
-        return emit_step(self.plan.steps, len(self.plan.buffers), self.plan.symbols, host_target())
+        checked = plan if is_checked() and not self.timed else None
+        buffers = len(plan.buffers)
+        return emit_step(plan.steps, buffers, plan.symbols, host_target(), checked=checked, timed=self.timed)
 
     def _generate(self, plan: Plan) -> StepCode:
-        from graphflow.compiler.llvm.step import emit_step
         from graphflow.compiler.pipeline import Stage
 
         report = Report()
         start = time.perf_counter()
-        checked = plan if is_checked() else None
-        code = emit_step(plan.steps, len(plan.buffers), plan.symbols, host_target(), checked=checked)
-        emitted = Stage("emit", code, time.perf_counter() - start, True)
+        code = self._emit(plan)
+        emitted = Stage("emit", code, time.perf_counter() - start, True, start)
         start = time.perf_counter()
         self.module = compile_module(code.module, host_target())
-        self.generated = (emitted, Stage("llvm", self.module, time.perf_counter() - start, True))
+        self.generated = (emitted, Stage("llvm", self.module, time.perf_counter() - start, True, start))
         self.code = code
         for stage in self.generated:
             report.note(f"{stage.name:<14} {stage.seconds * 1e3:8.2f} ms")
@@ -258,7 +271,7 @@ class Executable:
         if key not in self.bounds:
             while len(self.bounds) >= KEPT_SIZES or (len(self.bounds) > 1 and self._kept_bytes() > KEPT_BYTES):
                 self.bounds.pop(next(iter(self.bounds)), None)
-        bound = Bound(self, key, placement)
+        bound = self.bound_type(self, key, placement)
         bound.claim()
         self.bounds.setdefault(key, []).append(bound)
         return bound

@@ -32,7 +32,7 @@ from graphflow.runtime.executable import Executable
 from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.threads import pool
 
-__all__ = ["KernelTime", "LaunchTime", "time_kernels"]
+__all__ = ["KernelTime", "LaunchTime", "dtype_of", "time_kernels"]
 
 Array = np.ndarray[Any, Any]
 Runner = Callable[[int], object]
@@ -110,7 +110,7 @@ class _Profile:
             )
             sources = tuple(dict.fromkeys(str(origin.source) for origin in step.origins))
             work = work_of(step.kernel, self.sizes)
-            found.append(KernelTime(step.kernel.name, step.ops, sources, _dtype(step).name, work, times))
+            found.append(KernelTime(step.kernel.name, step.ops, sources, dtype_of(step).name, work, times))
         return found
 
     def _buffer(self, number: int, feeds: Sequence[Array], variables: Mapping[str, Array]) -> Array:
@@ -155,7 +155,7 @@ class _Profile:
         return pool().threads if units > 1 and units * launch.unit_ns >= PARALLEL_NS else 1
 
 
-def _dtype(step: Step) -> DType:
+def dtype_of(step: Step) -> DType:
     """What a kernel computes in: that of its products, else of the widest value that it stores."""
     if step.kernel.contract is not None:
         return step.kernel.contract.dtype

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphflow.framework.graph import Tensor
+from graphflow.runtime import recording
 from graphflow.runtime.bound import Bound
 from graphflow.runtime.executable import Executable, build
 from graphflow.runtime.feeding import Feed, feed_tensor
@@ -45,6 +46,7 @@ class RunPlan:
         self._slow_runs = 0
         self._native = Call(self._form(), self.run) if is_native() else None
         self.call: Callable[..., Any] = self.run if self._native is None else self._native.function
+        recording.know(self)
 
     def _form(self) -> Form:
         """What native code makes of the results; numbers of fetched elements become those of outputs."""
@@ -70,9 +72,12 @@ class RunPlan:
             self._requirements.check(session._state)
             self._requirements = None  # what has a value keeps it
         executable = self._for_shapes(values)
-        results = executable.run(values, session._state, outs)
+        if recording.is_wanted(options, run_metadata):
+            results = recording.run(session, executable, values, outs, options, run_metadata)
+        else:
+            results = executable.run(values, session._state, outs)
+            self._serve(executable.last)
         self._slow_runs += 1
-        self._serve(executable.last)
         return self.fetches.assemble(results)
 
     @property
@@ -87,11 +92,11 @@ class RunPlan:
             return
         with self._serving:
             served = self._native.served
-            if bound not in served and not self.session._closed:
+            if bound not in served and not self.session._closed and not recording.ACTIVE:
                 self._native.serve([bound, *served])
 
     def close(self) -> None:
-        """Native calls serve nothing any more, so that `run` says that the session is closed."""
+        """Native calls serve nothing any more, so that `run` says that the session is closed, or records the run."""
         if self._native is not None:
             with self._serving:
                 self._native.serve([])
@@ -135,5 +140,6 @@ class RunPlan:
         session = self.session
         executable = build(session.graph, self.fetches.elements, self.tensors, values, session._state)
         session.compile_seconds += executable.compile_seconds
+        recording.note_compilation(session, executable)
         self._executables = [executable, *self._executables]
         return executable

@@ -9,6 +9,7 @@ The first run of some fetches with some feeds compiles them; later runs only che
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["InteractiveSession", "Session"]
 
 
+_NUMBERS = itertools.count(1)
+
+
 class BaseSession:
     """What Session and InteractiveSession share."""
 
@@ -46,6 +50,7 @@ class BaseSession:
             raise NotImplementedError(f"a session runs in this process; there is no target {target!r}")
         self.graph = get_default_graph() if graph is None else graph
         self.compile_seconds = 0.0
+        self._number = next(_NUMBERS)
         self._state = VariableStore()
         self._plans: dict[Hashable, RunPlan] = {}
         self._lock = threading.Lock()
@@ -71,6 +76,8 @@ class BaseSession:
             plan = self._plans[structure_key(fetches), keys]
         except (KeyError, TypeError):  # a first run, or something that can't be hashed, so that it is no tensor
             plan = self._plan(fetches, keys)
+        if options is not None or run_metadata is not None:
+            return plan.run(*(feed_dict or {}).values(), options=options, run_metadata=run_metadata)
         return plan.call(*feed_dict.values()) if feed_dict else plan.call()
 
     def make_callable(

@@ -11,10 +11,10 @@ written once.  A launch worth it goes to the thread pool (`gf_parallel_for`), an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llvmlite import ir
 
@@ -24,6 +24,7 @@ from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory, Number
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.share import emit_kernels
 from graphflow.compiler.llvm.spaces import Space, spaces_of
+from graphflow.compiler.llvm.stamps import STAMP_WORDS, Stamps
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.core.dim import Size
 
@@ -32,10 +33,21 @@ if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
     from graphflow.compiler.plan import Plan, Step
 
-__all__ = ["StepCode", "emit_step", "parallel_for"]
+__all__ = ["Launched", "StepCode", "emit_step", "parallel_for"]
 
 PARALLEL_NS = 12_000
 """Work of fewer nanoseconds stays on the caller's thread."""
+
+
+class Launched(NamedTuple):
+    """A launch of a step: the number of the plan's step, the function, and the number of its job.
+
+    Launches of one job may run side by side; jobs run one after the other.
+    """
+
+    step: int
+    function: str
+    job: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class StepCode:
     """A module with the function `step`; workspaces as (bytes, first wave, last wave); bytes of scratch a worker.
 
     `kept` are the bytes of the memory, behind the workspaces, that the function `setup`, there for that only, fills.
+    `launched` are all launches in the order of their stamps, which start at `stamps` in a worker's scratch (stamps.py)
+    if the step is timed.
     """
 
     module: ir.Module
@@ -50,8 +64,14 @@ class StepCode:
     kept: tuple[int, ...]
     scratch_bytes: int
     kernels: int
-    launches: int
+    launched: tuple[Launched, ...]
+    stamps: int | None = None
     checked: Checked | None = None
+
+    @property
+    def launches(self) -> int:
+        """How many launches a step is."""
+        return len(self.launched)
 
 
 def emit_step(
@@ -61,10 +81,12 @@ def emit_step(
     target: Target,
     name: str = "step",
     checked: Plan | None = None,
+    timed: bool = False,
 ) -> StepCode:
     """The module of a plan's steps; `symbols` are the entries of dims in order.
 
-    `checked`: the plan, for code with bounds checks (check.py).
+    `checked`: the plan, for code with bounds checks (check.py).  `timed`: write down when each launch ran (stamps.py);
+    such code has no checks.
     """
     module = ir.Module(name)
     slots = {key: n for n, key in enumerate(symbols)}
@@ -79,15 +101,17 @@ def emit_step(
         packers = [prepared[space.owner] for space in kept]
         with _step_function(module, "setup", packers, slots, target, stride, None) as runner:
             runner.setup()
-    with _step_function(
-        module, name if check is None else check.body, prepared, slots, target, stride, check
-    ) as runner:
+    stamps = Stamps(module, stride) if timed else None
+    stride += -(-8 * STAMP_WORDS * sum(len(code.launches) for code in codes) // 64) * 64 if timed else 0
+    body = name if check is None else check.body
+    with _step_function(module, body, prepared, slots, target, stride, check, stamps) as runner:
         runner.waves()
     workspaces = tuple((s.bytes, s.first, s.last) for s in spaces if not s.kept)
     sizes = tuple(s.bytes for s in kept if isinstance(s.bytes, int))
     kernels = len({c.launches[0].name for c in codes})
     found = None if check is None else check.finish(name)
-    return StepCode(module, workspaces, sizes, stride, kernels, runner.launches, found)
+    launched, first = tuple(runner.launched), None if stamps is None else stamps.offset
+    return StepCode(module, workspaces, sizes, stride, kernels, launched, first, found)
 
 
 @contextmanager
@@ -99,6 +123,7 @@ def _step_function(
     target: Target,
     stride: int,
     check: StepCheck | None,
+    stamps: Stamps | None = None,
 ) -> Iterator[Runner]:
     """A function that the runtime calls, with the arguments of kernels in its frame; gives what writes its body."""
     function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
@@ -113,7 +138,7 @@ def _step_function(
         check.frame(b, frame, pointers)
     places = _pass_arguments(b, prepared, frame)
     scope = Scope(None, b, {}, None, Function(function, function.args[1], [], slots))
-    yield Runner(module, scope, frame, stride, list(zip(prepared, places, strict=True)), check)
+    yield Runner(module, scope, frame, stride, list(zip(prepared, places, strict=True)), check, stamps)
     emit_restore_denormals(b, target, saved)
     b.ret(ir.Constant(I32, 0))
 
@@ -172,6 +197,14 @@ def _argument(prepared: Prepared, argument: int | Number | Memory) -> tuple[int,
     return step.arguments[argument], step.offsets[argument]
 
 
+class Turn(NamedTuple):
+    """A launch as part of a job: where its arguments start in the frame, and its number among the step's launches."""
+
+    launch: Launch
+    start: int
+    number: int
+
+
 class Runner:
     """Writes the body of a function: waves of launches that do not need each other.
 
@@ -187,17 +220,18 @@ class Runner:
         stride: int,
         prepared: Sequence[tuple[Prepared, int]],
         check: StepCheck | None,
+        stamps: Stamps | None,
     ) -> None:
         self.module, self.root, self.frame, self.stride = module, root, frame, stride
-        self.prepared, self.check = prepared, check
+        self.prepared, self.check, self.stamps = prepared, check, stamps
         self.jobs = 0
-        self.launches = 0
+        self.launched: list[Launched] = []
 
     def setup(self) -> None:
         """The launches that pack, here: they come once, and their sizes are numbers."""
-        for one, place in self.prepared:
+        for n, (one, place) in enumerate(self.prepared):
             launch = one.code.launches[0]
-            self._here([(launch, place)], [self.root.size(launch.units)], None)
+            self._here([Turn(launch, place, n)], [self.root.size(launch.units)], None)
 
     def waves(self) -> None:
         """All launches."""
@@ -212,20 +246,28 @@ class Runner:
         if self.check is not None:
             self.check.wave(self.root.builder, [p for p, _ in wave])
         for turn in range(max(len(p.code.launches) for p, _ in wave)):
-            turns = [(p.launch(turn), place) for p, place in wave]
-            job = [(launch, place) for launch, place in turns if launch is not None]
-            job.sort(key=lambda pair: -pair[0].unit_ns)
-            self.launches += len(job)
+            turns = [(p.launch(turn), place, p.number) for p, place in wave]
+            found = [(launch, place, number) for launch, place, number in turns if launch is not None]
+            found.sort(key=lambda one: -one[0].unit_ns)
+            job: list[Turn] = []
+            number = self.launched[-1].job + 1 if self.launched else 0
+            for launch, place, step in found:
+                job.append(Turn(launch, place, len(self.launched)))
+                self.launched.append(Launched(step, launch.name, number))
             if job:
                 self._run(job)
 
-    def _run(self, job: list[tuple[Launch, int]]) -> None:
+    def _stamped(self, b: ir.IRBuilder, scratch: Any, turn: Turn) -> AbstractContextManager[None]:
+        """Where the block emits a launch: note when it runs, if the step is timed."""
+        return nullcontext() if self.stamps is None else self.stamps.around(b, scratch, turn.number)
+
+    def _run(self, job: list[Turn]) -> None:
         b = self.root.builder
-        units = [self.root.size(launch.units) for launch, _ in job]
+        units = [self.root.size(turn.launch.units) for turn in job]
         work: Any = const(0)
         total: Any = const(0)
-        for (launch, _), u in zip(job, units, strict=True):
-            work = add(b, work, mul(b, u, const(launch.unit_ns)))
+        for turn, u in zip(job, units, strict=True):
+            work = add(b, work, mul(b, u, const(turn.launch.unit_ns)))
             total = add(b, total, u)
         if isinstance(work, ir.Constant) and isinstance(total, ir.Constant):
             (self._pool if total.constant > 1 and work.constant >= PARALLEL_NS else self._here)(job, units, total)
@@ -237,22 +279,23 @@ class Runner:
             with otherwise:
                 self._here(job, units, total)
 
-    def _here(self, job: list[tuple[Launch, int]], units: list[Any], total: Any) -> None:
+    def _here(self, job: list[Turn], units: list[Any], total: Any) -> None:
         b = self.root.builder
         _, dims, scratch = self.root.function.function.args
-        for (launch, start), u in zip(job, units, strict=True):
-            arguments = at(b, self.frame, const(start), PTR)
-            b.call(self.module.globals[launch.name], [arguments, dims, const(0), u, scratch])
+        for turn, u in zip(job, units, strict=True):
+            arguments = at(b, self.frame, const(turn.start), PTR)
+            with self._stamped(b, scratch, turn):
+                b.call(self.module.globals[turn.launch.name], [arguments, dims, const(0), u, scratch])
 
-    def _pool(self, job: list[tuple[Launch, int]], units: list[Any], total: Any) -> None:
+    def _pool(self, job: list[Turn], units: list[Any], total: Any) -> None:
         b = self.root.builder
         _, dims, scratch = self.root.function.function.args
-        (launch, start), *rest = job
-        target = self.module.globals[launch.name] if not rest else self._job(job)
-        arguments = at(b, self.frame, const(0 if rest else start), PTR)
+        alone = len(job) == 1 and self.stamps is None
+        target = self.module.globals[job[0].launch.name] if alone else self._job(job)
+        arguments = at(b, self.frame, const(job[0].start if alone else 0), PTR)
         b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride)])
 
-    def _job(self, job: list[tuple[Launch, int]]) -> Any:
+    def _job(self, job: list[Turn]) -> Any:
         """A function that has the units of several launches one after the other."""
         self.jobs += 1
         kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I64, PTR])
@@ -261,15 +304,16 @@ class Runner:
         b = ir.IRBuilder(function.append_basic_block("entry"))
         frame, dims, begin, end, scratch = function.args
         scope = Scope(None, b, {}, None, Function(function, dims, [], self.root.function.symbols))
-        counts = [scope.size(launch.units) for launch, _ in job]
+        counts = [scope.size(turn.launch.units) for turn in job]
         first: Any = const(0)
-        for (launch, start), units in zip(job, counts, strict=True):
+        for turn, units in zip(job, counts, strict=True):
             last = add(b, first, units)
             low = b.select(b.icmp_signed(">", begin, first), begin, first)
             high = b.select(b.icmp_signed("<", end, last), end, last)
             with b.if_then(b.icmp_signed("<", low, high)):
-                own = [at(b, frame, const(start), PTR), dims, b.sub(low, first), b.sub(high, first), scratch]
-                b.call(self.module.globals[launch.name], own)
+                own = [at(b, frame, const(turn.start), PTR), dims, b.sub(low, first), b.sub(high, first), scratch]
+                with self._stamped(b, scratch, turn):
+                    b.call(self.module.globals[turn.launch.name], own)
             first = last
         b.ret_void()
         return function

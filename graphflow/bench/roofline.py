@@ -81,8 +81,13 @@ def interpolated(curve: Curve, size: int) -> float:
 
 
 def measure(threads: int, seconds: float = 0.1, most_bytes: int = MOST_BYTES) -> Limits:
-    """Measure with so many threads, each rate for about `seconds`; some five seconds in all as it stands."""
+    """Measure with so many threads, each rate for about `seconds`; some five seconds in all as it stands.
+
+    One thread, or as many as steps use, may be measured while steps run; for any other number the count changes.
+    """
     before = thread_count()
+    if threads in (1, before):
+        return _Probes(threads, seconds, most_bytes).run()
     set_thread_count(threads)
     try:
         return Probes(threads, seconds, most_bytes).run()
@@ -143,6 +148,10 @@ class Probes:
         """Seconds of the fastest of some runs."""
         dims = (ctypes.c_int64 * 1)(dim)
         address, start = self.module.address(probe), self.memory.ctypes.data
+        if self.threads == 1:
+            pointer, number = ctypes.c_void_p, ctypes.c_int64
+            launch = ctypes.CFUNCTYPE(None, pointer, pointer, number, number, pointer)(address)
+            return shortest(lambda: launch(None, dims, 0, units, start), self.seconds)
         return shortest(
             lambda: pool().parallel_for(address, 0, ctypes.addressof(dims), units, start, stride), self.seconds
         )

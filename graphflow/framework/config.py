@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphflow.framework.step_stats import StepStats
+
 __all__ = ["ConfigProto", "GPUOptions", "GraphOptions", "OptimizerOptions", "RunMetadata", "RunOptions"]
 
 
@@ -99,6 +101,6 @@ class RunOptions(Options):
 
 
 class RunMetadata(Options):
-    """What a run reports; empty so far."""
+    """What a run reports: with `RunOptions(trace_level=RunOptions.FULL_TRACE)` when its kernels ran."""
 
-    _defaults = {"step_stats": None}
+    _defaults = {"step_stats": StepStats, "partition_graphs": list}
