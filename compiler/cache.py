@@ -289,7 +289,7 @@ def _read_sources() -> bytes:
 _SOURCES = _read_sources()  # when the compiler is imported: what is edited later is not what runs
 
 
-OTHER_OPTIONS = ("GRAPHFLOW_CACHE", "GRAPHFLOW_CACHE_MB", "GRAPHFLOW_NUM_THREADS")
+OTHER_OPTIONS = ("GRAPHFLOW_CACHE", "GRAPHFLOW_CACHE_MB", "GRAPHFLOW_NUM_THREADS", "GRAPHFLOW_PERF")
 """Variables of the environment that change no code."""
 
 

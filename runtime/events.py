@@ -18,8 +18,8 @@ __all__ = ["KernelEvent", "kernel_events"]
 
 @dataclass(frozen=True)
 class KernelEvent:
-    """A worker's part in a launch: nanoseconds of `time.perf_counter_ns`.  `seconds` are the whole kernel's in the run,
-    and `threads` the most workers that shared a launch of it.  Worker 0 is the thread that called."""
+    """A worker's part in a launch: nanoseconds of `time.perf_counter_ns`.  `seconds` are the whole kernel's in the
+    run, and `threads` the most workers that shared a launch of it.  Worker 0 is the thread that called."""
 
     kernel: KernelFacts
     launch: str
@@ -47,13 +47,14 @@ def kernel_events(run: Run) -> list[KernelEvent]:
             if begin:
                 moments = begin - _clocks_apart(), end - _clocks_apart()
                 kernel = program.kernels[one.step]
-                events.append(KernelEvent(kernel, one.function, worker, threads[one.step], *moments, seconds[one.step]))
+                whole = threads[one.step], *moments, seconds[one.step]
+                events.append(KernelEvent(kernel, one.function, worker, *whole))
     return sorted(events, key=lambda event: (event.begin, event.worker))
 
 
 @functools.cache
 def _clocks_apart() -> int:
-    """How far CLOCK_MONOTONIC, which machine code reads, is ahead of Python's: nothing where they are the same clock."""
+    """How far CLOCK_MONOTONIC, which machine code reads, is ahead of Python's clock: 0 where they are the same."""
     if "CLOCK_MONOTONIC" in time.get_clock_info("perf_counter").implementation:
         return 0
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) - time.perf_counter_ns()

@@ -25,6 +25,7 @@ from graphflow.core.dim import Dim
 from graphflow.core.errors import FailedPreconditionError, InternalError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
+from graphflow.runtime import perf_map
 from graphflow.runtime.bound import Bound, Placement
 from graphflow.runtime.kept import Kept
 from graphflow.runtime.memory_plan import check_room, placed
@@ -112,6 +113,9 @@ class Executable:
         self.uses_variables = bool(self.layout.reads or self.layout.writes or self.assumed_initialized)
         self.known: dict[tuple[int, ...], bool] = {}
         self.compile_seconds = time.perf_counter() - start
+        if perf_map.is_wanted() and self.module is not None:
+            code = made.object_code if isinstance(made, Stored) else self.module.object_code
+            perf_map.write(self, self.module.address("step"), code)
 
     @functools.cached_property
     def compiled(self) -> Compiled:

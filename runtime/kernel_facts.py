@@ -73,7 +73,9 @@ def facts_of(step: Step, origins: Mapping[Node, tuple[Origin, ...]], sizes: Mapp
     work = work_of(step.kernel, sizes)
     parts = _parts(step, work, origins, sizes)
     found = step.origins or tuple(o for node in step.nodes for o in _origins(node, origins))
-    names, sources = (tuple(dict.fromkeys(texts)) for texts in ([o.name for o in found], [str(o.source) for o in found]))
+    names, sources = (
+        tuple(dict.fromkeys(texts)) for texts in ([o.name for o in found], [str(o.source) for o in found])
+    )
     return KernelFacts(step.kernel.name, step.ops, names, sources, dtype_of(step).name, work, parts)
 
 

@@ -7,13 +7,12 @@
     recorder.runs           # the last ones, with the stamps of their launches
     recorder.totals         # of all, by program
 
-While somebody records, native calls serve nothing and `RunPlan.run` hands runs to `run`, which takes the program's timed
-twin (timed.py).  While nobody does, all that is left is the test whether `ACTIVE` is empty, on the slow path.
+While somebody records, native calls serve nothing and `RunPlan.run` hands runs to `run`, which takes the program's
+timed twin (timed.py).  While nobody does, all that is left is the test whether `ACTIVE` is empty, on the slow path.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 import time
@@ -21,17 +20,16 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphflow.runtime.step_stats import fill
+from graphflow.runtime.timed import TimedExecutable, TimedProgram, latest, timed
 from graphflow.runtime.totals import Totals
 
 if TYPE_CHECKING:
     from graphflow.runtime.executable import Executable
     from graphflow.runtime.run_plan import RunPlan
     from graphflow.runtime.session import BaseSession
-    from graphflow.runtime.timed import TimedExecutable, TimedProgram
 
 __all__ = ["ACTIVE", "Compilation", "Recorder", "Run", "Thread", "is_wanted", "know", "note_compilation", "run"]
 
@@ -54,7 +52,7 @@ class Thread:
 
 
 class Run(NamedTuple):
-    """A run: who, from when to when (nanoseconds of `time.perf_counter_ns`), and its launches' stamps, if it has any."""
+    """A run: who, from when to when (nanoseconds of `time.perf_counter_ns`), and the stamps of its launches."""
 
     thread: Thread
     begin: int
@@ -163,7 +161,7 @@ def run(
         twin = executable.twin or _twin(executable, recorders, thread)
         begin = time.perf_counter_ns()
         answer = twin.run(values, session._state, outs)
-        found = Run(thread, begin, time.perf_counter_ns(), *_timed().latest())
+        found = Run(thread, begin, time.perf_counter_ns(), *latest())
     for recorder in recorders:
         recorder.add(found)
     if _is_traced(options, run_metadata):
@@ -172,18 +170,10 @@ def run(
 
 
 def _twin(executable: Executable, recorders: Sequence[Recorder], thread: Thread) -> TimedExecutable:
-    twin, is_new = _timed().timed(executable)
+    twin, is_new = timed(executable)
     if is_new:
         _tell(recorders, thread, twin, "compile to be timed")
     return twin
-
-
-@functools.cache
-def _timed() -> ModuleType:
-    """timed.py, loaded when somebody records."""
-    from graphflow.runtime import timed
-
-    return timed
 
 
 def note_compilation(session: BaseSession, executable: Executable) -> None:

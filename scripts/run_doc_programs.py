@@ -38,6 +38,7 @@ PAGES = (
     "docs/debugging.md",
     "docs/compile_cache.md",
     "docs/performance.md",
+    "docs/profiling.md",
 )
 NATIVE = ("llvm", "assembly")
 """What depends on the CPU."""

@@ -6,7 +6,6 @@ print(kernel_table(rows))
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,12 +25,6 @@ def limits() -> Sequence[Limits]:
     if not _measured:
         _measured.extend(measure_all())
     return tuple(_measured)
-
-
-@functools.cache
-def quick_limits() -> Sequence[Limits]:
-    """(one core, all), measured in about a second, once in a process: near enough to hold a profile against."""
-    return tuple(measure_all(seconds=0.01, most_bytes=64 << 20))
 
 
 def profile(workload: Workload, seconds: float = 0.02) -> list[KernelTime]:

@@ -11,6 +11,7 @@ Bandwidth depends on which cache holds the working set, so it is measured at sev
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from graphflow.runtime.memory import aligned_empty
 from graphflow.runtime.profile import shortest
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
 
-__all__ = ["READS_ONLY", "WRITING", "Limits", "Probes", "measure"]
+__all__ = ["READS_ONLY", "WRITING", "Limits", "Probes", "measure", "measure_all", "quick_limits"]
 
 MIB = 1 << 20
 MOST_BYTES = 256 * MIB
@@ -161,3 +162,9 @@ def measure_all(seconds: float = 0.1, most_bytes: int = MOST_BYTES) -> Sequence[
     """(one core, all that may be used); the same twice where there is one."""
     one = measure(1, seconds, most_bytes)
     return one, (measure(thread_count(), seconds, most_bytes) if thread_count() > 1 else one)
+
+
+@functools.cache
+def quick_limits() -> Sequence[Limits]:
+    """(one core, all), measured in about a second, once in a process: near enough to hold a profile against."""
+    return measure_all(seconds=0.01, most_bytes=64 * MIB)

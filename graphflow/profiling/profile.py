@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Self
 
+from graphflow.bench.roofline import Limits, quick_limits
 from graphflow.profiling.table import kernel_rows, pass_rows, printed_kernels, printed_passes
 from graphflow.profiling.trace import chrome_trace
 from graphflow.runtime.recording import Recorder, start, stop
@@ -24,16 +25,12 @@ from graphflow.runtime.recording import Recorder, start, stop
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from graphflow.bench.roofline import Limits
-
 __all__ = ["Profile", "profile"]
 
 EVENTS = 100_000
 
 
-def profile(
-    file: str | os.PathLike[str] | None = None, *, events: int = EVENTS, roofline: bool = False
-) -> Profile:
+def profile(file: str | os.PathLike[str] | None = None, *, events: int = EVENTS, roofline: bool = False) -> Profile:
     """A block whose runs are recorded: of all sessions, in all threads.
 
     file: where the trace is written when the block ends, with an exception too; whole or not at all.
@@ -58,8 +55,6 @@ class Profile:
         if self.file is not None and not self.file.absolute().parent.is_dir():
             raise FileNotFoundError(f"the trace {str(self.file)!r} can't be written: there is no such folder")
         if self._roofline:
-            from graphflow.bench.kernels import quick_limits
-
             self.limits = quick_limits()
         start(self.recorder)
         return self

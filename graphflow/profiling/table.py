@@ -1,7 +1,7 @@
 """Where the time went, added up: rows as data, and printed.
 
-    kernel_rows(recorder, "line", limits)       # by "op", "scope", "line" or "kernel", the most time first
-    pass_rows(recorder)                         # by compiler pass
+kernel_rows(recorder, "line", limits)       # by "op", "scope", "line" or "kernel", the most time first
+pass_rows(recorder)                         # by compiler pass
 """
 
 from __future__ import annotations

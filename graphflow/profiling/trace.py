@@ -1,7 +1,7 @@
 """`chrome_trace`: a recording in the trace event format of Chrome and Perfetto.
 
-A process of the trace is a session, its threads are those that called `run`, with the workers that helped each.  A run is
-an event, its kernels are events within; compilations are events with their passes within.  Times are microseconds.
+A process of the trace is a session, its threads are those that called `run`, with the workers that helped each.  A run
+is an event, its kernels are events within; compilations are events with their passes within.  Times are microseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["chrome_trace"]
 
 Event = dict[str, Any]
 WORKER = 1 << 32
-"""Threads of a trace need numbers of their own: those of worker w start at w times this, more than there are threads."""
+"""Threads of a trace need numbers of their own: those of worker w start at w times this, above any thread's number."""
 
 
 def chrome_trace(recorder: Recorder, limits: Sequence[Limits] | None) -> dict[str, Any]:

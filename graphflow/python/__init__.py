@@ -1,0 +1,1 @@
+"""TensorFlow's inner modules that programs import by name."""

@@ -1,0 +1,1 @@
+"""What TensorFlow has for those who run graphs."""
