@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphflow.runtime.step_stats import fill
-from graphflow.runtime.timed import TimedExecutable, TimedProgram, latest, timed
 from graphflow.runtime.totals import Totals
 
 if TYPE_CHECKING:
     from graphflow.runtime.executable import Executable
     from graphflow.runtime.run_plan import RunPlan
     from graphflow.runtime.session import BaseSession
+    from graphflow.runtime.timed import TimedExecutable, TimedProgram
 
 __all__ = ["ACTIVE", "Compilation", "Recorder", "Run", "Thread", "is_wanted", "know", "note_compilation", "run"]
 
@@ -161,7 +161,7 @@ def run(
         twin = executable.twin or _twin(executable, recorders, thread)
         begin = time.perf_counter_ns()
         answer = twin.run(values, session._state, outs)
-        found = Run(thread, begin, time.perf_counter_ns(), *latest())
+        found = Run(thread, begin, time.perf_counter_ns(), *twin.latest())
     for recorder in recorders:
         recorder.add(found)
     if _is_traced(options, run_metadata):
@@ -170,6 +170,8 @@ def run(
 
 
 def _twin(executable: Executable, recorders: Sequence[Recorder], thread: Thread) -> TimedExecutable:
+    from graphflow.runtime.timed import timed
+
     twin, is_new = timed(executable)
     if is_new:
         _tell(recorders, thread, twin, "compile to be timed")

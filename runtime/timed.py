@@ -115,6 +115,8 @@ class TimedExecutable(Executable):
         found = self._programs.get(key)
         return found if found is not None else self._programs.setdefault(key, TimedProgram(self, sizes))
 
+    latest = staticmethod(latest)
+
     def forget_memory(self) -> None:
         """Let go of arenas that no run is using."""
         self.bounds.clear()
