@@ -88,7 +88,7 @@ def measure(threads: int, seconds: float = 0.1, most_bytes: int = MOST_BYTES) ->
     """
     before = thread_count()
     if threads in (1, before):
-        return _Probes(threads, seconds, most_bytes).run()
+        return Probes(threads, seconds, most_bytes).run()
     set_thread_count(threads)
     try:
         return Probes(threads, seconds, most_bytes).run()
