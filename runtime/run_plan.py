@@ -82,7 +82,7 @@ class RunPlan:
 
     @property
     def runs(self) -> int:
-        """How many there were, those aside whose memory is gone."""
+        """A number that changes with every run, whether native code or Python was called."""
         bounds = (b for e in list(self._executables) for of_sizes in list(e.bounds.values()) for b in list(of_sizes))
         return self._slow_runs + sum(bound.record.runs for bound in bounds)
 

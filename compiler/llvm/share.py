@@ -22,8 +22,8 @@ from llvmlite import ir
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number, emit_kernel, emit_plain, unit_ns
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, expr, rewritten, walk
-from graphflow.core.dim import Dim, Monomial, Size, Symbol, substitute, symbol
+from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, rewritten, walk, with_loads
+from graphflow.core.dim import Atom, Dim, Monomial, Size, Symbol, substitute, symbol
 
 __all__ = ["emit_kernels"]
 
@@ -91,10 +91,10 @@ def _likeness(kernel: Kernel, target: Target) -> _Likeness | None:
     numbers = _Numbers()
     loops = {loop: numbers.loop(loop) for loop in kernel.loops}
     rows = {loop.symbol for loop in loops.values() if loop is not loops[kernel.loops[-1]]}
-    new = {old.symbol: loop.var for old, loop in loops.items()}
+    new: dict[Atom, Size] = {old.symbol: loop.var for old, loop in loops.items()}
 
     def renamed(size: Size) -> Size:
-        return substitute(size, new.get)  # type: ignore[arg-type]
+        return substitute(size, new.get)
 
     values = rewritten([s.value for s in kernel.stores], renamed)
     values = numbers.with_strides(values, rows)
@@ -108,7 +108,6 @@ def _likeness(kernel: Kernel, target: Target) -> _Likeness | None:
         rows=tuple(loops[loop] for loop in schedule.rows),
         stream=None if schedule.stream is None else stores[kernel.stores.index(schedule.stream)],
         lane=None if schedule.lane is None else loops[schedule.lane],
-        tile=None if schedule.tile is None else loops[schedule.tile],
         rows_per_unit=numbers.new(schedule.rows_per_unit) if schedule.rows else 1,
         chunk=numbers.new(schedule.chunk) if schedule.chunk != 0 else 0,
         units=0,
@@ -155,9 +154,5 @@ class _Numbers:
 
     def with_strides(self, values: dict[Expr, Expr], rows: set[Symbol]) -> dict[Expr, Expr]:
         """The values with `strided` loads."""
-        new: dict[Expr, Expr] = {}
-        for e in walk(list(values.values())):
-            args = tuple(new[a] for a in e.args)
-            data = (e.data[0], self.strided(e.data[1], rows)) if e.kind == "load" else e.data
-            new[e] = e if args == e.args and data == e.data else expr(e.kind, args, data, e.dtype)
+        new = with_loads(list(values.values()), lambda _, index: self.strided(index, rows))
         return {old: new[e] for old, e in values.items()}

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from graphflow.compiler.loops.ir import Kernel, Loop, Store, rewritten, sizes_in, walk
-from graphflow.core.dim import Size, Symbol, coefficient, substitute, symbol
+from graphflow.core.dim import Atom, Size, Symbol, coefficient, substitute, symbol
 
 __all__ = ["collapse"]
 
@@ -50,11 +50,11 @@ def _as_one(size: Size, outer: Symbol, inner: Loop) -> bool:
     return far is not None and near is not None and far == near * inner.extent
 
 
-def _merged(kernel: Kernel, depth: int, one: Loop, new: Mapping[Symbol, Size], outside: int) -> Kernel:
+def _merged(kernel: Kernel, depth: int, one: Loop, new: Mapping[Atom, Size], outside: int) -> Kernel:
     """The kernel with `one` for the loops at `depth` and below; stores of up to `outside` loops stand outside of it."""
 
     def moved(size: Size) -> Size:
-        return substitute(size, new.get)  # type: ignore[arg-type]
+        return substitute(size, new.get)
 
     values = rewritten([s.value for s in kernel.stores], moved)
     stores = tuple(

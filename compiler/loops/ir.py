@@ -212,10 +212,19 @@ def walk(roots: list[Expr]) -> list[Expr]:
 
 def rewritten(roots: list[Expr], move: Callable[[Size], Size]) -> dict[Expr, Expr]:
     """Every expression under the roots with its own indices and sizes replaced by `move`."""
+    return with_data(roots, lambda e: _with_sizes(e.kind, e.data, move))
+
+
+def with_loads(roots: list[Expr], move: Callable[[int, Size], Size]) -> dict[Expr, Expr]:
+    """Every expression under the roots, loads from the index that `move` gives for (buffer, index)."""
+    return with_data(roots, lambda e: (e.data[0], move(*e.data)) if e.kind == "load" else e.data)
+
+
+def with_data(roots: list[Expr], data_of: Callable[[Expr], Any]) -> dict[Expr, Expr]:
+    """Every expression under the roots with `data_of` it for its data."""
     new: dict[Expr, Expr] = {}
     for e in walk(roots):
-        args = tuple(new[a] for a in e.args)
-        data = _with_sizes(e.kind, e.data, move)
+        args, data = tuple(new[a] for a in e.args), data_of(e)
         new[e] = e if args == e.args and data == e.data else expr(e.kind, args, data, e.dtype)
     return new
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, expr, rewritten, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny
-from graphflow.core.dim import Dim, Size, Symbol, coefficient, estimate, substitute
+from graphflow.core.dim import Atom, Dim, Size, Symbol, coefficient, estimate, substitute
 
 __all__ = ["keep"]
 
@@ -142,8 +142,8 @@ class _Keeper:
         kept = self.kept.get(stage.canonical.get(e, e)) if stage.variable in e.vars else None
         if kept is None:
             return same
-        to = {self.row.symbol: Dim((((stage.variable,), 1),))}
-        place = (kept.buffer, substitute(kept.index, to.get))  # type: ignore[arg-type]
+        to: dict[Atom, Size] = {self.row.symbol: Dim((((stage.variable,), 1),))}
+        place = (kept.buffer, substitute(kept.index, to.get))
         if kept.keeper is stage:
             return expr("keep", (same,), place, e.dtype)
         assert kept.keeper.reduce is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphflow.compiler.loops.ir import Expr, Kernel, Store, expr, walk
+from graphflow.compiler.loops.ir import Kernel, Store, walk, with_loads
 from graphflow.core.dim import Dim, Size
 
 __all__ = ["rebase"]
@@ -18,7 +18,7 @@ def rebase(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
     offsets = [_least(indices) for indices in _indices(kernel)]
     if not any(offsets):
         return kernel, tuple(offsets)
-    moved = _moved([s.value for s in kernel.stores], offsets)
+    moved = with_loads([s.value for s in kernel.stores], lambda buffer, index: index - offsets[buffer])
     stores = tuple(Store(s.buffer, s.index - offsets[s.buffer], moved[s.value], s.depth) for s in kernel.stores)
     contract = kernel.contract
     if contract is not None:
@@ -52,12 +52,3 @@ def _constant(index: Size) -> int:
     if not isinstance(index, Dim):
         return index
     return next((c for monomial, c in index.terms if not monomial), 0)
-
-
-def _moved(roots: list[Expr], offsets: list[int]) -> dict[Expr, Expr]:
-    new: dict[Expr, Expr] = {}
-    for e in walk(roots):
-        args = tuple(new[a] for a in e.args)
-        data = (e.data[0], e.data[1] - offsets[e.data[0]]) if e.kind == "load" else e.data
-        new[e] = e if args == e.args and data == e.data else expr(e.kind, args, data, e.dtype)
-    return new
