@@ -39,9 +39,10 @@ SINGLE, LIST, TUPLE, ASSEMBLE = range(4)
     RUNS,  # how often it was used
     OWNER,  # the object to keep alive meanwhile
     STEP,  # address of the machine code
-    TABLE,  # its three arguments
+    TABLE,  # its four arguments
     DIMS,
     SCRATCH,
+    LIMITS,  # a table (compiler/llvm/limits.py)
     THREADS,  # for how many threads scratch has room,
     THREADS_NOW,  # and where it stands how many there are
     RELEASE,  # 1: release the GIL while the step runs
@@ -52,7 +53,7 @@ SINGLE, LIST, TUPLE, ASSEMBLE = range(4)
     OUTPUTS,
     ENTRIES,  # those of feeds, then those of outputs
     RESULTS,  # for each output the array of this call; 0 between calls
-) = range(17)
+) = range(18)
 RECORD_WORDS = RESULTS + 1
 
 # entry

@@ -34,5 +34,5 @@ class Kept:
         slots = [*constants, *[0] * len(layout.workspaces), *self.addresses]
         table = (ctypes.c_int64 * len(slots))(*slots)
         pointer = ctypes.c_void_p
-        setup = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, pointer)(module.address("setup"))
-        setup(ctypes.addressof(table), None, None)
+        setup = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, pointer, pointer)(module.address("setup"))
+        setup(ctypes.addressof(table), None, None, None)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphflow.compiler.llvm import limits
 from graphflow.compiler.llvm.jit import stored_library
 from graphflow.compiler.llvm.target import host_target
 from graphflow.runtime import call_record as at
@@ -90,6 +91,7 @@ class Record:
         self.feeds, self.outputs = tuple(feeds), tuple(outputs)
         self.words = at.new_table(at.RECORD_WORDS)
         self.buffers, self.dims = at.new_table(len(buffers)), at.new_table(len(dims))
+        self.limits = at.new_table(limits.LIMIT_WORDS)
         self.buffers[: len(buffers)] = buffers
         self.dims[: len(dims)] = dims
         self.results = at.new_table(len(outputs))
@@ -98,6 +100,7 @@ class Record:
         self.entries = self._entries()
         for word, table in ((at.TABLE, self.buffers), (at.DIMS, self.dims), (at.ENTRIES, self.entries)):
             self.words[word] = at.address(table)
+        self.words[at.LIMITS] = at.address(self.limits)
         self.words[at.RESULTS] = at.address(self.results)
         self.words[at.STEP], self.words[at.FEEDS], self.words[at.OUTPUTS] = step, len(feeds), len(outputs)
         self.words[at.RELEASE] = not brief
@@ -121,8 +124,12 @@ class Record:
         self.words[at.OWNER] = id(owner)
 
     def set_threads(self, scratch: int, threads_address: int, threads: int) -> None:
-        """Scratch memory, and for how many threads; a call is refused when another number stands at the address."""
+        """Scratch memory, and for how many threads; a call is refused when another number stands at the address.
+
+        A step that runs already when that number grows goes on with the threads that it has room for.
+        """
         self.words[at.SCRATCH], self.words[at.THREADS_NOW], self.words[at.THREADS] = scratch, threads_address, threads
+        self.limits[limits.THREADS] = threads
 
     @property
     def threads(self) -> int:
@@ -153,8 +160,8 @@ class Record:
         for slot, array in zip((*self.feeds, *self.outputs), (*values, *made), strict=True):
             self.buffers[slot.slot] = array.ctypes.data
         pointer = ctypes.c_void_p
-        step = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, pointer)(int(self.words[at.STEP]))
-        step(*(int(self.words[word]) for word in (at.TABLE, at.DIMS, at.SCRATCH)))
+        step = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, pointer, pointer)(int(self.words[at.STEP]))
+        step(*(int(self.words[word]) for word in (at.TABLE, at.DIMS, at.SCRATCH, at.LIMITS)))
         self.words[at.RUNS] += 1
         return [a[()] if o is None else a for a, o in zip(made, outs, strict=True)]
 

@@ -25,7 +25,7 @@ from graphflow.runtime.native_memory_code import emit_memory
 __all__ = ["native_module"]
 
 CARRAY = layout.C_CONTIGUOUS | layout.ALIGNED | layout.WRITEABLE
-STEP_PTR = ir.FunctionType(I32, (PTR, PTR, PTR)).as_pointer()
+STEP_PTR = ir.FunctionType(I32, (PTR, PTR, PTR, PTR)).as_pointer()
 NO, YES = BIT(0), BIT(1)
 
 
@@ -289,7 +289,7 @@ def emit_run_step(module: ir.Module) -> None:
     f = NativeFunction(module, "gf_run_step", I32, (PTR,))
     b, record = f.b, f.args[0]
     step = b.inttoptr(f.word(record, at.STEP), STEP_PTR)
-    arguments = [f.word(record, word, PTR) for word in (at.TABLE, at.DIMS, at.SCRATCH)]
+    arguments = [f.word(record, word, PTR) for word in (at.TABLE, at.DIMS, at.SCRATCH, at.LIMITS)]
     with b.if_then(f.is_zero(f.word(record, at.RELEASE))):
         b.ret(b.call(step, arguments))
     thread = f.api("PyEval_SaveThread", PTR)

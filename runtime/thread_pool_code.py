@@ -26,6 +26,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.jit import LoadedLibrary, declare_symbol, stored_library
+from graphflow.compiler.llvm.limits import LIMIT_WORDS, THREADS
 from graphflow.compiler.llvm.target import Target, emit_flush_denormals, host_target, intrinsic
 from graphflow.runtime.threads import FUTEX_CALL, MAX_THREADS, WORDS, has_workers
 
@@ -39,6 +40,8 @@ SIG_BLOCK, SIG_SETMASK = 0, 2
 PTHREAD_CREATE_DETACHED = 1
 CLOCK_MONOTONIC = 1
 
+UNLIMITED = {THREADS: MAX_THREADS}
+
 OPEN = 1 << 16
 INSIDE = OPEN - 1
 NEXT_JOB = OPEN << 1
@@ -46,7 +49,7 @@ NEXT_JOB = OPEN << 1
 I32, I64, PTR, VOID = ir.IntType(32), ir.IntType(64), ir.PointerType(), ir.VoidType()
 LAUNCH = ir.FunctionType(VOID, (PTR, PTR, I64, I64, PTR))
 LAUNCH_PTR = LAUNCH.as_pointer()  # prints as ptr; llvmlite wants to know what an indirect call calls
-PARALLEL_FOR = ir.FunctionType(VOID, (LAUNCH_PTR, PTR, PTR, I64, PTR, I64))
+PARALLEL_FOR = ir.FunctionType(VOID, (LAUNCH_PTR, PTR, PTR, I64, PTR, I64, PTR))
 
 
 def load_pool() -> LoadedLibrary:
@@ -55,7 +58,6 @@ def load_pool() -> LoadedLibrary:
     code = stored_library("thread pool", lambda: pool_module(target), target)
     code.keep_forever()
     declare_symbol("gf_parallel_for", code.address("gf_parallel_for"))
-    declare_symbol("gf_threads", code.address("gf_pool") + 8 * WORDS["wanted"])  # for code with bounds checks
     return code
 
 
@@ -65,6 +67,7 @@ def pool_module(target: Target) -> ir.Module:
     words = ir.GlobalVariable(module, ir.ArrayType(I64, WORDS["alive"] + MAX_THREADS), "gf_pool")
     words.initializer = ir.Constant(words.value_type, None)
     words.align = 64
+    emit_unlimited(module)
     if has_workers():
         drain = emit_drain(module, target)
         start = emit_start_workers(module, target, emit_worker(module, target, drain))
@@ -74,6 +77,13 @@ def pool_module(target: Target) -> ir.Module:
     emit_set_threads(module, target)
     emit_forget_workers(module, target)
     return module
+
+
+def emit_unlimited(module: ir.Module) -> None:
+    """The limits of a job that comes with none."""
+    table = ir.GlobalVariable(module, ir.ArrayType(I64, LIMIT_WORDS), "gf_unlimited")
+    table.linkage, table.global_constant = "internal", True
+    table.initializer = ir.Constant(table.value_type, [UNLIMITED[word] for word in range(LIMIT_WORDS)])
 
 
 class Code:
@@ -128,6 +138,12 @@ class Code:
         number = FUTEX_CALL[self.target.arch]
         # The kernel looks at 32 bits: the low half of the bell on these little-endian machines.
         self.b.call(syscall, (I64(number), self.word("bell"), I64(operation), value, I64(0), I64(0), I64(0)))
+
+    def limit(self, limits: Any, word: int) -> Any:
+        """Load a word of a job's limits."""
+        given = self.b.icmp_unsigned("!=", limits, ir.Constant(PTR, None))
+        table = self.b.select(given, limits, self.b.bitcast(self.module.globals["gf_unlimited"], PTR))
+        return self.b.load_atomic(self.b.gep(table, (I64(word),), source_etype=I64), "monotonic", 8, typ=I64)
 
     def pause(self) -> None:
         """Tell the core that this is a waiting loop."""
@@ -296,7 +312,7 @@ def emit_start_workers(module: ir.Module, target: Target, worker: ir.Function) -
 def emit_parallel_for(module: ir.Module, target: Target, drain: ir.Function, start: ir.Function) -> None:
     """`gf_parallel_for`: own the pool and share the work out, or do it all here."""
     code = Code(module, target, "gf_parallel_for", PARALLEL_FOR)
-    b, (f, args, dims, units, scratch, _) = code.b, code.function.args
+    b, (f, args, dims, units, scratch, *_) = code.b, code.function.args
     some, several, own, share, alone, end = code.blocks("some", "several", "own", "share", "alone", "end")
     b.cbranch(b.icmp_signed(">", units, I64(0)), some, end)
 
@@ -329,8 +345,9 @@ def emit_parallel_for(module: ir.Module, target: Target, drain: ir.Function, sta
 
 def emit_open(code: Code) -> None:
     """Write the job's descriptor, open the gate, ring the bell and wake as many sleepers as there is work for."""
-    b, (f, args, dims, units, scratch, stride) = code.b, code.function.args
-    threads = code.read("wanted")
+    b, (f, args, dims, units, scratch, stride, limits) = code.b, code.function.args
+    wanted, room = code.read("wanted"), code.limit(limits, THREADS)
+    threads = b.select(b.icmp_signed("<", room, wanted), room, wanted)
     block = b.sdiv(units, b.mul(threads, I64(BLOCKS_PER_THREAD)))
     block = b.select(b.icmp_signed(">", block, I64(1)), block, I64(1))
     descriptor = {"args": args, "dims": dims, "units": units, "scratch": scratch, "stride": stride}
@@ -375,7 +392,7 @@ def emit_close(code: Code) -> None:
 def emit_serial_for(module: ir.Module, target: Target) -> None:
     """`gf_parallel_for` of a system without workers."""
     code = Code(module, target, "gf_parallel_for", PARALLEL_FOR)
-    b, (f, args, dims, units, scratch, _) = code.b, code.function.args
+    b, (f, args, dims, units, scratch, *_) = code.b, code.function.args
     with b.if_then(b.icmp_signed(">", units, I64(0))):
         b.call(f, (args, dims, I64(0), units, scratch))
     b.ret_void()

@@ -4,10 +4,11 @@
     pool().address                      # of gf_parallel_for; compiled modules call it by name
     pool().parallel_for(f, units=100)   # for tests: f is the address of a launch
 
-    void gf_parallel_for(ptr f, ptr args, ptr dims, i64 units, ptr scratch, i64 scratch_stride)
+    void gf_parallel_for(ptr f, ptr args, ptr dims, i64 units, ptr scratch, i64 scratch_stride, ptr limits)
 
 calls `f(args, dims, begin, end, scratch + w * scratch_stride)` until [0, units) is covered, then returns. The caller
-is worker w = 0 and works too; w < thread_count(). A caller that finds the pool busy, because another Python thread's
+is worker w = 0 and works too; w < thread_count(), and below what the limits allow (compiler/llvm/limits.py), for
+the thread count may grow while a step runs. A caller that finds the pool busy, because another Python thread's
 step or a launch of its own is using it, does its work alone instead of waiting. The pool is LLVM code, without Python.
 
 Workers exit when the thread count shrinks, are started by the first job that wants them, and also after a fork, which
@@ -96,17 +97,24 @@ class Pool:
         self._resize(threads)
 
     def parallel_for(
-        self, f: int, args: int = 0, dims: int = 0, units: int = 1, scratch: int = 0, scratch_stride: int = 0
+        self,
+        f: int,
+        args: int = 0,
+        dims: int = 0,
+        units: int = 1,
+        scratch: int = 0,
+        scratch_stride: int = 0,
+        limits: int = 0,
     ) -> None:
         """Call `gf_parallel_for`, all pointers given as addresses; for tests and measurements."""
-        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride)
+        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride, limits)
 
 
 @functools.cache
 def native_parallel_for(address: int) -> Any:
     """gf_parallel_for as a Python function that releases the GIL."""
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, number, pointer, number)(address)
+    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, number, pointer, number, pointer)(address)
 
 
 def pool() -> Pool:
@@ -138,8 +146,8 @@ def thread_count() -> int:
 def set_thread_count(threads: int) -> None:
     """Use `threads` threads for steps that start after this; more than there are CPUs is allowed, and slow.
 
-    Not to be called while steps run: their scratch has room for the former number of threads. ValueError if `threads`
-    is not in 1..MAX_THREADS.
+    A step that runs meanwhile uses no more of them than it had at its start. ValueError if `threads` is not in
+    1..MAX_THREADS.
     """
     global _chosen
     with _lock:

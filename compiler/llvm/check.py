@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.check_accesses import Site, check_accesses, opaque
+from graphflow.compiler.llvm.check_accesses import Site, check_accesses
 from graphflow.compiler.llvm.check_ranges import Range, Ranges
 from graphflow.compiler.llvm.check_report import Checked, kernel_of
 from graphflow.compiler.llvm.contract_ir import I64, PTR, const
+from graphflow.compiler.llvm.limits import THREADS
 from graphflow.compiler.llvm.scope import Function, Scope
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ __all__ = ["RED_ZONE", "StepCheck", "is_checked"]
 
 RED_ZONE = 256
 """Bytes between buffers that belong to none: as many as four of the widest vectors."""
-
-THREADS = "gf_threads"
-"""The symbol of an i64, how many threads a step's scratch has room for; runtime/thread_pool_code.py declares it."""
 
 LEVELS = ("", "0", "1", "2")
 
@@ -116,20 +114,19 @@ class StepCheck:
         return Checked(self.plan, tuple(sites), tuple(self.waves), len(self.workspaces), RED_ZONE)
 
     def _entry(self, name: str) -> None:
-        """`i32 step(ptr buffers, ptr dims, ptr scratch)`: one thread at a time, for the tables are the module's."""
+        """The step that callers see: one thread at a time, for the tables are the module's."""
         body = self.module.globals[self.body]
         body.linkage = "internal"
         function = ir.Function(self.module, body.function_type, name)
         b = ir.IRBuilder(function.append_basic_block("entry"))
-        buffers, dims, scratch = function.args
+        buffers, dims, scratch, limits = function.args
         sizes = Scope(None, b, {}, None, Function(function, dims, [], self.slots))
         self.ranges.lock(b)
         wanted = [s.type.size * s.dtype.size for s in self.plan.buffers] + [w.bytes for w in self.workspaces]
         for slot, size in enumerate(wanted):
             pointer = b.load(b.gep(buffers, [const(slot)], source_etype=PTR), typ=PTR)
             self.ranges.set(b, slot, pointer, sizes.size(size))
-        threads = ir.GlobalVariable(self.module, I64, THREADS)
-        count = b.load(opaque(threads), typ=I64)
+        count = b.load(b.gep(limits, [const(THREADS)], source_etype=I64), typ=I64)
         self.ranges.set_scratch(b, scratch, b.mul(count, const(self.stride)))
         self.ranges.set_dims(b, dims, const(8 * len(self.slots)))
         for slot, spec in enumerate(self.plan.buffers):

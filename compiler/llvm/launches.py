@@ -53,7 +53,10 @@ def _entry(module: ir.Module, launch: Launch, shared: bool, target: Target) -> N
     saved = emit_flush_denormals(b, target)
     with loop(b, const(0), count):
         if shared:
-            b.call(parallel_for(module), [module.globals[launch.name], args, dims, units, scratch, stride])
+            b.call(
+                parallel_for(module),
+                [module.globals[launch.name], args, dims, units, scratch, stride, ir.Constant(PTR, None)],
+            )
         else:
             b.call(module.globals[launch.name], [args, dims, const(0), units, scratch])
     emit_restore_denormals(b, target, saved)

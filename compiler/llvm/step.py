@@ -1,11 +1,12 @@
 """All kernels of a plan and the function that runs them, as one LLVM module.
 
-    i32 step(ptr buffers, ptr dims, ptr scratch)
-    i32 setup(ptr buffers, ptr dims, ptr scratch)
+    i32 step(ptr buffers, ptr dims, ptr scratch, ptr limits)
+    i32 setup(ptr buffers, ptr dims, ptr scratch, ptr limits)
 
-`buffers` are the plan's buffers, then what else kernels need (`spaces.py`).  `setup` is there if some of that is kept
-from step to step: it fills it, reads constants only, and runs once before any step.  Kernels of equal structure are
-written once.  A launch worth it goes to the thread pool (`gf_parallel_for`), any other runs where it is.
+`buffers` are the plan's buffers, then what else kernels need (`spaces.py`); `limits` says what a run is held to
+(`limits.py`).  `setup` is there if some of that memory is kept from step to step: it fills it, reads constants only,
+and runs once before any step.  Kernels of equal structure are written once.  A launch worth it goes to the thread pool
+(`gf_parallel_for`), any other runs where it is.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def _step_function(
     stamps: Stamps | None = None,
 ) -> Iterator[Runner]:
     """A function that the runtime calls, with the arguments of kernels in its frame; gives what writes its body."""
-    function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR]), name)
+    function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR, PTR]), name)
     # Thousands of calls in one block: LLVM's work on it grows with its square, and there is nothing to gain.
     function.attributes.add("optnone")
     function.attributes.add("noinline")
@@ -281,7 +282,7 @@ class Runner:
 
     def _here(self, job: list[Turn], units: list[Any], total: Any) -> None:
         b = self.root.builder
-        _, dims, scratch = self.root.function.function.args
+        _, dims, scratch, _ = self.root.function.function.args
         for turn, u in zip(job, units, strict=True):
             arguments = at(b, self.frame, const(turn.start), PTR)
             with self._stamped(b, scratch, turn):
@@ -289,11 +290,11 @@ class Runner:
 
     def _pool(self, job: list[Turn], units: list[Any], total: Any) -> None:
         b = self.root.builder
-        _, dims, scratch = self.root.function.function.args
+        _, dims, scratch, limits = self.root.function.function.args
         alone = len(job) == 1 and self.stamps is None
         target = self.module.globals[job[0].launch.name] if alone else self._job(job)
         arguments = at(b, self.frame, const(job[0].start if alone else 0), PTR)
-        b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride)])
+        b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride), limits])
 
     def _job(self, job: list[Turn]) -> Any:
         """A function that has the units of several launches one after the other."""
@@ -322,5 +323,5 @@ class Runner:
 def parallel_for(module: ir.Module) -> Any:
     """The thread pool's entry, declared once a module."""
     found = module.globals.get("gf_parallel_for")
-    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I64, PTR, I64])
+    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I64, PTR, I64, PTR])
     return found if found is not None else ir.Function(module, kind, "gf_parallel_for")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from graphflow.compiler.llvm.jit import CompiledModule, assembly_for, compile_module
+from graphflow.compiler.llvm.limits import THREADS
 from graphflow.compiler.llvm.target import NEON, SSE2, host_target
 from graphflow.runtime import thread_pool_code, threads
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
@@ -23,7 +24,7 @@ from graphflow.runtime.threads import pool, set_thread_count, thread_count
 # nested: each unit runs `count` on that unit through the pool.
 # denormal: args[0][unit] = 1e-40 * 0.5 computed at run time.
 LAUNCHES = """
-declare void @gf_parallel_for(ptr, ptr, ptr, i64, ptr, i64)
+declare void @gf_parallel_for(ptr, ptr, ptr, i64, ptr, i64, ptr)
 
 define void @count(ptr %args, ptr %dims, i64 %begin, i64 %end, ptr %scratch) {
 entry:
@@ -47,7 +48,7 @@ done:
 }
 
 define void @nested(ptr %args, ptr %dims, i64 %begin, i64 %end, ptr %scratch) {
-  call void @gf_parallel_for(ptr @count, ptr %args, ptr %dims, i64 50, ptr %scratch, i64 0)
+  call void @gf_parallel_for(ptr @count, ptr %args, ptr %dims, i64 50, ptr %scratch, i64 0, ptr null)
   ret void
 }
 
@@ -102,11 +103,18 @@ class Job:
         self.counts = np.zeros(most_units, np.int64)
         self.scratch = np.zeros((threads.MAX_THREADS if most_units else 1, 8), np.int64)
         self.pointers = np.array([self.counts.ctypes.data, 0], np.uintp)
+        self.limits = np.array([threads.MAX_THREADS], np.int64)
 
     def run(self, units: int, amount: int = 1) -> None:
         dims = np.array([amount], np.int64)
         pool().parallel_for(
-            self.address, self.pointers.ctypes.data, dims.ctypes.data, units, self.scratch.ctypes.data, 64
+            self.address,
+            self.pointers.ctypes.data,
+            dims.ctypes.data,
+            units,
+            self.scratch.ctypes.data,
+            scratch_stride=64,
+            limits=self.limits.ctypes.data,
         )
 
 
@@ -193,6 +201,21 @@ def test_growing_and_shrinking(launches: CompiledModule) -> None:
     while pool().running and time.monotonic() < deadline:
         time.sleep(0.001)
     assert pool().running == 0
+
+
+@needs_workers
+def test_a_job_has_the_threads_that_its_scratch_has_room_for(launches: CompiledModule) -> None:
+    """However many there are when it starts: the thread count may have grown since its caller made the scratch."""
+    job = Job(launches.address("slow"), 400)
+    job.limits[THREADS] = 2
+    set_thread_count(4)
+    deadline = time.monotonic() + 10
+    while not job.scratch[1, 0] and time.monotonic() < deadline:
+        job.run(400)
+    assert job.scratch[1].any()
+    for _ in range(20):
+        job.run(400)
+    assert not job.scratch[2:].any(), "a thread without scratch has worked"
 
 
 @needs_workers
@@ -325,5 +348,5 @@ def test_a_system_without_workers_runs_on_the_caller(monkeypatch: pytest.MonkeyP
     address = ctypes.cast(launch, ctypes.c_void_p).value
     assert address is not None
     for units in (5, 0, 1):
-        threads.native_parallel_for(module.address("gf_parallel_for"))(address, 0, 0, units, 0, 0)
+        threads.native_parallel_for(module.address("gf_parallel_for"))(address, 0, 0, units, 0, 0, 0)
     assert calls == [(0, 5), (0, 1)]
