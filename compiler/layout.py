@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Packed", "layout_of", "pack", "unpack"]
 
 LENGTH_BYTES = 8
-FIELDS = ("symbols", "reads", "writes", "kept", "scratch_bytes", "nanoseconds")
+FIELDS = ("symbols", "reads", "writes", "kept", "updates", "scratch_bytes", "nanoseconds")
 """What JSON holds as it is."""
 
 OPERATIONS_PER_NS, FLOPS_PER_NS, BYTES_PER_NS, KERNEL_NS = 2, 20, 5, 20
@@ -38,7 +38,8 @@ OPERATIONS_PER_NS, FLOPS_PER_NS, BYTES_PER_NS, KERNEL_NS = 2, 20, 5, 20
 @dataclass(frozen=True)
 class Layout:
     """Types of the feeds, buffers, symbols, what must be initialized and what gets a value, as a `Plan` has them;
-    workspaces, kept memory and bytes of scratch, as a `StepCode` has them; and about how long a step takes one core."""
+    workspaces, kept memory, updates and bytes of scratch, as a `StepCode` has them; and about how long a step takes one
+    core."""
 
     feeds: tuple[TensorType, ...]
     buffers: tuple[BufferSpec, ...]
@@ -47,6 +48,7 @@ class Layout:
     writes: tuple[str, ...]
     workspaces: tuple[tuple[Size, int, int], ...] = ()
     kept: tuple[int, ...] = ()
+    updates: tuple[int, ...] = ()
     scratch_bytes: int = 0
     nanoseconds: int = 0
     checked: Checked | None = None  # never stored
@@ -64,7 +66,7 @@ class Layout:
 
 def layout_of(plan: Plan, code: StepCode | None) -> Layout:
     """What a run needs of a plan and of its code; no code where it is interpreted."""
-    of_code = ((), (), 0) if code is None else (code.workspaces, code.kept, code.scratch_bytes)
+    of_code = ((), (), (), 0) if code is None else (code.workspaces, code.kept, code.updates, code.scratch_bytes)
     feeds = plan.program.feeds
     nanoseconds = sum(_nanoseconds(step) for step in plan.steps)
     checked = None if code is None else code.checked
@@ -136,6 +138,7 @@ def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
         tuple(map(_text, head["writes"])),
         tuple((_size(size), _number(first), _number(last)) for size, first, last in head["workspaces"]),
         tuple(map(_number, head["kept"])),
+        tuple(map(_number, head["updates"])),
         _number(head["scratch_bytes"]),
         _number(head["nanoseconds"]),
     )

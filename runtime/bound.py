@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,14 @@ import numpy as np
 
 from graphflow.compiler.arena import Lifetime
 from graphflow.compiler.layout import Layout
+from graphflow.compiler.llvm.limits import INTERRUPTED, LATE
 from graphflow.core.dim import Size, estimate, evaluate
-from graphflow.core.errors import InternalError, ResourceExhaustedError
-from graphflow.core.type import TensorType
+from graphflow.core.errors import DeadlineExceededError, InternalError, ResourceExhaustedError
+from graphflow.core.type import TensorType, static
 from graphflow.runtime import call_record as at
+from graphflow.runtime.deadline import NEVER
 from graphflow.runtime.memory import aligned_empty
+from graphflow.runtime.memory_limit import SMALL, has_room
 from graphflow.runtime.native_call import Call, Form, Record, Slot, is_native
 from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import pool
@@ -30,6 +34,8 @@ NOTHING_NEW: dict[str, Array] = {}
 BRIEF_NS = 5_000
 """Steps of less work keep the GIL: giving it up and getting it back costs some 50 ns where nobody wants it, and up to
 the interpreter's switch interval where somebody does."""
+LONG_NS = 100_000_000
+"""From here on a step writes new values of variables aside, so that Ctrl-C need not wait for its end."""
 
 
 def lifetimes(layout: Layout, number: Callable[[Size], int]) -> dict[int, Lifetime]:
@@ -64,14 +70,23 @@ class Bound:
         self.layout, self.module = executable.layout, executable.module
         self.sizes = dict(zip(self.layout.symbols, key, strict=True))
         self.outputs = sorted((s for s in self.layout.buffers if s.kind == "output"), key=lambda s: s.key)
-        self.variables = [(n, s) for n, s in enumerate(self.layout.buffers) if s.kind == "variable"]
-        self.state: VariableStore | None = None  # whose memory, and in which version, the table points to
-        self.version = -1
+        self.variables = [
+            (n, s.key, TensorType(s.dtype, self._shape(s.type)))
+            for n, s in enumerate(self.layout.buffers)
+            if s.kind == "variable"
+        ]
+        self.state: VariableStore | None = None  # whose memory the table points to
         self.keep: list[Array] = []
+        self.is_aside = False  # whether new values have memory of their own
+        self.new: dict[str, Array] = {}  # what becomes variables' values when the step is done,
+        self.old: dict[str, Array] = {}  # and what they then had before
         self.table = [0] * (len(self.layout.buffers) + len(self.layout.workspaces))
         self._lay_out(placement)
         self.kept = executable.kept
         self.table += self.kept.addresses
+        first = len(self.table)
+        self.updated = {buffer: first + n for n, buffer in enumerate(self.layout.updates)}  # the places of new values
+        self.table += [0] * len(self.updated)
         self.record = self._make_record()
         self.record.set_owner(self)
         self.pool = pool()
@@ -82,6 +97,7 @@ class Bound:
         if self._call is not None:
             self._call.serve([self])
         self._uses_variables = executable.uses_variables
+        self.is_long = self._expected_ns() >= LONG_NS
 
     def _shape(self, type_: TensorType) -> tuple[int, ...]:
         return tuple(evaluate(d, self.sizes) for d in type_.dims)
@@ -121,6 +137,11 @@ class Bound:
             brief=self._is_brief(),
         )
 
+    def _expected_ns(self) -> float:
+        """About how long the step takes, which is as many times longer as its sizes are larger than they were."""
+        sizes = [s.type.size for s in self.layout.buffers]
+        return self.layout.nanoseconds * max((evaluate(n, self.sizes) / max(estimate(n), 1) for n in sizes), default=1)
+
     def _is_brief(self) -> bool:
         """Whether the step was expected to be when it was compiled, and its sizes are no larger than they were then."""
         sizes = [dim for spec in self.layout.buffers for dim in spec.shape]
@@ -134,65 +155,97 @@ class Bound:
 
     def retire(self) -> bool:
         """Let nobody use it any more, so that its memory goes as soon as nobody refers to it; false if a call does."""
-        if not self.claim():
+        if not self.claim(at.new_table(at.HOLD_WORDS)):
             return False
         if self._call is not None:
             self._call.serve([])  # which refers back to this
         return True
 
-    def claim(self) -> bool:
-        """Make it the caller's, who has to `release` it; false if a call is using it."""
-        return bool(self.record.claim(None))
+    def claim(self, hold: at.Table) -> bool:
+        """Make it the hold's, which gives it up with all that it has; false if a call is using it."""
+        return bool(self.record.claim(hold))
 
-    def release(self) -> None:
-        """Let others use it."""
-        self.record.release()
+    def run(
+        self, values: Sequence[Array], outs: Sequence[Any] | None, state: VariableStore, hold: at.Table, deadline: int
+    ) -> list[Any] | None:
+        """The fetches for checked arrays, None if a signal came; the hold has this.
 
-    def run(self, values: Sequence[Array], outs: Sequence[Any] | None, state: VariableStore) -> list[Any]:
-        """The fetches for checked arrays; the caller has claimed this and holds the lock of the variables."""
-        fresh = self._bind(state)
-        if self.record.threads != self.pool.threads:
-            self._make_scratch()
-        try:
-            answer = self._in_python(values, outs) if self._call is None else self._call.function(*values, out=outs)
-        except RuntimeError:
-            if self.layout.checked is None:
-                raise
-            raise self.layout.checked.error(self.module.address) from None
-        if answer is REFUSED:
-            raise InternalError("internal error: a step refuses arguments that were checked")
-        if fresh:
-            state.commit(fresh)
-            self._bound_to(state)
-        return answer
+        A step that may take long, or has a deadline, writes new values of variables aside, so that it can be stopped.
+        Where there is no room for that it writes in place, and runs to its end.
 
-    def _in_python(self, values: Sequence[Array], outs: Sequence[Any] | None) -> list[Any]:
+        Nothing here has the variables.  It is for the native call to see that they are free and still those in the
+        table, to use them and to give them up, so that no handler of a signal ever runs while they are locked.
+        """
+        while True:
+            self._bind(state, (self.is_long or deadline != NEVER) and self._can_go_aside(state))
+            if self.record.threads != self.pool.threads:
+                self._make_scratch()
+            if self._call is None:
+                return self._in_python(values, outs, state, hold, deadline)
+            self.record.begin(hold, self.new, deadline)
+            start = time.perf_counter_ns()
+            try:
+                answer: Any = self._call.function(*values, out=outs)
+            except RuntimeError:
+                if self.layout.checked is None:
+                    raise
+                raise self.layout.checked.error(self.module.address) from None
+            if answer is not REFUSED:
+                self.is_long = time.perf_counter_ns() - start >= LONG_NS
+                state.spares.update(self.old)
+                results: list[Any] = answer
+                return results
+            if self.record.stop == INTERRUPTED:
+                return None
+            if self.record.stop == LATE:
+                raise DeadlineExceededError("the run took longer than it was given; variables are as before it")
+            if not hold[at.AGAIN]:
+                raise InternalError("internal error: a step refuses arguments that were checked")
+            state.lock.wait_for_turn(hold, deadline)
+
+    def _can_go_aside(self, state: VariableStore) -> bool:
+        """Whether the step updates variables, and there is memory for what they have and for what they get."""
+        if not self.updated or self._call is None:
+            return False
+        updated = {name: type_ for n, name, type_ in self.variables if n in self.updated}
+        fresh: int = sum(static(t.size) * t.dtype.size for name, t in updated.items() if name not in state.spares)
+        taken = sum(array.nbytes for array in (*state.values.values(), *state.spares.values()))
+        return fresh < SMALL or has_room(fresh, taken + self.nbytes)
+
+    def _in_python(
+        self, values: Sequence[Array], outs: Sequence[Any] | None, state: VariableStore, hold: at.Table, deadline: int
+    ) -> list[Any]:
+        state.lock.wait(hold, deadline)
+        self._bind(state, aside=False)
         given: list[Array | None] = [None] * len(self.types)
         for output, out in zip(self._places, outs or (), strict=bool(outs)):
             if out is not None:
                 given[output] = out
         results = self.record.run(values, given)
+        state.commit(self.new)
         return [None if output < 0 else results[output] for output in self._places]
 
-    def _bind(self, state: VariableStore) -> dict[str, Array]:
-        """Point the table to the memory that the variables have now; new values get memory of their own."""
-        if not self._uses_variables or (self.state is state and self.version == state.version):
-            return NOTHING_NEW
-        fresh: dict[str, Array] = {}
-        for n, spec in self.variables:
-            array = state.begin(spec.key, TensorType(spec.dtype, self._shape(spec.type)))
-            if spec.key in fresh:
-                array = fresh[spec.key]
-            elif spec.key in self.layout.writes:
-                fresh[spec.key] = array
+    def _bind(self, state: VariableStore, aside: bool) -> None:
+        """Point the table to the memory that the variables have now, or are to have."""
+        up_to_date = self.state is state and self.record.version == state.version
+        if not self._uses_variables or (up_to_date and not aside and not self.is_aside):
+            self.new, self.old = NOTHING_NEW, NOTHING_NEW
+            return
+        self.record.forget_store()
+        version, self.state, self.is_aside = state.version, state, aside
+        self.new, self.old, self.keep = {}, {}, []
+        for n, name, type_ in self.variables:
+            array = state.begin(name, type_)
+            new = state.aside(name, type_) if aside and n in self.updated else array
+            if name in self.layout.writes and new is not state.values.get(name):
+                self.new[name] = new
+            if new is not array:
+                self.old[name] = array
             self.record.buffers[n] = array.ctypes.data
-        self.keep = list(fresh.values()) + [state.values[s.key] for _, s in self.variables if s.key in state.values]
-        self._bound_to(state)
-        return fresh
-
-    def _bound_to(self, state: VariableStore) -> None:
-        self.state, self.version = state, state.version
-        self.record.use_store(state.lock.address, self.version, updates=bool(self.layout.writes))
+            self.record.buffers[self.updated.get(n, n)] = new.ctypes.data
+            self.keep += [array, new]
+        writes = bool(self.layout.writes)
+        self.record.use_store(state.lock.address, version, updates=writes, stops=aside or not writes)
 
 
 REFUSED = object()

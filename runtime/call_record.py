@@ -4,6 +4,7 @@
     record    one for each program bound to sizes and memory (`_Bound`): what feeds must be, where everything is
     entry     one for each feed and output of a record: dtype, layout, shape, slot in the table of buffers
     store     one for each session: who uses the variables, and in which version they are
+    hold      one for each run by way of Python: what it has or waits for
 
 All words are read and written by threads that hold the GIL, and by no others: that is the only lock there is, and the
 reason why a claim (`BUSY`, `USERS`) is a plain store.  A step that runs without the GIL touches none of them but the
@@ -22,7 +23,7 @@ __all__ = ["Table", "address", "entry", "new_table", "type_numbers"]
 (
     FALLBACK,  # a function that gets every call that no record serves, with all of its arguments
     COUNT,  # how many records
-    HELD,  # 1: who calls has claimed the record and the variables, and gives them up
+    HELD,  # 1: who calls has claimed the record, and has a hold
     FORM,  # what becomes of results: SINGLE, LIST, TUPLE or ASSEMBLE
     FETCHES,  # how many
     PLACES,  # for each fetch the number of an output, or -1: None
@@ -46,14 +47,17 @@ SINGLE, LIST, TUPLE, ASSEMBLE = range(4)
     THREADS,  # for how many threads scratch has room,
     THREADS_NOW,  # and where it stands how many there are
     RELEASE,  # 1: release the GIL while the step runs
+    STOPS,  # 1: it may be stopped half-way
     STORE,  # the store's words, 0 if the program has nothing to do with variables
     VERSION,  # the version of the variables that the table points to
-    WRITES,  # 1: it updates variables
+    WRITES,  # 1: it updates variables; with STOPS, in other memory than theirs, which none but a held call may do
+    NEW,  # a dict of arrays that become variables' values when the step is done; 0 between calls
+    HOLD,  # of a call by way of Python, which has the record
     FEEDS,
     OUTPUTS,
     ENTRIES,  # those of feeds, then those of outputs
     RESULTS,  # for each output the array of this call; 0 between calls
-) = range(18)
+) = range(21)
 RECORD_WORDS = RESULTS + 1
 
 # entry
@@ -71,12 +75,27 @@ ENTRY_WORDS = CELL + 1
 
 # store
 (
-    USERS,  # -1: a step is updating variables; else how many are reading them
+    USERS,  # UPDATING, UPDATING_ASIDE, or how many are reading the variables
     WAITERS,  # threads that wait in Python; nobody overtakes them
+    UPDATERS,  # how many of these are about to update
     STORE_VERSION,
     WAKE,  # a function of one argument that wakes one of them
-) = range(4)
-STORE_WORDS = WAKE + 1
+    VALUES,  # the dict of the variables' arrays
+) = range(6)
+STORE_WORDS = VALUES + 1
+
+UPDATING, UPDATING_ASIDE = -1, -2
+"""A step is updating variables: in place, or in other memory that becomes theirs when it is done."""
+
+# hold
+(
+    UPDATES,  # 1: it is for a step that updates variables
+    WAITING,  # 1: it waits for the variables
+    USING,  # 1: it has them
+    RECORD,  # the record that it has
+    AGAIN,  # 1: its call was refused because the variables were in use, or others than those in the table
+) = range(5)
+HOLD_WORDS = AGAIN + 1
 
 
 class Table(np.ndarray[tuple[int], np.dtype[np.int64]]):

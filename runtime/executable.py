@@ -27,6 +27,8 @@ from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 from graphflow.runtime import perf_map
 from graphflow.runtime.bound import Bound, Placement
+from graphflow.runtime.call_record import Table
+from graphflow.runtime.deadline import NEVER
 from graphflow.runtime.kept import Kept
 from graphflow.runtime.memory_plan import check_room, placed
 from graphflow.runtime.order import Order, Stored, is_interpreted
@@ -147,7 +149,9 @@ class Executable:
 
         checked = plan if is_checked() and not self.timed else None
         buffers = len(plan.buffers)
-        return emit_step(plan.steps, buffers, plan.symbols, host_target(), checked=checked, timed=self.timed)
+        variables = [] if checked else [n for n, spec in enumerate(plan.buffers) if spec.kind == "variable"]
+        own = plan.steps, buffers, plan.symbols, host_target()
+        return emit_step(*own, checked=checked, timed=self.timed, variables=variables)
 
     def _generate(self, plan: Plan) -> StepCode:
         from graphflow.compiler.pipeline import Stage
@@ -190,31 +194,47 @@ class Executable:
             self.known[key] = self._made.is_right_for(sizes)
         return self.known[key]
 
-    def run(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None = None) -> list[Any]:
+    def run(
+        self,
+        values: Sequence[Array],
+        state: VariableStore,
+        outs: Sequence[Any] | None = None,
+        deadline: int = NEVER,
+    ) -> list[Any]:
         """The fetches' values, one for each (None for operations); variables are updated all or not at all.
 
-        outs: for each fetch an array to write to, or None.  InvalidArgumentError if one is not fit for that.
+        outs: for each fetch an array to write to, or None.  InvalidArgumentError if one is not fit for that,
+        DeadlineExceededError if it takes too long.  A run that was stopped for a signal whose handler does not raise
+        starts over.
         """
-        if not self.uses_variables:
-            return self._run(values, state, outs)
-        with state.lock.using(updates=bool(self.layout.writes)):
+        answer = None
+        while answer is None:
+            hold = state.lock.hold(updates=bool(self.layout.writes))
+            try:
+                answer = self._run(values, state, outs, hold, deadline)
+            finally:
+                state.lock.leave(hold)
+        return answer
+
+    def _run(
+        self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None, hold: Table, deadline: int
+    ) -> list[Any] | None:
+        """The same, once, None if it was stopped; what it takes is in the hold, and for the caller to give up."""
+        if self.uses_variables:
+            state.lock.check()
             for name in self.layout.reads:
                 if name not in state.values:
                     self._start(name, state)
-            return self._run(values, state, outs)
-
-    def _run(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> list[Any]:
         if self.interpreted:
+            state.lock.wait(hold, deadline)
             self._placed(values, state, outs)
             return self._interpret(values, state, outs)
-        bound = self._claimed(values, state, outs)
-        try:
-            if outs is not None:
-                check_outs(outs, self.fetches, [None if p is None else bound.types[p] for p in self.places], values)
-            answer = bound.run(values, outs, state)
-        finally:
-            bound.release()
-        self.last = bound if self.layout.checked is None else None  # calls pass by Python, for its error
+        bound = self._claimed(values, state, outs, hold)
+        if outs is not None:
+            check_outs(outs, self.fetches, [None if p is None else bound.types[p] for p in self.places], values)
+        answer = bound.run(values, outs, state, hold, deadline)
+        if answer is not None:
+            self.last = bound if self.layout.checked is None else None  # calls pass by Python, for its error
         return answer
 
     def _start(self, name: str, state: VariableStore) -> None:
@@ -237,8 +257,7 @@ class Executable:
                 if out is not None:
                     out[...] = results[n]
                     results[n] = out
-        for name, value in updates.items():
-            state.put(name, value, dict(self.plan.program.updates)[name].type)
+        state.put(updates)
         return results
 
     def _kept_bytes(self) -> int:
@@ -265,18 +284,18 @@ class Executable:
         check_room(self, sizes, placement, state, outs)
         return placement
 
-    def _claimed(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> Bound:
-        """Memory for these sizes that no other call is using, now the caller's."""
+    def _claimed(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None, hold: Table) -> Bound:
+        """Memory for these sizes that no other call is using, now the hold's."""
         key = tuple(values[f].shape[a] for f, a in self.symbols)
         for bound in list(self.bounds.get(key, ())):
-            if bound.claim():
+            if bound.claim(hold):
                 return bound
         placement = self._placed(values, state, outs)
         if key not in self.bounds:
             while len(self.bounds) >= KEPT_SIZES or (len(self.bounds) > 1 and self._kept_bytes() > KEPT_BYTES):
                 self.bounds.pop(next(iter(self.bounds)), None)
         bound = self.bound_type(self, key, placement)
-        bound.claim()
+        bound.claim(hold)
         self.bounds.setdefault(key, []).append(bound)
         return bound
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from graphflow.core.errors import InvalidArgumentError
 
-__all__ = ["available", "set_limit"]
+__all__ = ["SMALL", "available", "has_room", "set_limit"]
 
 VARIABLE = "GRAPHFLOW_MEMORY_LIMIT"
+SMALL = 1 << 20
+"""A run that takes less is not worth asking the system."""
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 MEMINFO, OWN_GROUP, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -31,6 +33,12 @@ def set_limit() -> int | None:
     if found is None:
         raise InvalidArgumentError(f"{VARIABLE} is a number of bytes such as 2000000000 or 512M or 2G, not {text!r}")
     return int(found[1]) << UNITS[found[2]]
+
+
+def has_room(more: int, taken: int) -> bool:
+    """Whether a run that has so many bytes may take so many more."""
+    limit, room = set_limit(), available()
+    return (limit is None or taken + more <= limit) and (room is None or more <= room)
 
 
 def available() -> int | None:

@@ -27,7 +27,7 @@ from graphflow.core.dtype import DType
 from graphflow.core.errors import ResourceExhaustedError
 from graphflow.core.source import Source
 from graphflow.runtime.bound import Placement, lifetimes
-from graphflow.runtime.memory_limit import VARIABLE, available, set_limit
+from graphflow.runtime.memory_limit import SMALL, VARIABLE, available, set_limit
 from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import pool
 
@@ -38,9 +38,6 @@ __all__ = ["MemoryPlan", "PlannedBuffer", "bytes_text", "check_room", "memory_pl
 
 SHOWN = 8
 """How many buffers are printed."""
-
-SMALL = 1 << 20
-"""A run that takes less is not worth asking the system."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ import numpy as np
 from graphflow.compiler.llvm import limits
 from graphflow.compiler.llvm.jit import stored_library
 from graphflow.compiler.llvm.target import host_target
+from graphflow.core.fork import MAKING
 from graphflow.runtime import call_record as at
 from graphflow.runtime.array_layout import ALIGNED, C_CONTIGUOUS, HEAD, WRITEABLE, check_layout
 from graphflow.runtime.c_api import METH_FASTCALL, METH_KEYWORDS, METH_O, declare_c_api, new_builtin
@@ -68,7 +69,7 @@ class Form:
 
 
 class Record:
-    """A step bound to memory: one call at a time may use it, who `claim`s it or finds it free in native code.
+    """A step bound to memory: one call at a time may use it, whose hold `claim`s it or which finds it free.
 
     buffers: what the step's table holds before each call, addresses with anything in the slots of feeds and outputs.
     brief: the step is so quick that it keeps the GIL.
@@ -103,10 +104,12 @@ class Record:
         self.words[at.LIMITS] = at.address(self.limits)
         self.words[at.RESULTS] = at.address(self.results)
         self.words[at.STEP], self.words[at.FEEDS], self.words[at.OUTPUTS] = step, len(feeds), len(outputs)
-        self.words[at.RELEASE] = not brief
+        self.words[at.RELEASE], self.words[at.STOPS] = not brief, 1
+        self.limits[limits.NEXT_LOOK] = self.limits[limits.DEADLINE] = limits.NEVER
+        self.limits[limits.LOOK] = native_code().address("gf_look") if is_native() else 0
         self._one = at.new_table(1)
         self.set_threads(0, at.address(self._one), 0)
-        self.claim: Callable[[None], int] = _claim_of(self.words)
+        self.claim: Callable[[at.Table], int] = _claim_of(self.words)
 
     def _entries(self) -> at.Table:
         entries: list[int] = []
@@ -136,18 +139,37 @@ class Record:
         """For how many threads scratch has room."""
         return int(self.words[at.THREADS])
 
-    def use_store(self, store: int, version: int, *, updates: bool) -> None:
-        """The words of the variables' lock; a call is refused when the variables have another version."""
-        self.words[at.STORE], self.words[at.VERSION], self.words[at.WRITES] = store, version, updates
+    def use_store(self, store: int, version: int, *, updates: bool, stops: bool) -> None:
+        """The words of the variables' lock; a call is refused when the variables have another version.
+
+        stops: the step may be stopped half-way; if it updates, then memory that is nobody's, and calls have a hold.
+        """
+        self.words[at.STORE], self.words[at.WRITES], self.words[at.STOPS] = store, updates, stops
+        self.words[at.VERSION] = version
+
+    def forget_store(self) -> None:
+        """Until `use_store` refuse all calls."""
+        self.words[at.VERSION] = -1
+
+    @property
+    def version(self) -> int:
+        """Of the variables that the table points to; -1 if it is not filled."""
+        return int(self.words[at.VERSION])
+
+    def begin(self, hold: at.Table, new: dict[str, Array], deadline: int) -> None:
+        """For the next call, which has a hold: it makes `new` arrays the variables' values."""
+        self.words[at.HOLD], self.words[at.NEW] = at.address(hold), id(new) if new else 0
+        self.limits[limits.STOP], self.limits[limits.DEADLINE] = 0, deadline
+
+    @property
+    def stop(self) -> int:
+        """Why the last call was stopped; 0 if it was not."""
+        return int(self.limits[limits.STOP])
 
     @property
     def words_address(self) -> int:
         """Where the record is."""
         return at.address(self.words)
-
-    def release(self) -> None:
-        """Give up what `claim` got."""
-        self.words[at.BUSY] = 0
 
     @property
     def runs(self) -> int:
@@ -166,17 +188,18 @@ class Record:
         return [a[()] if o is None else a for a, o in zip(made, outs, strict=True)]
 
 
-def _claim_of(record: at.Table) -> Callable[[None], int]:
-    """A function that makes a record the caller's: 1, or 0 if somebody else has it."""
+def _claim_of(record: at.Table) -> Callable[[at.Table], int]:
+    """A function that makes a record a hold's: 1, or 0 if somebody else has it."""
     if is_native():
-        claim: Callable[[None], int] = table_builtin("claim", "gf_claim", record)
+        claim: Callable[[at.Table], int] = table_builtin("claim", "gf_claim", record)
         return claim
     lock = threading.Lock()
 
-    def claim_in_python(_: None) -> int:
+    def claim_in_python(hold: at.Table) -> int:
         with lock:
             free = not record[at.BUSY]
-            record[at.BUSY] = 1
+            if free:
+                record[at.BUSY], hold[at.RECORD] = 1, at.address(record)
         return int(free)
 
     return claim_in_python
@@ -189,7 +212,7 @@ def _sizes(shape: Sequence[int]) -> at.Table:
 
 
 class Call:
-    """The builtin for one pair (fetches, feeds); `held`: whoever calls has claimed the record and the variables."""
+    """The builtin for one pair (fetches, feeds); `held`: whoever calls has claimed the record."""
 
     def __init__(self, form: Form, fallback: Callable[..., Any], *, held: bool = False) -> None:
         table = self._table = at.new_table(at.RECORDS + at.KEPT_RECORDS)
@@ -235,9 +258,10 @@ def is_native() -> bool:
 @functools.cache
 def native_code() -> LoadedLibrary:
     """The native functions, compiled at first use. RuntimeError if NumPy's table of functions is unknown."""
-    declare_c_api()
     facts = (sys.hexversion, HEAD, RECYCLED, KEPT)
-    code = stored_library("native call", lambda: native_module(RECYCLED, KEPT), host_target(), *facts)
+    with MAKING:
+        declare_c_api()
+        code = stored_library("native call", lambda: native_module(RECYCLED, KEPT), host_target(), *facts)
     code.keep_forever()
     return code
 

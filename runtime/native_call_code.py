@@ -6,9 +6,7 @@ looks for a record that the arguments fit, makes arrays for the results, runs th
 What no record accepts goes to the call's FALLBACK, a Python function, with all arguments as they came: it converts
 them, compiles, waits for a lock, or raises.  So nothing is decided here that can fail, save for memory.
 
-    object gf_claim(record, None)           1 if the record was free and is now the caller's
-    object gf_enter(store, bool updates)    1 if the variables may be used from now on
-    object gf_leave(store, None)            gives them up
+A step that was stopped for a signal (native_limits_code.py) has its handlers run here, and then goes to FALLBACK too.
 """
 
 from __future__ import annotations
@@ -17,9 +15,19 @@ from typing import Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.limits import STOPPED
 from graphflow.runtime import array_layout as layout
 from graphflow.runtime import call_record as at
 from graphflow.runtime.native_function import BIT, I8, I32, I64, NULL, PTR, VOID, NativeFunction
+from graphflow.runtime.native_limits_code import emit_look, run_limited
+from graphflow.runtime.native_lock_code import (
+    call_with_one,
+    emit_commit,
+    emit_holds,
+    emit_store_leave,
+    enter,
+    may_enter,
+)
 from graphflow.runtime.native_memory_code import emit_memory
 
 __all__ = ["native_module"]
@@ -34,6 +42,9 @@ def native_module(recycled: int, limit: int) -> ir.Module:
     module = ir.Module("gf_native_call")
     emit_memory(module, limit)
     emit_store_leave(module)
+    emit_holds(module)
+    emit_commit(module)
+    emit_look(module)
     emit_fits(module)
     emit_accepts_store(module)
     emit_take_out(module)
@@ -48,20 +59,11 @@ def native_module(recycled: int, limit: int) -> ir.Module:
     emit_answer(module)
     emit_run(module)
     emit_call(module)
-    emit_claims(module)
     return module
 
 
 def data_of(f: NativeFunction, array: Any) -> Any:
     return f.field(array, layout.DATA, PTR)
-
-
-def call_with_one(f: NativeFunction, function: Any, argument: Any) -> Any:
-    """Call a Python function; null, with an exception, if it raises."""
-    with f.b.goto_entry_block():
-        arguments = f.b.alloca(PTR)
-    f.b.store(argument, arguments)
-    return f.api("PyObject_Vectorcall", PTR, function, arguments, I64(1), NULL)
 
 
 def output_entry(f: NativeFunction, record: Any, number: Any) -> Any:
@@ -105,39 +107,21 @@ def emit_accepts_store(module: ir.Module) -> None:
     b, (record, held) = f.b, f.args
     store = f.word(record, at.STORE, PTR)
     f.leave_if(f.is_zero(store), YES)
-    f.leave_if(b.not_(f.same(f.word(store, at.STORE_VERSION), f.word(record, at.VERSION))), NO)
-    f.leave_if(b.not_(f.is_zero(held)), YES)
+    current = f.same(f.word(store, at.STORE_VERSION), f.word(record, at.VERSION))
+    with b.if_then(b.not_(f.is_zero(held)), likely=False):
+        hold = f.word(record, at.HOLD, PTR)
+        good = b.and_(current, f.api("gf_may_have", BIT, store, hold))
+        f.store(b.zext(b.not_(good), I64), hold, at.AGAIN)
+        b.ret(good)
+    f.leave_if(b.not_(current), NO)
     f.leave_if(b.not_(f.is_zero(f.word(store, at.WAITERS))), NO)  # those who wait in Python come first
+    f.leave_if(is_aside(f, record), NO)
     b.ret(may_enter(f, store, b.not_(f.is_zero(f.word(record, at.WRITES)))))
 
 
-def may_enter(f: NativeFunction, store: Any, updates: Any) -> Any:
-    """One step that updates variables, or any number that read them."""
-    b, users = f.b, f.word(store, at.USERS)
-    shared = b.and_(b.not_(updates), b.icmp_signed(">", users, I64(0)))
-    return b.or_(f.is_zero(users), shared)
-
-
-def enter(f: NativeFunction, store: Any, updates: Any) -> None:
-    f.store(f.b.select(updates, I64(-1), f.b.add(f.word(store, at.USERS), I64(1))), store, at.USERS)
-
-
-def emit_store_leave(module: ir.Module) -> None:
-    """`void gf_store_leave(store)`: no longer a user; wakes one of those who wait. With no exception set."""
-    f = NativeFunction(module, "gf_store_leave", VOID, (PTR,))
-    b, store = f.b, f.args[0]
-    users = f.word(store, at.USERS)
-    f.store(b.select(b.icmp_signed("<", users, I64(0)), I64(0), b.sub(users, I64(1))), store, at.USERS)
-    with b.if_then(b.not_(f.is_zero(f.word(store, at.WAITERS))), likely=False):
-        wake = f.word(store, at.WAKE, PTR)
-        result = call_with_one(f, wake, f.known("gf_none"))
-        failed = f.is_zero(result)
-        with b.if_else(failed, likely=False) as (then, otherwise):
-            with then:
-                f.api("PyErr_WriteUnraisable", VOID, wake)
-            with otherwise:
-                f.api("Py_DecRef", VOID, result)
-    b.ret_void()
+def is_aside(f: NativeFunction, record: Any) -> Any:
+    """Whether new values of variables go to memory that a call has to make theirs."""
+    return f.b.not_(f.is_zero(f.b.and_(f.word(record, at.STOPS), f.word(record, at.WRITES))))
 
 
 def emit_take_out(module: ir.Module) -> None:
@@ -222,7 +206,7 @@ def emit_accepts(module: ir.Module) -> None:
     f.leave_if(b.and_(f.is_zero(held), b.not_(f.is_zero(f.word(record, at.BUSY)))), NO)
     f.leave_if(b.not_(f.same(count, f.word(record, at.FEEDS))), NO)
     now = f.word(f.word(record, at.THREADS_NOW, PTR), 0)
-    f.leave_if(b.not_(f.same(now, f.word(record, at.THREADS))), NO)
+    f.leave_if(b.and_(f.is_zero(held), b.not_(f.same(now, f.word(record, at.THREADS)))), NO)
     entries = f.word(record, at.ENTRIES, PTR)
     with f.each(count) as feed:
         array, entry = f.word(args, feed, PTR), f.place(entries, b.mul(feed, I64(at.ENTRY_WORDS)))
@@ -292,10 +276,7 @@ def emit_run_step(module: ir.Module) -> None:
     arguments = [f.word(record, word, PTR) for word in (at.TABLE, at.DIMS, at.SCRATCH, at.LIMITS)]
     with b.if_then(f.is_zero(f.word(record, at.RELEASE))):
         b.ret(b.call(step, arguments))
-    thread = f.api("PyEval_SaveThread", PTR)
-    status = b.call(step, arguments)
-    f.api("PyEval_RestoreThread", VOID, thread)
-    b.ret(status)
+    b.ret(run_limited(f, record, step, arguments))
 
 
 def emit_value(module: ir.Module) -> None:
@@ -343,23 +324,26 @@ def emit_answer(module: ir.Module) -> None:
 
 
 def emit_run(module: ir.Module) -> None:
-    """`object gf_run(call, record)`: run a record that has accepted; null, with an exception, if memory is lacking.
+    """`object gf_run(call, record)`: run a record that has accepted; null, with an exception, if memory is lacking, and
+    without one if the step was stopped.
 
     The variables are given up right after the step, while no exception can be set, and before anything that may run
-    Python code of others.
+    Python code of others, handlers of signals too.
     """
     f = NativeFunction(module, "gf_run", PTR, (PTR, PTR))
     b, (call, record) = f.b, f.args
     owner, store = f.word(record, at.OWNER, PTR), f.word(record, at.STORE, PTR)
     held = b.not_(f.is_zero(f.word(call, at.HELD)))
-    locks = b.not_(b.or_(held, f.is_zero(store)))
+    locks = b.not_(f.is_zero(store))
     f.store(1, record, at.BUSY)
     f.store(b.add(f.word(record, at.RUNS), I64(1)), record, at.RUNS)
     f.api("Py_IncRef", VOID, owner)
     with b.if_then(locks):
-        enter(f, store, b.not_(f.is_zero(f.word(record, at.WRITES))))
+        enter(f, store, b.not_(f.is_zero(f.word(record, at.WRITES))), is_aside(f, record))
+        with b.if_then(held, likely=False):
+            f.api("gf_wait_ends", VOID, store, f.word(record, at.HOLD, PTR))
     made = f.api("gf_make_outputs", BIT, record)
-    answer, status = b.alloca(PTR), b.alloca(I32)
+    answer, status, kept = b.alloca(PTR), b.alloca(I32), b.alloca(BIT)
     b.store(NULL, answer)
     b.store(I32(0), status)
     with b.if_else(made, likely=True) as (then, otherwise):
@@ -367,14 +351,19 @@ def emit_run(module: ir.Module) -> None:
             b.store(f.api("gf_run_step", I32, record), status)
         with otherwise:
             f.api("PyErr_Clear", VOID)
+    b.store(made, kept)
+    finished = b.and_(made, f.same(b.load(status), I32(0)))
     with b.if_then(locks):
+        with b.if_then(b.and_(held, finished), likely=False):
+            b.store(f.api("gf_commit", BIT, record), kept)
         f.api("gf_store_leave", VOID, store)
-    good = b.and_(made, f.same(b.load(status), I32(0)))
+    stored = b.load(kept)
+    good = b.and_(stored, finished)
     with b.if_else(good, likely=True) as (then, otherwise):
         with then:
             b.store(f.api("gf_answer", PTR, call, record), answer)
-        with otherwise, b.if_else(made) as (failed, lacking):
-            with failed:
+        with otherwise, b.if_else(stored) as (failed, lacking):
+            with failed, b.if_then(b.not_(f.same(b.load(status), I32(STOPPED)))):
                 message = f.text("internal error: the step did not finish")
                 f.api("PyErr_SetString", VOID, f.known("gf_runtime_error"), message)
             with lacking:
@@ -411,6 +400,11 @@ def emit_call(module: ir.Module) -> None:
     b.branch(python)
     b.position_at_end(serve)
     answer = f.api("gf_run", PTR, call, b.load(chosen, typ=PTR))
+    with b.if_then(f.is_zero(answer), likely=False):
+        f.leave_if(b.not_(f.is_zero(f.api("PyErr_Occurred", PTR))), NULL)
+        with b.if_then(f.is_zero(f.word(call, at.HELD))):
+            f.leave_if(b.not_(f.is_zero(f.api("PyErr_CheckSignals", I32))), NULL)
+        b.branch(python)
     incomplete = b.and_(f.same(f.word(call, at.FORM), at.ASSEMBLE), b.not_(f.is_zero(answer)))
     with b.if_then(incomplete):
         whole = call_with_one(f, f.word(call, at.ASSEMBLE_WITH, PTR), answer)
@@ -419,21 +413,3 @@ def emit_call(module: ir.Module) -> None:
     b.ret(answer)
     b.position_at_end(python)
     b.ret(f.api("PyObject_Vectorcall", PTR, f.word(call, at.FALLBACK, PTR), args, count, names))
-
-
-def emit_claims(module: ir.Module) -> None:
-    f = NativeFunction(module, "gf_claim", PTR, (PTR, PTR), public=True)
-    record = data_of(f, f.args[0])
-    free = f.is_zero(f.word(record, at.BUSY))
-    f.store(1, record, at.BUSY)
-    f.b.ret(f.api("PyLong_FromLongLong", PTR, f.b.zext(free, I64)))
-    f = NativeFunction(module, "gf_enter", PTR, (PTR, PTR), public=True)
-    store, updates = data_of(f, f.args[0]), f.same(f.args[1], f.known("gf_true"))
-    allowed = may_enter(f, store, updates)
-    with f.b.if_then(allowed):
-        enter(f, store, updates)
-    f.b.ret(f.api("PyLong_FromLongLong", PTR, f.b.zext(allowed, I64)))
-    f = NativeFunction(module, "gf_leave", PTR, (PTR, PTR), public=True)
-    f.api("gf_store_leave", VOID, data_of(f, f.args[0]))
-    f.api("Py_IncRef", VOID, f.known("gf_none"))
-    f.b.ret(f.known("gf_none"))

@@ -88,6 +88,11 @@ class NativeFunction:
         with self.b.if_then(condition, likely=False):
             self.b.ret(result)
 
+    def leave_if_void(self, condition: Any) -> None:
+        """Return, in the case of `condition`."""
+        with self.b.if_then(condition):
+            self.b.ret_void()
+
     @contextmanager
     def each(self, count: Any) -> Iterator[Any]:
         """A loop: the block is its body, for 0 <= index < count."""

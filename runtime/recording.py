@@ -148,19 +148,25 @@ def _is_traced(options: Any, run_metadata: Any) -> bool:
 
 
 def run(
-    session: BaseSession, executable: Executable, values: Sequence[Any], outs: Any, options: Any, run_metadata: Any
+    session: BaseSession,
+    executable: Executable,
+    values: Sequence[Any],
+    outs: Any,
+    deadline: int,
+    options: Any,
+    run_metadata: Any,
 ) -> list[Any]:
     """What `executable.run` answers, recorded."""
     recorders = ACTIVE
     thread = _thread(session)
     if executable.interpreted:
         begin = time.perf_counter_ns()
-        answer = executable.run(values, session._state, outs)
+        answer = executable.run(values, session._state, outs, deadline)
         found = Run(thread, begin, time.perf_counter_ns(), None, b"")
     else:
         twin = executable.twin or _twin(executable, recorders, thread)
         begin = time.perf_counter_ns()
-        answer = twin.run(values, session._state, outs)
+        answer = twin.run(values, session._state, outs, deadline)
         found = Run(thread, begin, time.perf_counter_ns(), *twin.latest())
     for recorder in recorders:
         recorder.add(found)

@@ -10,9 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from graphflow.core.fork import MAKING, renew_after_fork
+from graphflow.framework.config import RunOptions
 from graphflow.framework.graph import Tensor
 from graphflow.runtime import recording
 from graphflow.runtime.bound import Bound
+from graphflow.runtime.deadline import deadline_in
 from graphflow.runtime.executable import Executable, build
 from graphflow.runtime.feeding import Feed, feed_tensor
 from graphflow.runtime.fetching import Fetches
@@ -47,6 +50,11 @@ class RunPlan:
         self._native = Call(self._form(), self.run) if is_native() else None
         self.call: Callable[..., Any] = self.run if self._native is None else self._native.function
         recording.know(self)
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child after a fork: whoever was changing what is served does not exist here."""
+        self._serving = threading.Lock()
 
     def _form(self) -> Form:
         """What native code makes of the results; numbers of fetched elements become those of outputs."""
@@ -57,8 +65,8 @@ class RunPlan:
 
     def run(self, *fed: Any, out: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
         """Convert, compile where that was not done, call; raises what TensorFlow would."""
-        session = self.session
-        if session._closed:
+        session, state = self.session, self.session._state
+        if session._closed:  # asked after the state is at hand, so that a run which begins here keeps the variables
             raise RuntimeError("Attempted to use a closed Session.")
         if len(fed) != len(self.feeds):
             raise TypeError(
@@ -69,13 +77,14 @@ class RunPlan:
             return self.fetches.assemble(())
         values = tuple([feed(v) for feed, v in zip(self.feeds, fed, strict=True)])
         if self._requirements is not None:
-            self._requirements.check(session._state)
+            self._requirements.check(state)
             self._requirements = None  # what has a value keeps it
         executable = self._for_shapes(values)
+        deadline = deadline_in(_timeout(options) or session._timeout)
         if recording.is_wanted(options, run_metadata):
-            results = recording.run(session, executable, values, outs, options, run_metadata)
+            results = recording.run(session, executable, values, outs, deadline, options, run_metadata)
         else:
-            results = executable.run(values, session._state, outs)
+            results = executable.run(values, state, outs, deadline)
             self._serve(executable.last)
         self._slow_runs += 1
         return self.fetches.assemble(results)
@@ -88,8 +97,8 @@ class RunPlan:
 
     def _serve(self, bound: Bound | None) -> None:
         """Let native calls use what has just run, before all else."""
-        if self._native is None or bound is None:
-            return
+        if self._native is None or bound is None or self.session._timeout:
+            return  # native calls have no deadline
         with self._serving:
             served = self._native.served
             if bound not in served and not self.session._closed and not recording.ACTIVE:
@@ -121,7 +130,7 @@ class RunPlan:
             return executable
         executable = self._executable(values)
         if executable is None:
-            with self.session._lock:
+            with MAKING:
                 executable = self._executable(values) or self._build(values)
         self._last = (None if executable.assumed_initialized else shapes, executable)
         return executable
@@ -143,3 +152,12 @@ class RunPlan:
         recording.note_compilation(session, executable)
         self._executables = [executable, *self._executables]
         return executable
+
+
+def _timeout(options: Any) -> int:
+    """Milliseconds; 0 if there is none."""
+    if options is None:
+        return 0
+    if not isinstance(options, RunOptions):
+        raise TypeError(f"options must be tf.RunOptions, but got {type(options)}")
+    return int(options.timeout_in_ms)

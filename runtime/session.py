@@ -10,7 +10,6 @@ The first run of some fetches with some feeds compiles them; later runs only che
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Self
@@ -53,8 +52,8 @@ class BaseSession:
         self._number = next(_NUMBERS)
         self._state = VariableStore()
         self._plans: dict[Hashable, RunPlan] = {}
-        self._lock = threading.Lock()
         self._closed = False
+        self._timeout = 0 if config is None else config.operation_timeout_in_ms
         self._growth = GrowthWatch(self.graph, self._runs)
         _use_threads(config)
 
@@ -69,7 +68,8 @@ class BaseSession:
 
         feed_dict: values for placeholders, or in place of any other tensor, by tensor or by name.  Raises
         InvalidArgumentError for a feed that is missing or does not fit, FailedPreconditionError for a variable without
-        a value, NotFoundError for an unknown name, GraphError for a tensor of another graph.
+        a value, NotFoundError for an unknown name, GraphError for a tensor of another graph, DeadlineExceededError for
+        what takes longer than `options` or the session's config allow.  Any number of threads may call it.
         """
         keys = tuple(feed_dict) if feed_dict else ()
         try:
@@ -120,7 +120,7 @@ class BaseSession:
             return 0
         from graphflow.runtime.native_call import trim_outputs
 
-        return sum(plan.trim() for plan in list(self._plans.values())) + trim_outputs()
+        return sum(plan.trim() for plan in list(self._plans.values())) + self._state.trim() + trim_outputs()
 
     def load_variable(self, ref: Tensor, value: Any) -> None:
         """Set a variable, given by its own tensor `w:0`, without declaring or compiling anything."""
@@ -159,7 +159,8 @@ class BaseSession:
         return default_session_is(self)
 
     def close(self) -> None:
-        """Let go of variables and compiled programs; the session can't be used any more."""
+        """Let go of variables and compiled programs; the session can't be used any more.  Runs that other threads have
+        begun end as they would have."""
         self._closed = True
         self._growth.end()
         self._release()

@@ -4,7 +4,8 @@
     pool().address                      # of gf_parallel_for; compiled modules call it by name
     pool().parallel_for(f, units=100)   # for tests: f is the address of a launch
 
-    void gf_parallel_for(ptr f, ptr args, ptr dims, i64 units, ptr scratch, i64 scratch_stride, ptr limits)
+    void gf_parallel_for(ptr f, ptr args, ptr dims, i64 units, ptr scratch, i64 scratch_stride, i64 work,
+                         ptr limits)
 
 calls `f(args, dims, begin, end, scratch + w * scratch_stride)` until [0, units) is covered, then returns. The caller
 is worker w = 0 and works too; w < thread_count(), and below what the limits allow (compiler/llvm/limits.py), for
@@ -23,10 +24,10 @@ import ctypes
 import functools
 import os
 import platform
-import threading
 from typing import TYPE_CHECKING, Any
 
 from graphflow.compiler.llvm.target import available_cpus
+from graphflow.core.fork import MAKING, renew_after_fork
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.jit import LoadedLibrary
@@ -52,10 +53,11 @@ WORDS = {
     "stride": 7 * LINE + 5,
     "threads": 7 * LINE + 6,
     "block": 7 * LINE + 7,
-    "alive": 8 * LINE,  # MAX_THREADS words: worker w exists
+    "limits": 8 * LINE,
+    "look": 8 * LINE + 1,
+    "alive": 9 * LINE,  # MAX_THREADS words: worker w exists
 }
 
-_lock = threading.RLock()
 _chosen: int | None = None
 
 
@@ -68,8 +70,7 @@ class Pool:
         self._resize = ctypes.CFUNCTYPE(None, ctypes.c_int64)(code.address("gf_set_threads"))
         self._forget = ctypes.CFUNCTYPE(None)(code.address("gf_forget_workers"))
         self._words = (ctypes.c_int64 * (WORDS["alive"] + MAX_THREADS)).from_address(code.address("gf_pool"))
-        if hasattr(os, "register_at_fork"):  # Windows cannot fork
-            os.register_at_fork(after_in_child=self.after_fork)
+        renew_after_fork(self)
 
     @property
     def threads(self) -> int:
@@ -87,9 +88,7 @@ class Pool:
         return self._words[WORDS["running"]]
 
     def after_fork(self) -> None:
-        """In a child after a fork: there are no workers, and whoever held the lock does not exist here."""
-        global _lock
-        _lock = threading.RLock()
+        """In a child after a fork: there are no workers."""
         self._forget()
 
     def resize(self, threads: int) -> None:
@@ -104,22 +103,23 @@ class Pool:
         units: int = 1,
         scratch: int = 0,
         scratch_stride: int = 0,
+        work: int = 0,
         limits: int = 0,
     ) -> None:
         """Call `gf_parallel_for`, all pointers given as addresses; for tests and measurements."""
-        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride, limits)
+        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride, work, limits)
 
 
 @functools.cache
 def native_parallel_for(address: int) -> Any:
     """gf_parallel_for as a Python function that releases the GIL."""
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, number, pointer, number, pointer)(address)
+    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, number, pointer, number, number, pointer)(address)
 
 
 def pool() -> Pool:
     """The process' only pool, compiled at the first call (some 30 ms)."""
-    with _lock:
+    with MAKING:
         return make_pool()
 
 
@@ -150,7 +150,7 @@ def set_thread_count(threads: int) -> None:
     1..MAX_THREADS.
     """
     global _chosen
-    with _lock:
+    with MAKING:
         _chosen = checked_count(str(threads), "the thread count")
         if make_pool.cache_info().currsize:
             make_pool().resize(thread_count())

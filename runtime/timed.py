@@ -21,7 +21,9 @@ import numpy as np
 
 from graphflow.compiler.llvm.stamps import STAMP_WORDS, can_stamp
 from graphflow.compiler.llvm.step import Launched
+from graphflow.core.fork import MAKING
 from graphflow.runtime.bound import Bound, Placement
+from graphflow.runtime.call_record import Table
 from graphflow.runtime.executable import Executable
 from graphflow.runtime.kernel_facts import KernelFacts, facts_of
 from graphflow.runtime.store import VariableStore
@@ -29,13 +31,12 @@ from graphflow.runtime.store import VariableStore
 __all__ = ["TimedExecutable", "TimedProgram", "latest", "timed"]
 
 Array = np.ndarray[Any, Any]
-_compiling = threading.Lock()
 _latest = threading.local()
 
 
 def timed(executable: Executable) -> tuple[TimedExecutable, bool]:
     """The timed twin, and whether it was compiled now."""
-    with _compiling:
+    with MAKING:
         if executable.twin is not None:
             return executable.twin, False
         if not can_stamp():
@@ -92,10 +93,12 @@ class TimedBound(Bound):
         self.stamps = words[:, self.first // 8 : self.first // 8 + STAMP_WORDS * self.launches]
         self.stamps.fill(0)
 
-    def run(self, values: Sequence[Array], outs: Sequence[Any] | None, state: VariableStore) -> list[Any]:
+    def run(
+        self, values: Sequence[Array], outs: Sequence[Any] | None, state: VariableStore, hold: Table, deadline: int
+    ) -> list[Any] | None:
         """As any bound does; `latest` has the times then."""
         self.stamps.fill(0)
-        answer = super().run(values, outs, state)
+        answer = super().run(values, outs, state, hold, deadline)
         _latest.times = self.program, self.stamps.tobytes()
         return answer
 

@@ -38,8 +38,13 @@ LAZY = {
 LLVM_USERS = (
     "graphflow.compiler.llvm",
     "graphflow.runtime.thread_pool_code",
+    "graphflow.runtime.pool_function",
+    "graphflow.runtime.pool_limits_code",
+    "graphflow.runtime.pool_worker_code",
     "graphflow.runtime.native_function",
     "graphflow.runtime.native_call_code",
+    "graphflow.runtime.native_limits_code",
+    "graphflow.runtime.native_lock_code",
     "graphflow.runtime.native_memory_code",
 )
 

@@ -55,7 +55,7 @@ def _entry(module: ir.Module, launch: Launch, shared: bool, target: Target) -> N
         if shared:
             b.call(
                 parallel_for(module),
-                [module.globals[launch.name], args, dims, units, scratch, stride, ir.Constant(PTR, None)],
+                [module.globals[launch.name], args, dims, units, scratch, stride, const(0), ir.Constant(PTR, None)],
             )
         else:
             b.call(module.globals[launch.name], [args, dims, const(0), units, scratch])

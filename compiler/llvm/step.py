@@ -11,7 +11,7 @@ and runs once before any step.  Kernels of equal structure are written once.  A 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,11 +22,13 @@ from llvmlite import ir
 from graphflow.compiler.llvm.check import RED_ZONE, StepCheck
 from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, add, at, const, loop, mul
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory, Number
+from graphflow.compiler.llvm.limits import LOOK_NS, STOPPED
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.share import emit_kernels
 from graphflow.compiler.llvm.spaces import Space, spaces_of
 from graphflow.compiler.llvm.stamps import STAMP_WORDS, Stamps
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
+from graphflow.compiler.llvm.updates import updates_of
 from graphflow.core.dim import Size
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class StepCode:
     """A module with the function `step`; workspaces as (bytes, first wave, last wave); bytes of scratch a worker.
 
     `kept` are the bytes of the memory, behind the workspaces, that the function `setup`, there for that only, fills.
+    `updates` are the variables' buffers whose new values have entries behind that (updates.py).
     `launched` are all launches in the order of their stamps, which start at `stamps` in a worker's scratch (stamps.py)
     if the step is timed.
     """
@@ -63,6 +66,7 @@ class StepCode:
     module: ir.Module
     workspaces: tuple[tuple[Size, int, int], ...]
     kept: tuple[int, ...]
+    updates: tuple[int, ...]
     scratch_bytes: int
     kernels: int
     launched: tuple[Launched, ...]
@@ -83,8 +87,10 @@ def emit_step(
     name: str = "step",
     checked: Plan | None = None,
     timed: bool = False,
+    variables: Collection[int] = (),
 ) -> StepCode:
-    """The module of a plan's steps; `symbols` are the entries of dims in order.
+    """The module of a plan's steps; `symbols` are the entries of dims in order, `variables` the buffers whose new
+    values have entries of their own (updates.py).
 
     `checked`: the plan, for code with bounds checks (check.py).  `timed`: write down when each launch ran (stamps.py);
     such code has no checks.
@@ -96,7 +102,8 @@ def emit_step(
     stride = -(-max((c.scratch_bytes for c in codes), default=0) // 64) * 64
     check = None if checked is None else StepCheck(module, checked, spaces, stride, slots)
     stride += 0 if check is None else RED_ZONE
-    prepared = [Prepared(n, *one) for n, one in enumerate(zip(steps, codes, of_steps, strict=True))]
+    updates, changed = updates_of(steps, variables, buffers + len(spaces))
+    prepared = [Prepared(n, *one) for n, one in enumerate(zip(steps, codes, of_steps, changed, strict=True))]
     kept = [space for space in spaces if space.kept]
     if kept:
         packers = [prepared[space.owner] for space in kept]
@@ -112,7 +119,7 @@ def emit_step(
     kernels = len({c.launches[0].name for c in codes})
     found = None if check is None else check.finish(name)
     launched, first = tuple(runner.launched), None if stamps is None else stamps.offset
-    return StepCode(module, workspaces, sizes, stride, kernels, launched, first, found)
+    return StepCode(module, workspaces, sizes, updates, stride, kernels, launched, first, found)
 
 
 @contextmanager
@@ -139,19 +146,23 @@ def _step_function(
         check.frame(b, frame, pointers)
     places = _pass_arguments(b, prepared, frame)
     scope = Scope(None, b, {}, None, Function(function, function.args[1], [], slots))
-    yield Runner(module, scope, frame, stride, list(zip(prepared, places, strict=True)), check, stamps)
-    emit_restore_denormals(b, target, saved)
-    b.ret(ir.Constant(I32, 0))
+    stopped = function.append_basic_block("stopped")
+    yield Runner(module, scope, frame, stride, list(zip(prepared, places, strict=True)), stopped, check, stamps)
+    for block, status in ((b.block, 0), (stopped, STOPPED)):
+        b.position_at_end(block)
+        emit_restore_denormals(b, target, saved)
+        b.ret(ir.Constant(I32, status))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step of a wave by its number, its code, and the memory that it has beside buffers."""
+    """A step of a wave by its number, its code, the memory that it has beside buffers, and the entries of updates."""
 
     number: int
     step: Step
     code: KernelCode
     spaces: Mapping[Memory, Space]
+    updates: Mapping[int, int]
 
     def launch(self, turn: int) -> Launch | None:
         """The launch of a turn; none after the last, nor where another step, or the set-up, has packed the same."""
@@ -195,7 +206,7 @@ def _argument(prepared: Prepared, argument: int | Number | Memory) -> tuple[int,
     if isinstance(argument, Memory):
         space = prepared.spaces.get(argument)
         return (NOWHERE, 0) if space is None else (space.slot, 0)
-    return step.arguments[argument], step.offsets[argument]
+    return prepared.updates.get(argument, step.arguments[argument]), step.offsets[argument]
 
 
 class Turn(NamedTuple):
@@ -210,7 +221,8 @@ class Runner:
     """Writes the body of a function: waves of launches that do not need each other.
 
     The n-th launches of a wave's kernels run as one job of the pool, their units side by side, if that is worth it;
-    else one after the other on the caller's thread.
+    else one after the other on the caller's thread.  After each job of the pool, and after as much other work, stands a
+    look whether the step has to stop.
     """
 
     def __init__(
@@ -220,19 +232,21 @@ class Runner:
         frame: Any,
         stride: int,
         prepared: Sequence[tuple[Prepared, int]],
+        stopped: ir.Block,
         check: StepCheck | None,
         stamps: Stamps | None,
     ) -> None:
         self.module, self.root, self.frame, self.stride = module, root, frame, stride
-        self.prepared, self.check, self.stamps = prepared, check, stamps
+        self.prepared, self.stopped, self.check, self.stamps = prepared, stopped, check, stamps
         self.jobs = 0
+        self.unseen = 0  # nanoseconds of work since the last look at the limits
         self.launched: list[Launched] = []
 
     def setup(self) -> None:
         """The launches that pack, here: they come once, and their sizes are numbers."""
         for n, (one, place) in enumerate(self.prepared):
             launch = one.code.launches[0]
-            self._here([Turn(launch, place, n)], [self.root.size(launch.units)], None)
+            self._here([Turn(launch, place, n)], [self.root.size(launch.units)])
 
     def waves(self) -> None:
         """All launches."""
@@ -271,16 +285,34 @@ class Runner:
             work = add(b, work, mul(b, u, const(turn.launch.unit_ns)))
             total = add(b, total, u)
         if isinstance(work, ir.Constant) and isinstance(total, ir.Constant):
-            (self._pool if total.constant > 1 and work.constant >= PARALLEL_NS else self._here)(job, units, total)
+            if total.constant > 1 and work.constant >= PARALLEL_NS:
+                self._pool(job, total, work)
+            else:
+                self._here(job, units)
+                self._pass(work.constant)
             return
         many = b.and_(b.icmp_signed(">", total, const(1)), b.icmp_signed(">=", work, const(PARALLEL_NS)))
         with b.if_else(many) as (then, otherwise):
             with then:
-                self._pool(job, units, total)
+                self._pool(job, total, work)
             with otherwise:
-                self._here(job, units, total)
+                self._here(job, units)
+        self._pass(PARALLEL_NS)
 
-    def _here(self, job: list[Turn], units: list[Any], total: Any) -> None:
+    def _pass(self, nanoseconds: int) -> None:
+        """Take note of work on the caller's thread, and look at the limits if there was much of it."""
+        self.unseen += nanoseconds
+        if self.unseen >= LOOK_NS:
+            self._look()
+            self.unseen = 0
+
+    def _look(self) -> None:
+        b = self.root.builder
+        reason = b.call(poll(self.module), [self.root.function.function.args[3]])
+        with b.if_then(b.icmp_signed("!=", reason, const(0)), likely=False):
+            b.branch(self.stopped)
+
+    def _here(self, job: list[Turn], units: list[Any]) -> None:
         b = self.root.builder
         _, dims, scratch, _ = self.root.function.function.args
         for turn, u in zip(job, units, strict=True):
@@ -288,13 +320,14 @@ class Runner:
             with self._stamped(b, scratch, turn):
                 b.call(self.module.globals[turn.launch.name], [arguments, dims, const(0), u, scratch])
 
-    def _pool(self, job: list[Turn], units: list[Any], total: Any) -> None:
+    def _pool(self, job: list[Turn], total: Any, work: Any) -> None:
         b = self.root.builder
         _, dims, scratch, limits = self.root.function.function.args
         alone = len(job) == 1 and self.stamps is None
         target = self.module.globals[job[0].launch.name] if alone else self._job(job)
         arguments = at(b, self.frame, const(job[0].start if alone else 0), PTR)
-        b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride), limits])
+        b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride), work, limits])
+        self._look()
 
     def _job(self, job: list[Turn]) -> Any:
         """A function that has the units of several launches one after the other."""
@@ -323,5 +356,11 @@ class Runner:
 def parallel_for(module: ir.Module) -> Any:
     """The thread pool's entry, declared once a module."""
     found = module.globals.get("gf_parallel_for")
-    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I64, PTR, I64, PTR])
+    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I64, PTR, I64, I64, PTR])
     return found if found is not None else ir.Function(module, kind, "gf_parallel_for")
+
+
+def poll(module: ir.Module) -> Any:
+    """`i64 gf_poll(ptr limits)`, the thread pool's: why to stop, after a look if it is time; declared once a module."""
+    found = module.globals.get("gf_poll")
+    return found if found is not None else ir.Function(module, ir.FunctionType(I64, [PTR]), "gf_poll")

@@ -1,6 +1,7 @@
 """Options of sessions and runs under TensorFlow's names.
 
-Read: `ConfigProto.intra_op_parallelism_threads` (the threads of kernels, 0: as many as the machine has).  Everything
+Read: `ConfigProto.intra_op_parallelism_threads` (the threads of kernels, 0: as many as the machine has),
+`ConfigProto.operation_timeout_in_ms` and `RunOptions.timeout_in_ms` (0: none), `RunOptions.trace_level`.  Everything
 else is accepted, kept, and makes no difference.
 """
 

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from graphflow.compiler.llvm.jit import CompiledModule, assembly_for, compile_module
-from graphflow.compiler.llvm.limits import THREADS
+from graphflow.compiler.llvm.limits import LIMIT_WORDS, LOOK, LOOK_NS, NEVER, NEXT_LOOK, STOP, THREADS
 from graphflow.compiler.llvm.target import NEON, SSE2, host_target
 from graphflow.runtime import thread_pool_code, threads
 from graphflow.runtime.threads import pool, set_thread_count, thread_count
@@ -24,7 +25,7 @@ from graphflow.runtime.threads import pool, set_thread_count, thread_count
 # nested: each unit runs `count` on that unit through the pool.
 # denormal: args[0][unit] = 1e-40 * 0.5 computed at run time.
 LAUNCHES = """
-declare void @gf_parallel_for(ptr, ptr, ptr, i64, ptr, i64, ptr)
+declare void @gf_parallel_for(ptr, ptr, ptr, i64, ptr, i64, i64, ptr)
 
 define void @count(ptr %args, ptr %dims, i64 %begin, i64 %end, ptr %scratch) {
 entry:
@@ -48,7 +49,7 @@ done:
 }
 
 define void @nested(ptr %args, ptr %dims, i64 %begin, i64 %end, ptr %scratch) {
-  call void @gf_parallel_for(ptr @count, ptr %args, ptr %dims, i64 50, ptr %scratch, i64 0, ptr null)
+  call void @gf_parallel_for(ptr @count, ptr %args, ptr %dims, i64 50, ptr %scratch, i64 0, i64 0, ptr null)
   ret void
 }
 
@@ -103,7 +104,9 @@ class Job:
         self.counts = np.zeros(most_units, np.int64)
         self.scratch = np.zeros((threads.MAX_THREADS if most_units else 1, 8), np.int64)
         self.pointers = np.array([self.counts.ctypes.data, 0], np.uintp)
-        self.limits = np.array([threads.MAX_THREADS], np.int64)
+        self.work = 0
+        self.limits = np.zeros(LIMIT_WORDS, np.int64)
+        self.limits[[THREADS, NEXT_LOOK]] = threads.MAX_THREADS, NEVER
 
     def run(self, units: int, amount: int = 1) -> None:
         dims = np.array([amount], np.int64)
@@ -114,6 +117,7 @@ class Job:
             units,
             self.scratch.ctypes.data,
             scratch_stride=64,
+            work=self.work,
             limits=self.limits.ctypes.data,
         )
 
@@ -216,6 +220,34 @@ def test_a_job_has_the_threads_that_its_scratch_has_room_for(launches: CompiledM
     for _ in range(20):
         job.run(400)
     assert not job.scratch[2:].any(), "a thread without scratch has worked"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.skipif(not hasattr(time, "CLOCK_MONOTONIC"), reason="this system has no clock to look at")
+def test_a_job_stops_when_its_limits_say_so(launches: CompiledModule, count: int) -> None:
+    """Its caller looks, at a moment that it is told; nobody begins another block of units after that."""
+    if threads.has_workers():
+        set_thread_count(count)
+    job = Job(launches.address("slow"), 5000)
+    looks: list[tuple[int, int]] = []
+
+    def look(table: int, now: int) -> None:
+        looks.append((threading.get_ident(), now))
+        job.limits[NEXT_LOOK] = now + 1
+        job.limits[STOP] = len(looks) >= 3
+
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(look)
+    job.limits[[NEXT_LOOK, LOOK]] = 0, ctypes.cast(callback, ctypes.c_void_p).value
+    job.work = 5000 * LOOK_NS  # each unit is a block
+    job.run(5000)
+    assert [thread for thread, _ in looks] == [threading.get_ident()] * 3
+    assert [now for _, now in looks] == sorted(now for _, now in looks)
+    done = int(job.counts.sum())
+    assert 0 < done < 5000
+    job.limits[[NEXT_LOOK, STOP]] = NEVER, 0
+    job.run(5000)
+    assert job.counts.sum() == done + 5000
+    assert len(looks) == 3
 
 
 @needs_workers
@@ -348,5 +380,5 @@ def test_a_system_without_workers_runs_on_the_caller(monkeypatch: pytest.MonkeyP
     address = ctypes.cast(launch, ctypes.c_void_p).value
     assert address is not None
     for units in (5, 0, 1):
-        threads.native_parallel_for(module.address("gf_parallel_for"))(address, 0, 0, units, 0, 0, 0)
+        threads.native_parallel_for(module.address("gf_parallel_for"))(address, 0, 0, units, 0, 0, 0, 0)
     assert calls == [(0, 5), (0, 1)]
