@@ -30,7 +30,6 @@ __all__ = ["Bound", "Placement", "lifetimes"]
 
 Array = np.ndarray[Any, Any]
 
-NOTHING_NEW: dict[str, Array] = {}
 BRIEF_NS = 5_000
 """Steps of less work keep the GIL: giving it up and getting it back costs some 50 ns where nobody wants it, and up to
 the interpreter's switch interval where somebody does."""
@@ -163,6 +162,7 @@ class Bound:
 
     def claim(self, hold: at.Table) -> bool:
         """Make it the hold's, which gives it up with all that it has; false if a call is using it."""
+        hold.keep = self  # whoever leaves writes to the record, which others may have forgotten by then
         return bool(self.record.claim(hold))
 
     def run(
@@ -193,6 +193,7 @@ class Bound:
             if answer is not REFUSED:
                 self.is_long = time.perf_counter_ns() - start >= LONG_NS
                 state.spares.update(self.old)
+                self.new, self.old = {}, {}
                 results: list[Any] = answer
                 return results
             if self.record.stop == INTERRUPTED:
@@ -223,13 +224,13 @@ class Bound:
                 given[output] = out
         results = self.record.run(values, given)
         state.commit(self.new)
+        self.new = {}
         return [None if output < 0 else results[output] for output in self._places]
 
     def _bind(self, state: VariableStore, aside: bool) -> None:
         """Point the table to the memory that the variables have now, or are to have."""
         up_to_date = self.state is state and self.record.version == state.version
-        if not self._uses_variables or (up_to_date and not aside and not self.is_aside):
-            self.new, self.old = NOTHING_NEW, NOTHING_NEW
+        if not self._uses_variables or (up_to_date and not aside and not self.is_aside and not self.new):
             return
         self.record.forget_store()
         version, self.state, self.is_aside = state.version, state, aside
