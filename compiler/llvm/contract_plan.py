@@ -24,6 +24,7 @@ class Axis:
     a: Size
     b: Size
     ahead: Size = 0  # in B before it was packed
+    packed: Size = 0  # in what a tile packs as it goes
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ class Plan:
         return self.lanes * self.vectors
 
     @property
+    def whole_columns(self) -> bool:
+        """Whether it is known that all column panels are whole."""
+        return isinstance(self.spec.n.extent, int) and self.spec.n.extent % self.width == 0
+
+    @property
     def run(self) -> Group:
         """The innermost group of rows: a tile read in place lies within one run."""
         return self.groups[-1]
@@ -140,6 +146,11 @@ class Plan:
     def gathered(self) -> bool:
         """Whether staging makes all rows one run."""
         return self.staged in ("rows", "panels")
+
+    @property
+    def may_be_short(self) -> bool:
+        """Whether a run may have fewer rows than a tile: small tiles take what is left."""
+        return not self.gathered and not isinstance(self.run.extent, int)
 
     @property
     def panels_per_run(self) -> Size:
@@ -194,7 +205,7 @@ class Plan:
 
     @property
     def panel_elements(self) -> Size:
-        """Elements of A in the workspace: [batch][row panel][k][rows]."""
+        """Elements of A in the workspace: [batch][part of k][row panel][k][rows]."""
         return self.batch_count * self.row_panels * self.depth * self.rows if self.staged == "panels" else 0
 
     @property
@@ -228,7 +239,7 @@ class Plan:
     @property
     def slot(self) -> int:
         """Elements for the sums of a tile, or of the small tiles that take its place."""
-        return (self.rows + SMALL_ROWS) * self.width
+        return (self.rows + (SMALL_ROWS if self.may_be_short else 0)) * self.width
 
     @property
     def stage_stride(self) -> int:
@@ -238,6 +249,11 @@ class Plan:
         # An odd number of cache lines, so that the rows of a panel fall into different cache sets.
         lines = -(-int(estimate(self.depth)) * self.bytes // 64)
         return (lines + 1 - lines % 2) * 64 // self.bytes
+
+    @property
+    def stage_parts(self) -> int:
+        """Parts of k in which A lies in the workspace, each with all its row panels: a unit reads along them."""
+        return self.splits * self.k_blocks if len(self.k) == 1 else 1
 
     @property
     def stage_elements(self) -> int:

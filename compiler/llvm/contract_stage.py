@@ -63,14 +63,23 @@ def emit_stage_columns(code: Code, plan: Plan, stage: ir.Value, source: ir.Value
         b.store(value, at(b, stage, place, element), align=plan.bytes)
 
 
-def emit_stage_panel(code: Code, plan: Plan, stage: ir.Value, row_source: Callable[[ir.Value], ir.Value]) -> None:
-    """Copy `plan.rows` rows to [k][rows]: square blocks turned in registers, what is left element by element."""
+def emit_stage_panel(
+    code: Code,
+    plan: Plan,
+    stage: ir.Value,
+    row_source: Callable[[ir.Value], ir.Value],
+    span: tuple[ir.Value, ir.Value],
+) -> None:
+    """Copy `plan.rows` rows to [k][rows]: square blocks turned in registers, what is left element by element.
+
+    Of a single k axis only `span`; the stage is where k = 0 is or would be.
+    """
     b, element = code.b, ELEMENTS[plan.spec.dtype]
     side = min(TRANSPOSE_MOST, plan.lanes, 1 << (plan.rows.bit_length() - 1))
     vector = ir.VectorType(element, side)
     *outer, inner = plan.k
-    extent = code.size(inner.extent)
-    blocks = sub(b, extent, b.urem(extent, const(side)))
+    begin, end = (const(0), code.size(inner.extent)) if outer else span
+    blocks = sub(b, end, b.urem(sub(b, end, begin), const(side)))
     with loop(b, const(0), const(plan.rows), side) as number:
         # The last block is moved back: it writes some rows again.
         row = minimum(b, number, const(plan.rows - side))
@@ -80,12 +89,12 @@ def emit_stage_panel(code: Code, plan: Plan, stage: ir.Value, row_source: Callab
             flat = dot(b, indices, sizes(code, flat_strides(plan.k)[:-1]))
             sources = [at(b, place, offset, element) for place in places]
             target = at(b, stage, add(b, mul(b, flat, const(plan.rows)), row), element)
-            with loop(b, const(0), blocks, side) as k:
+            with loop(b, begin, blocks, side) as k:
                 rows = [load(b, at(b, source, k, element), vector, plan.bytes) for source in sources]
                 first = at(b, target, mul(b, k, const(plan.rows)), element)
                 for i, column in enumerate(transposed(b, rows)):
                     b.store(column, at(b, first, const(i * plan.rows), element), align=plan.bytes)
-            with loop(b, blocks, extent) as k:
+            with loop(b, blocks, end) as k:
                 first = at(b, target, mul(b, k, const(plan.rows)), element)
                 for i, source in enumerate(sources):
                     value = load(b, at(b, source, k, element), element, plan.bytes)

@@ -1,9 +1,10 @@
 """The register tile: a function that sums over k and leaves rows x width results in memory.
 
-    void tile(ptr a, ptr b, ptr ahead, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
+    void tile(ptr a, ptr b, ptr ahead, ptr packed, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
 
 `a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  `ahead` is
-what to prefetch at the first step of k, if the plan says so.  `out` gets
+what to prefetch at the first step of k, if the plan says so.  A tile that packs finds B where it always was, and leaves
+it in `packed` for the tiles below it: a store beside the products costs little.  `out` gets
 [rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
 [k_begin, k_end) is a part of the outermost k axis; where the plan has blocks of k, those after the first add to `out`.
 """
@@ -11,7 +12,7 @@ what to prefetch at the first step of k, if the plan says so.  `out` gets
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
@@ -51,7 +52,7 @@ UNROLL = 2
 LONG = 32
 
 ARGUMENTS = (
-    ("a", PTR), ("b", PTR), ("ahead", PTR), ("out", PTR), ("columns", I64), ("count", I64),
+    ("a", PTR), ("b", PTR), ("ahead", PTR), ("packed", PTR), ("out", PTR), ("columns", I64), ("count", I64),
     ("k_begin", I64), ("k_end", I64), ("dims", PTR),
 )  # fmt: skip
 
@@ -66,29 +67,43 @@ class Tile:
     vector: ir.VectorType
     offsets: list[ir.Value]  # of each row of A, in elements
     masks: list[ir.Value | None]  # of each vector of B
+    packs: bool = False
 
 
-def emit_tile(module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool, size: SizeEmitter) -> ir.Function:
+def emit_tile(
+    module: ir.Module,
+    name: str,
+    plan: Plan,
+    rows: int,
+    size: SizeEmitter,
+    *,
+    clamped: bool = False,
+    packs: bool = False,
+) -> ir.Function:
     """The tile function for `rows` rows; a clamped one reads row `count` - 1 again in place of those beyond it."""
     with new_function(module, name, ARGUMENTS, size) as code:
         code.function.linkage = "internal"
         code.function.attributes.add("noinline")
-        a, b, ahead, out, columns, count, begin, end, _ = code.function.args
+        a, b, ahead, packed, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
         offsets = row_offsets(plan, code, rows, clamped, count)
-        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns))
+        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, packs), packs)
         start = begun(plan, code, out, begin, vector, rows * plan.vectors)
-        a = at(code.b, a, mul(code.b, begin, code.size(plan.tile_k[0].a)), element)
-        b = at(code.b, b, mul(code.b, begin, code.size(plan.tile_k[0].b)), element)
-        count = sub(code.b, end, begin)
+        axes = tuple(map(packing, plan.tile_k)) if packs else plan.tile_k
+        a, b, packed = moved(code, element, replace(axes[0], ahead=axes[0].packed), (a, b, packed), begin)
         # Without FMA a product takes a register of its own: none is left for the next step's loads.
         unroll = UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
-        places = (a, b, ahead) if plan.next_lines else (a, b)
-        sums = sum_over(code, element, plan.tile_k, count, places, start, lambda *x: step(tile, *x), unroll)
+        places = (a, b, ahead, packed) if packs else (a, b, ahead) if plan.next_lines else (a, b)
+        sums = sum_over(code, element, axes, sub(code.b, end, begin), places, start, lambda *x: step(tile, *x), unroll)
         for i, value in enumerate(sums):
             code.b.store(value, at(code.b, out, const(i * plan.lanes), element), align=plan.lanes * plan.bytes)
     return code.function
+
+
+def packing(axis: Axis) -> Axis:
+    """An axis of k for the tile that packs: B is still where it was."""
+    return replace(axis, b=axis.ahead, packed=axis.b)
 
 
 def begun(plan: Plan, code: Code, out: ir.Value, begin: ir.Value, vector: ir.VectorType, count: int) -> Sums:
@@ -111,9 +126,9 @@ def row_offsets(plan: Plan, code: Code, rows: int, clamped: bool, count: ir.Valu
     return [mul(code.b, minimum(code.b, const(r), last) if clamped else const(r), stride) for r in range(rows)]
 
 
-def column_masks(plan: Plan, code: Code, columns: ir.Value) -> list[ir.Value | None]:
+def column_masks(plan: Plan, code: Code, columns: ir.Value, packs: bool) -> list[ir.Value | None]:
     """For each vector of B its mask, None where all lanes are valid."""
-    if not plan.masked:
+    if not (plan.masked or (packs and not plan.whole_columns)):
         return [None] * plan.vectors
     if plan.masked == "constant":
         n = plan.spec.n.extent
@@ -153,7 +168,7 @@ def sum_over(
 def moved(code: Code, element: ir.Type, axis: Axis, places: Places, by: ir.Value) -> Places:
     """The addresses `by` steps of an axis further on."""
     b = code.b
-    strides = (axis.a, axis.b, axis.ahead)[: len(places)]
+    strides = (axis.a, axis.b, axis.ahead, axis.packed)[: len(places)]
     return tuple(
         at(b, place, mul(b, by, code.size(stride)), element) for place, stride in zip(places, strides, strict=True)
     )
@@ -212,9 +227,13 @@ def turns(
 
 
 def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
-    """One step of k: a row of B times an element of A for each row; `more`: what to prefetch, if any, and the sums."""
+    """One step of k: a row of B times an element of A for each row.
+
+    `more`: perhaps what to prefetch and where to pack, and the sums.
+    """
     plan, build = tile.plan, tile.code.b
     *ahead, sums = more
+    packed = ahead.pop() if tile.packs else None
     columns = []
     for place in ahead:
         for line in range(plan.next_lines):
@@ -230,6 +249,9 @@ def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
             columns.append(load(build, address, tile.vector, plan.bytes))
         else:
             columns.append(masked_load(build, address, tile.vector, mask, plan.bytes))
+        if packed is not None:
+            place = at(build, packed, const(v * plan.lanes), tile.element)
+            build.store(columns[-1], place, align=plan.lanes * plan.bytes)
     result = []
     for r, offset in enumerate(tile.offsets):
         scalar = load(build, at(build, a, offset, tile.element), tile.element, plan.bytes)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -26,6 +26,7 @@ from graphflow.compiler.llvm.contract_ir import (
     unravel,
 )
 from graphflow.compiler.llvm.contract_pack import (
+    chunk,
     copies_panels,
     emit_columns,
     emit_pack,
@@ -57,6 +58,16 @@ class Launch:
     name: str
     units: Size
     unit_flops: int
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The functions of a compute launch: a tile, the small one, the one that packs as it goes, and what packs alone."""
+
+    whole: ir.Function
+    small: ir.Function | None = None
+    packing: ir.Function | None = None
+    pack: ir.Function | None = None
 
 
 class Emitter(Walk):
@@ -98,19 +109,32 @@ class Emitter(Walk):
             offset = dot(b, index, sizes(code, [axis.a for axis in plan.batch]))
             a = at(b, self.argument(code, 0), add(b, offset, code.size(plan.spec.a_offset)), self.element)
             first = mul(b, panel, const(plan.rows))
-            emit_stage_panel(
-                code, plan, self.panel(code, batch, panel), lambda r: self.row_address(code, a, add(b, first, r))
-            )
+            with loop(b, const(0), const(plan.stage_parts)) as part:
+                span = chunk(code, plan.k[0].extent, plan.stage_parts, part)
+                stage = self.panel(code, batch, panel, span)
+                emit_stage_panel(code, plan, stage, lambda r: self.row_address(code, a, add(b, first, r)), span)
         flops = 16 * estimate(plan.depth) * plan.rows
         return Launch(self.name + ".stage", plan.batch_count * plan.row_panels, flops)
 
-    def tile_code(self, suffix: str, rows: int, clamped: bool) -> ir.Function:
-        """The function of a tile of so many rows."""
-        name = self.name + suffix
-        if self.plan.dots:
-            masks = self.target.vector_bits >= 256
-            return emit_dot_tile(self.module, name, self.plan, rows, clamped, self.emit_size, masks)
-        return emit_tile(self.module, name, self.plan, rows, clamped, self.emit_size)
+    def tile_code(self) -> Tiles:
+        """The functions that tiles and column panels need."""
+        plan, name = self.plan, self.name
+        short = plan.may_be_short
+        small = packing = pack = None
+        if plan.dots:
+            wide = self.target.vector_bits >= 256
+            whole = emit_dot_tile(self.module, name + ".tile", plan, plan.rows, False, self.emit_size, wide)
+            if short:
+                small = emit_dot_tile(self.module, name + ".small", plan, SMALL_ROWS, True, self.emit_size, wide)
+            return Tiles(whole, small)
+        whole = emit_tile(self.module, name + ".tile", plan, plan.rows, self.emit_size)
+        if short:
+            small = emit_tile(self.module, name + ".small", plan, SMALL_ROWS, self.emit_size, clamped=True)
+        if self.packs_in_tiles:
+            packing = emit_tile(self.module, name + ".packing", plan, plan.rows, self.emit_size, packs=True)
+        if plan.local and (short or not self.packs_in_tiles):
+            pack = self.panel_code()
+        return Tiles(whole, small, packing, pack)
 
     def compute(self) -> Launch:
         """The launch that computes tiles."""
@@ -119,16 +143,17 @@ class Emitter(Walk):
             Inline(self, self.weight).emit()
             flops = plan.batch_block * FLOPS_PER_CYCLE * inline_cycles(plan)
             return Launch(self.name, ceildiv(plan.batch_count, plan.batch_block), flops)
-        tile = self.tile_code(".tile", plan.rows, False)
-        small = self.tile_code(".small", SMALL_ROWS, True) if self.may_be_short else None
+        tiles = self.tile_code()
         finish = emit_finish(
             self.module, self.name + ".finish", plan, self.emit_size, self.epilogue, self.partial_start
         )
-        pack = self.panel_code() if plan.local else None
         with self.launch("") as (code, number):
             unit, b = self.unit(code, number), code.b
-            with self.k_blocks(code, unit) as (unit, last), self.tiles(code, unit, pack) as (unit, rows, panel, out):
-                place = self.tile(code, unit, rows, panel, out, tile, small)
+            with (
+                self.k_blocks(code, unit) as (unit, last),
+                self.tiles(code, unit, tiles.pack) as (unit, rows, panel, out),
+            ):
+                place = self.tile(code, unit, rows, panel, out, tiles)
                 with b.if_then(last):
                     b.call(finish, [code.function.args[0], code.dims, out, *place])
         units = plan.batch_count * plan.column_blocks * plan.row_blocks * plan.splits
@@ -137,51 +162,50 @@ class Emitter(Walk):
         return Launch(self.name, units, flops)
 
     def tile(
-        self,
-        code: Code,
-        unit: Unit,
-        rows: Rows,
-        panel: ir.Value,
-        out: ir.Value,
-        whole: ir.Function,
-        small: ir.Function | None,
+        self, code: Code, unit: Unit, rows: Rows, panel: ir.Value, out: ir.Value, tiles: Tiles
     ) -> tuple[ir.Value, ...]:
         """Compute one tile into `out`; gives the numbers that `finish` wants."""
         plan, b = self.plan, code.b
         lane = mul(b, panel, const(plan.width))
-        offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
-        source = unit.b if plan.local else at(b, unit.b, offset, self.element)
-        columns = minimum(b, const(plan.width), sub(b, code.size(plan.spec.n.extent), lane))
-        if isinstance(plan.spec.n.extent, int) and plan.spec.n.extent % plan.width == 0:
-            columns = const(plan.width)
-        common = (columns, const(plan.rows), *unit.span, code.dims)
-        if small is None or rows.whole is None:
-            b.call(whole, [rows.a, source, unit.ahead, out, *common])
+        columns: ir.Value = const(plan.width)
+        if not plan.whole_columns:
+            columns = minimum(b, columns, sub(b, code.size(plan.spec.n.extent), lane))
+        if not plan.local:
+            offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
+            unit = replace(unit, b=at(b, unit.b, offset, self.element))
+        if tiles.small is None or rows.whole is None:
+            self.whole_tile(code, unit, rows, columns, out, tiles)
         else:
             with b.if_else(rows.whole) as (then, otherwise):
                 with then:
-                    b.call(whole, [rows.a, source, unit.ahead, out, *common])
+                    self.whole_tile(code, unit, rows, columns, out, tiles)
                 with otherwise:
-                    self.small_tiles(code, unit, rows, source, columns, out, small)
+                    self.small_tiles(code, unit, rows, columns, out, tiles)
         return unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
 
-    def small_tiles(
-        self,
-        code: Code,
-        unit: Unit,
-        rows: Rows,
-        source: ir.Value,
-        columns: ir.Value,
-        out: ir.Value,
-        small: ir.Function,
-    ) -> None:
+    def whole_tile(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:
+        """A tile of all rows; the first of a column panel may have to pack it."""
+        b, rest = code.b, (unit.b, out, columns, const(self.plan.rows), *unit.span, code.dims)
+        if unit.fresh is None:
+            b.call(tiles.whole, [rows.a, unit.b, unit.ahead, *rest])
+            return
+        with b.if_else(unit.fresh) as (then, otherwise):
+            with then:
+                b.call(tiles.packing, [rows.a, unit.source, unit.ahead, *rest])
+            with otherwise:
+                b.call(tiles.whole, [rows.a, unit.b, unit.ahead, *rest])
+
+    def small_tiles(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:
         """The rows of a panel by tiles of SMALL_ROWS."""
         plan, b = self.plan, code.b
+        if unit.fresh is not None:
+            with b.if_then(unit.fresh):
+                b.call(tiles.pack, unit.packing)
         with loop(b, const(0), rows.last, SMALL_ROWS) as row:
             a = at(b, rows.a, mul(b, row, code.size(plan.row_stride)), self.element)
             place = at(b, out, mul(b, row, const(plan.width)), self.element)
             count = minimum(b, sub(b, rows.last, row), const(SMALL_ROWS))
-            b.call(small, [a, source, unit.ahead, place, columns, count, *unit.span, code.dims])
+            b.call(tiles.small, [a, unit.b, unit.ahead, unit.b, place, columns, count, *unit.span, code.dims])
 
     def reduce(self) -> Launch:
         """The launch that adds the partial results, in the order of the splits, and calls the epilogue."""
