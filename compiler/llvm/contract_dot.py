@@ -58,7 +58,7 @@ def emit_dot_tile(
     with new_function(module, name, ARGUMENTS, size) as code:
         code.function.linkage = "internal"
         code.function.attributes.add("noinline")
-        a, b, _, _, out, columns, count, begin, end, _ = code.function.args
+        a, b, _, out, columns, count, begin, end, _ = code.function.args
         element, build = ELEMENTS[plan.spec.dtype], code.b
         offsets = row_offsets(plan, code, rows, clamped, count)
         a = at(build, a, mul(build, begin, code.size(plan.tile_k[0].a)), element)

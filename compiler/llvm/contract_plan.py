@@ -23,7 +23,7 @@ class Axis:
     extent: Size
     a: Size
     b: Size
-    ahead: Size = 0  # in B before it was packed
+    source: Size = 0  # in B before it was packed
     packed: Size = 0  # in what a tile packs as it goes
 
 
@@ -80,7 +80,7 @@ class Plan:
     `dots`: how many columns a block of dot products along k has, 0 where lanes run along n.
     `inline`: tiles are written into the loop over units, a unit is `batch_block` batch indices, B is packed there.
     `local`: a unit packs each block of a column panel into scratch itself, just before its row panels read it.
-    `next_lines`: cache lines of B, yet to be packed, that a tile asks for at each step of k; row panels take turns.
+    `asks_ahead`: each row panel asks for some of what its unit packs next.
     `k_blocks`: blocks of k that a unit goes through one after the other, its sums staying in scratch.
     `row_table`: where each row of the only row panel starts in A, if the rows have no common stride.
     `tile_k` are the k axes as the tile sees them, with strides in the copies where A is staged or B packed.
@@ -110,7 +110,7 @@ class Plan:
     k_blocks: int = 1
     row_table: tuple[int, ...] = ()
     prefetches: tuple[Prefetch, ...] = ()
-    next_lines: int = 0
+    asks_ahead: bool = False
 
     @property
     def width(self) -> int:
@@ -223,12 +223,6 @@ class Plan:
     def block_depth(self) -> int:
         """The most steps of k that a unit takes in one go; of a symbolic k it is an estimate."""
         return -(-estimate(self.depth) // (self.splits * self.k_blocks))
-
-    @property
-    def next_turns(self) -> int:
-        """How many row panels it takes to ask for all of what a unit packs next."""
-        lines = -(-self.width * self.bytes // 64) + 1
-        return -(-lines // self.next_lines)
 
     @property
     def next_offset(self) -> Size:

@@ -69,12 +69,12 @@ def tile_shape(
 
 
 def tile_cycles(rows: int, vectors: int) -> float:
-    """Cycles of one step of k: two FMAs and nearly two loads a cycle, four of latency. Then the loop, and B from L2.
+    """Cycles of one step of k: two FMAs and nearly two loads a cycle, four of latency. Then what comes from beyond L1.
 
     Where two threads share a core each issues about three instructions a cycle, and that is the limit.
     """
     instructions = rows * vectors + rows + vectors + 1.5
-    return max(instructions / 3, rows * vectors / 2, (rows + vectors) * 0.6, 4) + 0.75 + vectors / 8
+    return max(instructions / 3, rows * vectors / 2, (rows + vectors) * 0.6, 4) + 0.1 * rows + 0.12 * vectors
 
 
 def tile_candidates(run: int, columns: int, target: Target) -> Iterator[tuple[int, int]]:

@@ -1,11 +1,10 @@
 """The register tile: a function that sums over k and leaves rows x width results in memory.
 
-    void tile(ptr a, ptr b, ptr ahead, ptr packed, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
+    void tile(ptr a, ptr b, ptr packed, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
 
-`a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  `ahead` is
-what to prefetch at the first step of k, if the plan says so.  A tile that packs finds B where it always was, and leaves
-it in `packed` for the tiles below it: a store beside the products costs little.  `out` gets
-[rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
+`a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  A tile that packs finds
+B where it always was, and leaves it in `packed` for the tiles below: stores beside the products cost little.  `out`
+gets [rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
 [k_begin, k_end) is a part of the outermost k axis; where the plan has blocks of k, those after the first add to `out`.
 """
 
@@ -52,7 +51,7 @@ UNROLL = 2
 LONG = 32
 
 ARGUMENTS = (
-    ("a", PTR), ("b", PTR), ("ahead", PTR), ("packed", PTR), ("out", PTR), ("columns", I64), ("count", I64),
+    ("a", PTR), ("b", PTR), ("packed", PTR), ("out", PTR), ("columns", I64), ("count", I64),
     ("k_begin", I64), ("k_end", I64), ("dims", PTR),
 )  # fmt: skip
 
@@ -67,7 +66,6 @@ class Tile:
     vector: ir.VectorType
     offsets: list[ir.Value]  # of each row of A, in elements
     masks: list[ir.Value | None]  # of each vector of B
-    packs: bool = False
 
 
 def emit_tile(
@@ -84,17 +82,16 @@ def emit_tile(
     with new_function(module, name, ARGUMENTS, size) as code:
         code.function.linkage = "internal"
         code.function.attributes.add("noinline")
-        a, b, ahead, packed, out, columns, count, begin, end, _ = code.function.args
+        a, b, packed, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
         offsets = row_offsets(plan, code, rows, clamped, count)
-        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, packs), packs)
+        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, packs))
         start = begun(plan, code, out, begin, vector, rows * plan.vectors)
         axes = tuple(map(packing, plan.tile_k)) if packs else plan.tile_k
-        a, b, packed = moved(code, element, replace(axes[0], ahead=axes[0].packed), (a, b, packed), begin)
+        places = moved(code, element, axes[0], (a, b, packed) if packs else (a, b), begin)
         # Without FMA a product takes a register of its own: none is left for the next step's loads.
         unroll = UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
-        places = (a, b, ahead, packed) if packs else (a, b, ahead) if plan.next_lines else (a, b)
         sums = sum_over(code, element, axes, sub(code.b, end, begin), places, start, lambda *x: step(tile, *x), unroll)
         for i, value in enumerate(sums):
             code.b.store(value, at(code.b, out, const(i * plan.lanes), element), align=plan.lanes * plan.bytes)
@@ -103,7 +100,7 @@ def emit_tile(
 
 def packing(axis: Axis) -> Axis:
     """An axis of k for the tile that packs: B is still where it was."""
-    return replace(axis, b=axis.ahead, packed=axis.b)
+    return replace(axis, b=axis.source, packed=axis.b)
 
 
 def begun(plan: Plan, code: Code, out: ir.Value, begin: ir.Value, vector: ir.VectorType, count: int) -> Sums:
@@ -151,7 +148,7 @@ def sum_over(
 ) -> Sums:
     """`sums` after `inside(a, b, sums)` for `count` steps of the outermost axis and all steps of the others.
 
-    `places` are the addresses to start from: in A, in B, and perhaps what to prefetch.  `unroll`, a power of two, is
+    `places` are the addresses to start from: in A, in B, and perhaps where to pack B.  `unroll`, a power of two, is
     how many steps of the innermost axis make a turn of its loop.
     """
     if not axes:
@@ -168,7 +165,7 @@ def sum_over(
 def moved(code: Code, element: ir.Type, axis: Axis, places: Places, by: ir.Value) -> Places:
     """The addresses `by` steps of an axis further on."""
     b = code.b
-    strides = (axis.a, axis.b, axis.ahead, axis.packed)[: len(places)]
+    strides = (axis.a, axis.b, axis.packed)[: len(places)]
     return tuple(
         at(b, place, mul(b, by, code.size(stride)), element) for place, stride in zip(places, strides, strict=True)
     )
@@ -229,15 +226,11 @@ def turns(
 def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
     """One step of k: a row of B times an element of A for each row.
 
-    `more`: perhaps what to prefetch and where to pack, and the sums.
+    `more`: perhaps where to pack B, and the sums.
     """
     plan, build = tile.plan, tile.code.b
-    *ahead, sums = more
-    packed = ahead.pop() if tile.packs else None
+    *packed, sums = more
     columns = []
-    for place in ahead:
-        for line in range(plan.next_lines):
-            prefetch(build, at(build, place, const(line * 64 // plan.bytes), tile.element), 2)
     for wanted in plan.prefetches:
         first = mul(build, const(wanted.steps), tile.code.size(wanted.stride))
         for offset in range(0, wanted.width, 64 // plan.bytes):
@@ -249,8 +242,8 @@ def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
             columns.append(load(build, address, tile.vector, plan.bytes))
         else:
             columns.append(masked_load(build, address, tile.vector, mask, plan.bytes))
-        if packed is not None:
-            place = at(build, packed, const(v * plan.lanes), tile.element)
+        for target in packed:
+            place = at(build, target, const(v * plan.lanes), tile.element)
             build.store(columns[-1], place, align=plan.lanes * plan.bytes)
     result = []
     for r, offset in enumerate(tile.offsets):

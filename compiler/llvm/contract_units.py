@@ -187,13 +187,13 @@ class Emitter(Walk):
         """A tile of all rows; the first of a column panel may have to pack it."""
         b, rest = code.b, (unit.b, out, columns, const(self.plan.rows), *unit.span, code.dims)
         if unit.fresh is None:
-            b.call(tiles.whole, [rows.a, unit.b, unit.ahead, *rest])
+            b.call(tiles.whole, [rows.a, unit.b, *rest])
             return
         with b.if_else(unit.fresh) as (then, otherwise):
             with then:
-                b.call(tiles.packing, [rows.a, unit.source, unit.ahead, *rest])
+                b.call(tiles.packing, [rows.a, unit.source, *rest])
             with otherwise:
-                b.call(tiles.whole, [rows.a, unit.b, unit.ahead, *rest])
+                b.call(tiles.whole, [rows.a, unit.b, *rest])
 
     def small_tiles(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:
         """The rows of a panel by tiles of SMALL_ROWS."""
@@ -205,7 +205,7 @@ class Emitter(Walk):
             a = at(b, rows.a, mul(b, row, code.size(plan.row_stride)), self.element)
             place = at(b, out, mul(b, row, const(plan.width)), self.element)
             count = minimum(b, sub(b, rows.last, row), const(SMALL_ROWS))
-            b.call(tiles.small, [a, unit.b, unit.ahead, unit.b, place, columns, count, *unit.span, code.dims])
+            b.call(tiles.small, [a, unit.b, unit.b, place, columns, count, *unit.span, code.dims])
 
     def reduce(self) -> Launch:
         """The launch that adds the partial results, in the order of the splits, and calls the epilogue."""

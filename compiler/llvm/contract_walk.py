@@ -33,6 +33,7 @@ from graphflow.compiler.llvm.contract_ir import (
     minimum,
     mul,
     new_function,
+    prefetch,
     sub,
     unravel,
 )
@@ -66,7 +67,6 @@ class Unit:
     a: ir.Value
     b: ir.Value
     span: tuple[ir.Value, ir.Value]
-    ahead: ir.Value  # what the first row panel prefetches of B at its first step of k, if the plan says so
     source: ir.Value  # B where it always was, at the column panel
     fresh: ir.Value | None = None  # whether the column panel is not packed yet: its first tile does that
     packing: tuple[ir.Value, ...] = ()  # the arguments of the function that packs the column panel
@@ -144,10 +144,11 @@ class Walk:
                     b.call(pack, here.packing)
                 with loop(b, row, row_end) as row_panel:
                     rows = self.rows(code, unit, row_panel)
-                    turn = self.turn(code, here, row_panel)
-                    if self.packs_in_tiles:
-                        turn = replace(turn, fresh=b.icmp_signed("==", row_panel, row))
-                    yield turn, rows, panel, self.out(code, sub(b, row_panel, row), sub(b, panel, column))
+                    number = sub(b, row_panel, row)
+                    if plan.asks_ahead:
+                        self.ask_ahead(code, here, number)
+                    fresh = b.icmp_signed("==", number, const(0)) if self.packs_in_tiles else None
+                    yield replace(here, fresh=fresh), rows, panel, self.out(code, number, sub(b, panel, column))
             return
         with loop(b, row, row_end) as row_panel:
             rows = self.rows(code, unit, row_panel)
@@ -166,20 +167,20 @@ class Walk:
         lane = mul(b, panel, const(plan.width))
         before = b.neg(mul(b, unit.span[0], const(plan.width)))
         packed = at(b, self.stage(code), before, self.element)
-        offset = add(b, mul(b, lane, code.size(plan.spec.n.b)), mul(b, unit.span[0], code.size(plan.k[0].b)))
-        ahead = at(b, unit.b, add(b, offset, code.size(plan.next_offset)), self.element)
         source = at(b, unit.b, mul(b, lane, code.size(plan.spec.n.b)), self.element)
         packing = (unit.b, packed, lane, *unit.span, code.dims)
-        return replace(unit, b=packed, ahead=ahead, source=source, packing=packing)
+        return replace(unit, b=packed, source=source, packing=packing)
 
-    def turn(self, code: Code, unit: Unit, row_panel: ir.Value) -> Unit:
-        """The unit with the lines that this row panel prefetches."""
+    def ask_ahead(self, code: Code, unit: Unit, turn: ir.Value) -> None:
+        """Ask for what the unit packs next: its row panels share that out, `turn` is the number of one."""
         plan, b = self.plan, code.b
-        if not plan.next_lines:
-            return unit
-        number = b.urem(row_panel, const(plan.next_turns))
-        offset = mul(b, number, const(plan.next_lines * 64 // plan.bytes))
-        return replace(unit, ahead=at(b, unit.ahead, offset, self.element))
+        steps = -(-plan.block_depth // plan.row_block)
+        first = add(b, unit.span[0], mul(b, turn, const(steps)))
+        with loop(b, first, add(b, first, const(steps))) as k:
+            offset = add(b, mul(b, k, code.size(plan.k[0].b)), code.size(plan.next_offset))
+            place = at(b, unit.source, offset, self.element)
+            for line in range(-(-plan.width * plan.bytes // 64) + 1):
+                prefetch(b, at(b, place, const(line * 64 // plan.bytes), self.element), 2)
 
     @contextmanager
     def k_blocks(self, code: Code, unit: Unit) -> Iterator[tuple[Unit, ir.Value]]:
@@ -215,7 +216,7 @@ class Walk:
             base = self.argument(code, 1)
         span = chunk(code, plan.tile_k[0].extent, plan.splits, split)
         base = at(b, base, b_offset, self.element)
-        return Unit(batch, index, row, column, split, a, base, span, base, base)
+        return Unit(batch, index, row, column, split, a, base, span, base)
 
     def packed_offset(self, code: Code, index: tuple[ir.Value, ...]) -> ir.Value:
         """Where the packed B of a batch index starts."""
