@@ -197,7 +197,7 @@ def test_rows_staged_for_parts_of_k() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_first_tile_packs(target: str) -> None:
-    """Columns side by side are packed beside products, by no loop of their own unless rows may be too few for a tile."""
+    """Columns side by side are packed beside products, not by a loop of their own unless rows may be too few."""
     small = replace(TARGETS[target], l1_bytes=4096, l2_bytes=1 << 14)
     for rows, alone in ((100, False), (symbol("rows", hint=100), True)):
         spec = matmul_spec(rows, 150, 300)
