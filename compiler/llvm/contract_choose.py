@@ -275,7 +275,7 @@ def split_count(plan: Plan, tiles: int, k: int, target: Target) -> int:
     wanted = min(-(-TARGET_UNITS // tiles) if tiles < TARGET_UNITS // 4 else 1, k // SPLIT_LEAST)
     if plan.staged == "panels" and plan.packed:
         return split_extent(plan.tile_k[0].extent, wanted)
-    most = max(2 * SPLIT_LEAST, target.l2_bytes // 8 // (plan.width * plan.bytes))
+    most = max(2 * SPLIT_LEAST, target.l2_bytes // (plan.width * plan.bytes))
     return split_extent(plan.tile_k[0].extent, max(wanted, -(-k // min(most, cached_steps(plan, k, target)))))
 
 
