@@ -39,10 +39,10 @@ FAR_L2 = 8
 # Bytes after which addresses share the sets of L1 (64 sets of 64 bytes).
 SET_BYTES = 4096
 # In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
-# fetch a step of a row panel from beyond L2.
+# fetch a step of a row panel from beyond L2, for each byte of an element.
 PACK_COST = 1.0
 TURN_COST = 1.5
-FETCH_COST = 0.05
+FETCH_COST = 1 / 80
 # The share of packing in the work of units from which on several readers of B share a copy.
 SHARE_LEAST = 1 / 16
 # How long before its use data is asked for.
@@ -65,7 +65,7 @@ def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
     if (plan.packed and not plan.local) or (estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2):
         yield Prefetch("b", steps, stride, plan.width)
     if plan.staged == "panels":
-        yield Prefetch("a", 2 * steps, plan.rows, 1)
+        yield Prefetch("a", 4 * steps, plan.rows, 1)
 
 
 def shaped_plan(spec: Contraction, target: Target) -> Plan:
@@ -194,7 +194,7 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
     plan = replace(plan, k_blocks=blocks)
     units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
     pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST
-    fetch = FETCH_COST if staged else 0.0
+    fetch = FETCH_COST * plan.bytes if staged else 0.0
 
     def cost(cut: tuple[int, int]) -> float:
         """Of packing B, of fetching A and of the last unit to finish, beside the products."""
@@ -209,14 +209,13 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
 
 def local_blocks(plan: Plan, row_panels: int, column_panels: int, target: Target) -> Iterator[tuple[int, int]]:
     """(row panels, column panels) of a unit: L2 keeps what it reads of A in a block of k, and its sums."""
-    half = target.l2_bytes // 2
-    most = max(1, half // (plan.rows * plan.block_depth * plan.bytes))
+    most = max(1, target.l2_bytes // 2 // (plan.rows * plan.block_depth * plan.bytes))
     least = -(-row_panels // most)
     for columns in sorted({even(column_panels, 1 << i) for i in range(column_panels.bit_length())}):
         sums = columns * plan.slot * plan.bytes if plan.k_blocks > 1 else 0
         for count in range(least, min(row_panels, least + TARGET_UNITS) + 1):
             rows = even(row_panels, -(-row_panels // count))
-            if columns == 1 or rows * sums <= half:
+            if columns == 1 or rows * sums <= target.l2_bytes * 3 // 4:
                 yield rows, columns
 
 
@@ -240,12 +239,16 @@ def far_columns(plan: Plan, target: Target) -> bool:
 def distant_rows(plan: Plan, target: Target) -> bool:
     """Whether rows of A lie so that reading a tile's in place is slow: in few cache sets, or each in its own page."""
     run, inner = plan.run, plan.k[-1]
-    if inner.a != 1 or not isinstance(run.a, int) or run.a == 0:
+    if not isinstance(run.a, int) or estimate(plan.spec.n.extent) < PANEL_READERS * plan.width:
+        return False
+    whole = estimate(plan.row_count) * estimate(plan.depth) * plan.bytes
+    if run.a == 1:  # then each step of k is in a page of its own
+        return len(plan.groups) == 1 and len(plan.k) == 1 and whole > FAR_L2 * target.l2_bytes
+    if inner.a != 1 or run.a == 0:
         return False
     stride = abs(run.a) * plan.bytes
     crowd = plan.rows * math.gcd(stride, SET_BYTES) > SET_BYTES * (target.l1_bytes // SET_BYTES) * 3 // 4
-    beyond = estimate(plan.row_count) * stride > FAR_L2 * target.l2_bytes
-    return (crowd or beyond) and estimate(plan.spec.n.extent) >= PANEL_READERS * plan.width
+    return crowd or estimate(plan.row_count) * stride > FAR_L2 * target.l2_bytes
 
 
 def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:

@@ -97,6 +97,30 @@ def emit_stage_panel(
                 b.store(value, at(b, first, const(i), element), align=plan.bytes)
 
 
+def emit_stage_beside(
+    code: Code,
+    plan: Plan,
+    stage: ir.Value,
+    row_source: Callable[[ir.Value], ir.Value],
+    whole: ir.Value,
+    span: tuple[ir.Value, ir.Value],
+) -> None:
+    """The same where k is one axis and rows lie side by side: all rows of a step at once, if all exist (`whole`)."""
+    b, element, axis = code.b, ELEMENTS[plan.spec.dtype], plan.k[0]
+    vector = ir.VectorType(element, plan.rows)
+    starts = [row_source(const(r)) for r in range(plan.rows)]
+    with loop(b, *span) as k:
+        offset, target = mul(b, k, code.size(axis.a)), at(b, stage, mul(b, k, const(plan.rows)), element)
+        with b.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                value = load(b, at(b, starts[0], offset, element), vector, plan.bytes)
+                b.store(value, target, align=plan.bytes)
+            with otherwise:
+                for i, start in enumerate(starts):
+                    single = load(b, at(b, start, offset, element), element, plan.bytes)
+                    b.store(single, at(b, target, const(i), element), align=plan.bytes)
+
+
 def interleaved(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     """As many vectors as there are rows: the first lanes of all rows, then the second ones, and so on."""
     count, lanes = len(rows), rows[0].type.count

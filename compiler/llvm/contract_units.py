@@ -34,7 +34,7 @@ from graphflow.compiler.llvm.contract_pack import (
 )
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS
 from graphflow.compiler.llvm.contract_special import inline_cycles
-from graphflow.compiler.llvm.contract_stage import emit_stage_panel
+from graphflow.compiler.llvm.contract_stage import emit_stage_beside, emit_stage_panel
 from graphflow.compiler.llvm.contract_tile import emit_tile
 from graphflow.compiler.llvm.contract_walk import Rows, Unit, Walk
 from graphflow.core.dim import Size, ceildiv, estimate
@@ -109,10 +109,18 @@ class Emitter(Walk):
             offset = dot(b, index, sizes(code, [axis.a for axis in plan.batch]))
             a = at(b, self.argument(code, 0), add(b, offset, code.size(plan.spec.a_offset)), self.element)
             first = mul(b, panel, const(plan.rows))
+
+            def row_source(r: ir.Value) -> ir.Value:
+                return self.row_address(code, a, add(b, first, r))
+
             with loop(b, const(0), const(plan.stage_parts)) as part:
                 span = chunk(code, plan.k[0].extent, plan.stage_parts, part)
                 stage = self.panel(code, batch, panel, span)
-                emit_stage_panel(code, plan, stage, lambda r: self.row_address(code, a, add(b, first, r)), span)
+                if plan.run.a == 1:
+                    whole = b.icmp_signed("<=", add(b, first, const(plan.rows)), code.size(plan.row_count))
+                    emit_stage_beside(code, plan, stage, row_source, whole, span)
+                else:
+                    emit_stage_panel(code, plan, stage, row_source, span)
         flops = 16 * estimate(plan.depth) * plan.rows
         return Launch(self.name + ".stage", plan.batch_count * plan.row_panels, flops)
 

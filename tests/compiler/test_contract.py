@@ -188,11 +188,13 @@ def test_staged_and_packed() -> None:
 def test_rows_staged_for_parts_of_k() -> None:
     """A k that is split, or cut into blocks, has all row panels of a part side by side."""
     small = replace(HOST, l1_bytes=4096, l2_bytes=1 << 14)
-    for m, n, k in ((90, 1610, 3001), (640, 1610, 700)):
-        plan = make_plan(matmul_spec(m, n, k, tb=True), small)
+    for m, n, k, ta in ((90, 1610, 3001, False), (640, 1610, 700, False), (641, 1610, 203, True)):
+        plan = make_plan(matmul_spec(m, n, k, ta=ta, tb=True), small)
         assert plan.staged == "panels"
         assert plan.stage_parts > 1
-        check_matmul(m, n, k, False, True, target=small)
+        check_matmul(m, n, k, ta, True, target=small)
+        a, b = random((k, m) if ta else (m, k), seed=1), random((k, n), seed=2)
+        check(Kernel(matmul_spec(m, n, k, ta=ta), small), guarded(a, True), guarded(b, True), (a.T if ta else a) @ b, k)
 
 
 @pytest.mark.parametrize("target", TARGETS)
