@@ -190,7 +190,7 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
         and batch * column_panels < TARGET_UNITS // 4
     ):
         return None
-    blocks = split_extent(plan.k[0].extent, -(-k // max(64, target.l1_bytes * 5 // 8 // (plan.width * plan.bytes))))
+    blocks = split_extent(plan.k[0].extent, -(-k // max(64, target.l1_bytes * 3 // 4 // (plan.width * plan.bytes))))
     plan = replace(plan, k_blocks=blocks)
     units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
     pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST

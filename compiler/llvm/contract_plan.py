@@ -170,6 +170,14 @@ class Plan:
         return ceildiv(self.spec.n.extent, self.width)
 
     @property
+    def edge_vectors(self) -> int:
+        """Vectors of the last column panel that have columns, as far as that is known."""
+        if not isinstance(self.spec.n.extent, int) or not isinstance(self.column_panels, int):
+            return self.vectors
+        left = self.spec.n.extent - (self.column_panels - 1) * self.width
+        return -(-left // self.lanes)
+
+    @property
     def row_blocks(self) -> Size:
         """Units along m."""
         return ceildiv(self.row_panels, self.row_block)

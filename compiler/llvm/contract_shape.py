@@ -64,7 +64,9 @@ def tile_shape(
 
     def cost(shape: tuple[int, int]) -> float:
         rows, vectors = shape
-        return runs * -(-run // rows) * -(-columns // vectors) * cycles(rows, vectors)
+        whole, edge = divmod(columns, vectors)
+        across = whole * cycles(rows, vectors) + (cycles(rows, edge) if edge else 0)
+        return runs * -(-run // rows) * across
 
     return min(tile_candidates(run, columns, target), key=cost)
 

@@ -75,10 +75,14 @@ def emit_tile(
     rows: int,
     size: SizeEmitter,
     *,
+    vectors: int,
     clamped: bool = False,
     packs: bool = False,
 ) -> ir.Function:
-    """The tile function for `rows` rows; a clamped one reads row `count` - 1 again in place of those beyond it."""
+    """The tile function for `rows` rows of `vectors` vectors, the first ones of a panel.
+
+    A clamped one reads row `count` - 1 again in place of those beyond it; one that packs leaves B in `packed`.
+    """
     with new_function(module, name, ARGUMENTS, size) as code:
         code.function.linkage = "internal"
         code.function.attributes.add("noinline")
@@ -86,15 +90,17 @@ def emit_tile(
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
         offsets = row_offsets(plan, code, rows, clamped, count)
-        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, packs))
-        start = begun(plan, code, out, begin, vector, rows * plan.vectors)
+        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, vectors, packs))
+        slots = [const(r * plan.width + v * plan.lanes) for r in range(rows) for v in range(vectors)]
+        sums_at = [at(code.entry, out, slot, element) for slot in slots]
+        start = begun(plan, code, sums_at, begin, vector)
         axes = tuple(map(packing, plan.tile_k)) if packs else plan.tile_k
         places = moved(code, element, axes[0], (a, b, packed) if packs else (a, b), begin)
         # Without FMA a product takes a register of its own: none is left for the next step's loads.
         unroll = UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
         sums = sum_over(code, element, axes, sub(code.b, end, begin), places, start, lambda *x: step(tile, *x), unroll)
-        for i, value in enumerate(sums):
-            code.b.store(value, at(code.b, out, const(i * plan.lanes), element), align=plan.lanes * plan.bytes)
+        for place, value in zip(sums_at, sums, strict=True):
+            code.b.store(value, place, align=plan.lanes * plan.bytes)
     return code.function
 
 
@@ -103,12 +109,11 @@ def packing(axis: Axis) -> Axis:
     return replace(axis, b=axis.source, packed=axis.b)
 
 
-def begun(plan: Plan, code: Code, out: ir.Value, begin: ir.Value, vector: ir.VectorType, count: int) -> Sums:
-    """The sums to start from: zeros, or for a later block of k what the earlier ones left in `out`."""
+def begun(plan: Plan, code: Code, places: list[ir.Value], begin: ir.Value, vector: ir.VectorType) -> Sums:
+    """The sums to start from: zeros, or for a later block of k what the earlier ones left there."""
     if plan.k_blocks == 1:
-        return [zeros(vector)] * count
+        return [zeros(vector)] * len(places)
     first = code.b.icmp_signed("==", begin, const(0))
-    places = [at(code.b, out, const(i * plan.lanes), vector.element) for i in range(count)]
     values = [load(code.b, place, vector, plan.lanes * plan.bytes) for place in places]
     return [code.b.select(first, zeros(vector), value) for value in values]
 
@@ -123,16 +128,16 @@ def row_offsets(plan: Plan, code: Code, rows: int, clamped: bool, count: ir.Valu
     return [mul(code.b, minimum(code.b, const(r), last) if clamped else const(r), stride) for r in range(rows)]
 
 
-def column_masks(plan: Plan, code: Code, columns: ir.Value, packs: bool) -> list[ir.Value | None]:
+def column_masks(plan: Plan, code: Code, columns: ir.Value, vectors: int, packs: bool) -> list[ir.Value | None]:
     """For each vector of B its mask, None where all lanes are valid."""
     if not (plan.masked or (packs and not plan.whole_columns)):
-        return [None] * plan.vectors
+        return [None] * vectors
     if plan.masked == "constant":
         n = plan.spec.n.extent
         assert isinstance(n, int)
-        left = [n - v * plan.lanes for v in range(plan.vectors)]
+        left = [n - v * plan.lanes for v in range(vectors)]
         return [None if x >= plan.lanes else first_lanes(code.b, const(x), plan.lanes) for x in left]
-    starts = [sub(code.b, columns, const(v * plan.lanes)) for v in range(plan.vectors)]
+    starts = [sub(code.b, columns, const(v * plan.lanes)) for v in range(vectors)]
     return [first_lanes(code.b, x, plan.lanes) for x in starts]
 
 
@@ -250,5 +255,5 @@ def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
         scalar = load(build, at(build, a, offset, tile.element), tile.element, plan.bytes)
         factor = splat(build, scalar, plan.lanes)
         for v, column in enumerate(columns):
-            result.append(multiply_add(build, factor, column, sums[r * plan.vectors + v], plan.has_fma))
+            result.append(multiply_add(build, factor, column, sums[r * len(columns) + v], plan.has_fma))
     return result

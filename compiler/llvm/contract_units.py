@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 # Elements that one unit of the last launch reads, where k is split.
 REDUCE_ELEMENTS = 32768
+# One part in so many of all vectors has to be idle in the last column panel for a tile of fewer.
+EDGE_LEAST = 32
 # To tell the cost of small products, known in cycles, as flops.
 FLOPS_PER_CYCLE = 32
 
@@ -62,12 +65,20 @@ class Launch:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The functions of a compute launch: a tile, the small one, the one that packs as it goes, and what packs alone."""
+    """The functions of a compute launch: a tile, the one of few rows, the one that packs as it goes, the one of few
+    columns, and what packs alone."""
 
     whole: ir.Function
     small: ir.Function | None = None
     packing: ir.Function | None = None
+    edge: ir.Function | None = None
     pack: ir.Function | None = None
+
+
+def has_edge(plan: Plan) -> bool:
+    """Whether a tile of its own for the last column panel saves enough of all work."""
+    idle = plan.vectors - plan.edge_vectors
+    return idle > 0 and idle * EDGE_LEAST >= estimate(plan.column_panels) * plan.vectors
 
 
 class Emitter(Walk):
@@ -135,14 +146,22 @@ class Emitter(Walk):
             if short:
                 small = emit_dot_tile(self.module, name + ".small", plan, SMALL_ROWS, True, self.emit_size, wide)
             return Tiles(whole, small)
-        whole = emit_tile(self.module, name + ".tile", plan, plan.rows, self.emit_size)
+
+        def emit(suffix: str, rows: int, vectors: int, *, clamped: bool = False, packs: bool = False) -> ir.Function:
+            sizes = self.emit_size
+            return emit_tile(
+                self.module, name + suffix, plan, rows, sizes, vectors=vectors, clamped=clamped, packs=packs
+            )
+
+        whole = emit(".tile", plan.rows, plan.vectors)
         if short:
-            small = emit_tile(self.module, name + ".small", plan, SMALL_ROWS, self.emit_size, clamped=True)
+            small = emit(".small", SMALL_ROWS, plan.vectors, clamped=True)
         if self.packs_in_tiles:
-            packing = emit_tile(self.module, name + ".packing", plan, plan.rows, self.emit_size, packs=True)
+            packing = emit(".packing", plan.rows, plan.vectors, packs=True)
         if plan.local and (short or not self.packs_in_tiles):
             pack = self.panel_code()
-        return Tiles(whole, small, packing, pack)
+        edge = emit(".edge", plan.rows, plan.edge_vectors) if has_edge(plan) else None
+        return Tiles(whole, small, packing, edge, pack)
 
     def compute(self) -> Launch:
         """The launch that computes tiles."""
@@ -182,26 +201,37 @@ class Emitter(Walk):
             offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
             unit = replace(unit, b=at(b, unit.b, offset, self.element))
         if tiles.small is None or rows.whole is None:
-            self.whole_tile(code, unit, rows, columns, out, tiles)
+            self.whole_tile(code, unit, rows, panel, columns, out, tiles)
         else:
             with b.if_else(rows.whole) as (then, otherwise):
                 with then:
-                    self.whole_tile(code, unit, rows, columns, out, tiles)
+                    self.whole_tile(code, unit, rows, panel, columns, out, tiles)
                 with otherwise:
                     self.small_tiles(code, unit, rows, columns, out, tiles)
         return unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
 
-    def whole_tile(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:
-        """A tile of all rows; the first of a column panel may have to pack it."""
-        b, rest = code.b, (unit.b, out, columns, const(self.plan.rows), *unit.span, code.dims)
-        if unit.fresh is None:
-            b.call(tiles.whole, [rows.a, unit.b, *rest])
-            return
-        with b.if_else(unit.fresh) as (then, otherwise):
-            with then:
-                b.call(tiles.packing, [rows.a, unit.source, *rest])
-            with otherwise:
-                b.call(tiles.whole, [rows.a, unit.b, *rest])
+    def whole_tile(
+        self, code: Code, unit: Unit, rows: Rows, panel: ir.Value, columns: ir.Value, out: ir.Value, tiles: Tiles
+    ) -> None:
+        """A tile of all rows: the first of a column panel may have to pack it, the last panel may have few columns."""
+        b, last = code.b, sub(code.b, code.size(self.plan.column_panels), const(1))
+
+        def tile(function: ir.Function, source: ir.Value) -> None:
+            rest = (columns, const(self.plan.rows), *unit.span, code.dims)
+            b.call(function, [rows.a, source, unit.b, out, *rest])
+
+        with ExitStack() as stack:
+            if unit.fresh is not None:
+                then, otherwise = stack.enter_context(b.if_else(unit.fresh))
+                with then:
+                    tile(tiles.packing, unit.source)
+                stack.enter_context(otherwise)
+            if tiles.edge is not None:
+                then, otherwise = stack.enter_context(b.if_else(b.icmp_signed("==", panel, last)))
+                with then:
+                    tile(tiles.edge, unit.b)
+                stack.enter_context(otherwise)
+            tile(tiles.whole, unit.b)
 
     def small_tiles(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:
         """The rows of a panel by tiles of SMALL_ROWS."""

@@ -215,6 +215,21 @@ def test_the_first_tile_packs(target: str) -> None:
             check(kernel, guarded(a, True), guarded(b, True), a @ b, 300)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("tb", [False, True])
+def test_a_tile_of_few_columns(target: str, tb: bool) -> None:
+    """The last column panel has a tile of its own where most of its vectors would be idle; also packed, also masked."""
+    chosen = TARGETS[target]
+    found = 0
+    for n in (25, 33, 41, 98, 201):
+        for m, k in ((70, 40), (150, 700)):
+            kernel = Kernel(matmul_spec(m, n, k, tb=tb), chosen)
+            found += "dot.edge" in str(kernel.text)
+            a, b = random((m, k)), random((n, k) if tb else (k, n), seed=3)
+            check(kernel, guarded(a, True), guarded(b, True), a @ (b.T if tb else b), k)
+    assert found
+
+
 def test_long_k_is_split() -> None:
     spec = matmul_spec(20, 12, 5000, ta=True)
     assert make_plan(spec, HOST).splits > 1
