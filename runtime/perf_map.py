@@ -42,14 +42,14 @@ def write(executable: Executable, address: int, object_code: bytes) -> None:
     names = _names(executable)
     lines = []
     for name, offset, size in functions:
-        called = names.get(name) or names.get(name.partition(".")[0]) or name
-        lines.append(f"{address - start + offset:x} {size:x} graphflow {called}")
+        work = names.get(name) or names.get(name.partition(".")[0], "")  # kernel0.tile is a part of kernel0
+        lines.append(f"{address - start + offset:x} {size:x} graphflow {name} {work}".rstrip())
     with os.fdopen(os.open(map_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "w") as file:
         file.write("\n".join([*lines, ""]))
 
 
 def _names(executable: Executable) -> dict[str, str]:
-    """For each function of a launch the first kernel that it computes, and how many others it computes too."""
+    """For each function of a launch the ops and lines of the first kernel it computes, and how many more it does."""
     users: dict[str, dict[int, None]] = {}
     for one in executable.code.launched:
         users.setdefault(one.function, {})[one.step] = None
@@ -58,7 +58,7 @@ def _names(executable: Executable) -> dict[str, str]:
         first, *others = (executable.plan.steps[n] for n in numbers)
         lines = list(dict.fromkeys(str(origin.source) for origin in first.origins))[:LINES]
         more = [f"and {len(others)} more"] if others else []
-        names[function] = " ".join((function, *first.ops, *lines, *more))
+        names[function] = " ".join((*first.ops, *lines, *more))
     return names
 
 
