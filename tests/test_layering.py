@@ -41,6 +41,7 @@ LLVM_USERS = (
     "graphflow.runtime.native_function",
     "graphflow.runtime.native_call_code",
     "graphflow.runtime.native_memory_code",
+    "graphflow.runtime.run_log_code",
 )
 
 
