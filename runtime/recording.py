@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphflow.runtime.clock import clock
-from graphflow.runtime.step_stats import fill
 
 if TYPE_CHECKING:
     from graphflow.runtime.bound import Bound
@@ -136,6 +135,8 @@ def run(
         program, row = twin.latest()
         batch, last = Batch(program, session._number, row[None]), twin.last
     if _is_traced(options, run_metadata):
+        from graphflow.runtime.step_stats import fill
+
         fill(run_metadata.step_stats, batch.runs()[0])
     return answer, last
 

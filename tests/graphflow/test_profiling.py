@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.compiler.llvm import stamps
+from graphflow.compiler.llvm import halves, stamps
 from graphflow.python.client import timeline
 from graphflow.runtime import (
     bound,
@@ -166,7 +166,8 @@ def test_totals_agree_with_the_trace(model: Model, threads: int) -> None:
         for event in kernel_events(run):
             spent[n, event.kernel.name] = event.seconds
         assert sum(v for (m, _), v in spent.items() if m == n) <= (run.end - run.begin) * 1e-9
-    assert sum(spent.values()) == pytest.approx(sum(row["seconds"] for row in p.rows("kernel")))
+    # How long a tick is comes from each run here, and from all of them there.
+    assert sum(spent.values()) == pytest.approx(sum(row["seconds"] for row in p.rows("kernel")), rel=0.01)
 
 
 def test_time_of_launches_side_by_side_is_divided() -> None:
@@ -466,6 +467,7 @@ def test_no_step_stats_unless_asked_for(model: Model, options: Any) -> None:
 def test_perf_map_names_the_functions_where_they_are(
     stored: bool, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(halves, "SMALL", 0)
     if stored:
         Model().run()
     monkeypatch.setattr(perf_map, "FOLDER", str(tmp_path))
@@ -481,10 +483,12 @@ def test_perf_map_names_the_functions_where_they_are(
     assert tanh.startswith("graphflow kernel")
     assert "test_profiling.py:" in tanh
     assert executable.module.address("step") in {address for address, _ in found.values()}
-    made = executable._made.object_code if stored else executable.module.object_code  # type: ignore[union-attr]
-    for name, offset, size in perf_map.functions_in(made):
-        here = [found[n] for n in found if n.split()[1] == name]
-        assert any(size == s and ctypes.string_at(a, 4) in made for a, s in here) or len(here) != 1, (name, offset)
+    made = (executable._made if stored else executable.module).objects  # type: ignore[union-attr]
+    assert len(made) == 2
+    for code in made:
+        for f in perf_map.functions_in(code):
+            here = [found[n] for n in found if n.split()[1] == f.name]
+            assert any(f.size == s and ctypes.string_at(a, 4) in code for a, s in here) or len(here) != 1, f
 
 
 def test_perf_maps_are_of_elf() -> None:
