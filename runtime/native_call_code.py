@@ -147,6 +147,7 @@ def emit_store_leave(module: ir.Module) -> None:
 def emit_begins(module: ir.Module) -> None:
     """`i1 gf_begins(record, held)`: the log, if there is one, takes a run now."""
     f = NativeFunction(module, "gf_begins", BIT, (PTR, I64))
+    f.function.attributes.add("alwaysinline")  # nearly all records have no log
     b, (record, held) = f.b, f.args
     log = f.word(record, at.LOG, PTR)
     with b.if_then(f.is_zero(log), likely=True):
@@ -157,6 +158,7 @@ def emit_begins(module: ir.Module) -> None:
 def emit_ends(module: ir.Module) -> None:
     """`void gf_ends(record)`: for the log, if there is one."""
     f = NativeFunction(module, "gf_ends", VOID, (PTR,))
+    f.function.attributes.add("alwaysinline")
     b = f.b
     log = f.word(f.args[0], at.LOG, PTR)
     with b.if_then(b.not_(f.is_zero(log)), likely=False):
