@@ -4,6 +4,7 @@
     record    one for each program bound to sizes and memory (`_Bound`): what feeds must be, where everything is
     entry     one for each feed and output of a record: dtype, layout, shape, slot in the table of buffers
     store     one for each session: who uses the variables, and in which version they are
+    log       one for each record whose runs somebody wants to know of (run_log.py)
 
 All words are read and written by threads that hold the GIL, and by no others: that is the only lock there is, and the
 reason why a claim (`BUSY`, `USERS`) is a plain store.  A step that runs without the GIL touches none of them but the
@@ -51,8 +52,9 @@ SINGLE, LIST, TUPLE, ASSEMBLE = range(4)
     FEEDS,
     OUTPUTS,
     ENTRIES,  # those of feeds, then those of outputs
+    LOG,  # the words of its log, 0 if nobody wants to know of its runs
     RESULTS,  # for each output the array of this call; 0 between calls
-) = range(17)
+) = range(18)
 RECORD_WORDS = RESULTS + 1
 
 # entry
@@ -76,6 +78,24 @@ ENTRY_WORDS = CELL + 1
     WAKE,  # a function of one argument that wakes one of them
 ) = range(4)
 STORE_WORDS = WAKE + 1
+
+# log
+(
+    BEGINS,  # a function of the log and of HELD: a run begins, or, if it answers 0, must go through Python
+    ENDS,  # a function of the log: the run has ended, and is written down
+    WRITTEN,  # how many rows were written so far
+    TAKEN,  # and how many were read: their places may be written to
+    ROWS,  # where they are, CAPACITY of them
+    CAPACITY,
+    ROW_WORDS,
+    CALLER,  # the number of the thread that holds the record
+    KNOWN,  # the numbers of other threads (recorded_threads.py)
+    STAMPS,  # where worker 0 writes those of its launches
+    STRIDE,  # bytes from there to those of the next worker
+    STAMP_BYTES,  # of a worker
+    WORKERS,
+) = range(13)
+LOG_WORDS = WORKERS + 1
 
 
 class Table(np.ndarray[tuple[int], np.dtype[np.int64]]):

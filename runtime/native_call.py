@@ -133,6 +133,10 @@ class Record:
         """The words of the variables' lock; a call is refused when the variables have another version."""
         self.words[at.STORE], self.words[at.VERSION], self.words[at.WRITES] = store, version, updates
 
+    def set_log(self, log: int) -> None:
+        """The words of the log that every run is written to (run_log.py)."""
+        self.words[at.LOG] = log
+
     @property
     def words_address(self) -> int:
         """Where the record is."""

@@ -26,6 +26,8 @@ __all__ = ["native_module"]
 
 CARRAY = layout.C_CONTIGUOUS | layout.ALIGNED | layout.WRITEABLE
 STEP_PTR = ir.FunctionType(I32, (PTR, PTR, PTR)).as_pointer()
+BEGINS_PTR = ir.FunctionType(I64, (PTR, I64)).as_pointer()
+ENDS_PTR = ir.FunctionType(VOID, (PTR,)).as_pointer()
 NO, YES = BIT(0), BIT(1)
 
 
@@ -36,6 +38,8 @@ def native_module(recycled: int, limit: int) -> ir.Module:
     emit_store_leave(module)
     emit_fits(module)
     emit_accepts_store(module)
+    emit_begins(module)
+    emit_ends(module)
     emit_take_out(module)
     emit_drop_results(module)
     emit_take_outs(module)
@@ -140,6 +144,28 @@ def emit_store_leave(module: ir.Module) -> None:
     b.ret_void()
 
 
+def emit_begins(module: ir.Module) -> None:
+    """`i1 gf_begins(record, held)`: the log, if there is one, takes a run now."""
+    f = NativeFunction(module, "gf_begins", BIT, (PTR, I64))
+    f.function.attributes.add("alwaysinline")  # nearly all records have no log
+    b, (record, held) = f.b, f.args
+    log = f.word(record, at.LOG, PTR)
+    with b.if_then(f.is_zero(log), likely=True):
+        b.ret(YES)
+    b.ret(b.not_(f.is_zero(b.call(b.inttoptr(f.word(log, at.BEGINS), BEGINS_PTR), [log, held]))))
+
+
+def emit_ends(module: ir.Module) -> None:
+    """`void gf_ends(record)`: for the log, if there is one."""
+    f = NativeFunction(module, "gf_ends", VOID, (PTR,))
+    f.function.attributes.add("alwaysinline")
+    b = f.b
+    log = f.word(f.args[0], at.LOG, PTR)
+    with b.if_then(b.not_(f.is_zero(log)), likely=False):
+        b.call(b.inttoptr(f.word(log, at.ENDS), ENDS_PTR), [log])
+    b.ret_void()
+
+
 def emit_take_out(module: ir.Module) -> None:
     """`i1 gf_take_out(record, number, object)`: take an array of the caller's for an output, if it is apart from all
     feeds and from what was taken before.  The reference is not counted here."""
@@ -229,6 +255,7 @@ def emit_accepts(module: ir.Module) -> None:
         f.leave_if(b.not_(f.api("gf_fits", BIT, array, entry)), NO)
         bind(f, record, entry, data_of(f, array))
     f.leave_if(b.not_(f.api("gf_accepts_store", BIT, record, held)), NO)
+    f.leave_if(b.not_(f.api("gf_begins", BIT, record, held)), NO)
     f.leave_if(f.is_zero(out), YES)
     b.ret(f.api("gf_take_outs", BIT, call, record, out))
 
@@ -365,6 +392,7 @@ def emit_run(module: ir.Module) -> None:
     with b.if_else(made, likely=True) as (then, otherwise):
         with then:
             b.store(f.api("gf_run_step", I32, record), status)
+            f.api("gf_ends", VOID, record)
         with otherwise:
             f.api("PyErr_Clear", VOID)
     with b.if_then(locks):
