@@ -6,6 +6,7 @@ GRAPHFLOW_DEBUG=3   kernels as loops, buffers, order
 GRAPHFLOW_DEBUG=4   LLVM IR, optimized
 GRAPHFLOW_DEBUG=5   assembly
 GRAPHFLOW_DUMP=dir  the same as files: dir/001-differentiate.txt ...
+GRAPHFLOW_CHECK=2   code with bounds checks (llvm/check.py), which is no rung: `is_checked`
 """
 
 from __future__ import annotations
@@ -16,10 +17,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Report", "level"]
+__all__ = ["Report", "is_checked", "level"]
 
 _NUMBERS = itertools.count(1)
 ALL = 5
+LEVELS = ("", "0", "1", "2")
+
+
+def is_checked() -> bool:
+    """Whether the environment asks for checked code.  Raises ValueError for a level that there is not."""
+    text = os.environ.get("GRAPHFLOW_CHECK", "").strip()
+    if text not in LEVELS:
+        raise ValueError(f"GRAPHFLOW_CHECK={text!r} is not a level from 0 to 2")
+    return text == "2"
 
 
 def level() -> int:

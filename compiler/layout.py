@@ -85,7 +85,7 @@ def _nanoseconds(step: Step) -> int:
 
 @dataclass(frozen=True)
 class Packed:
-    """A compiled program as it is kept: where it assumed variables to have values or not, and its object code.
+    """A compiled program as it is kept: where it assumed variables to have values or not, and its objects.
 
     Where the sizes of `static` must be numbers there is nothing else.
     """
@@ -93,13 +93,13 @@ class Packed:
     static: tuple[str, ...]
     layout: Layout | None = None
     assumed_initialized: Mapping[str, bool] | None = None
-    object_code: bytes = b""
+    objects: tuple[bytes, ...] = ()
 
 
 def pack(packed: Packed) -> bytes:
     """The bytes of a program."""
-    blobs: list[bytes] = [packed.object_code]
-    head: dict[str, Any] = {"static": packed.static}
+    blobs: list[bytes] = list(packed.objects)
+    head: dict[str, Any] = {"static": packed.static, "objects": len(blobs)}
     if packed.layout is not None:
         layout = packed.layout
         head |= {name: getattr(layout, name) for name in FIELDS}
@@ -142,7 +142,9 @@ def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
         _number(head["scratch_bytes"]),
         _number(head["nanoseconds"]),
     )
-    return Packed((), layout, {_text(k): bool(v) for k, v in head["assumed"].items()}, blobs[0])
+    return Packed(
+        (), layout, {_text(k): bool(v) for k, v in head["assumed"].items()}, tuple(blobs[: _number(head["objects"])])
+    )
 
 
 def _buffer_text(buffer: BufferSpec, blobs: list[bytes]) -> Any:

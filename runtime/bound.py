@@ -65,6 +65,8 @@ class Bound:
     lock (`variable_lock.py`).
     """
 
+    is_recorded = False  # whether its runs are written down: `TimedBound` (timed.py)
+
     def __init__(self, executable: Executable, key: tuple[int, ...], placement: Placement) -> None:
         self.layout, self.module = executable.layout, executable.module
         self.sizes = dict(zip(self.layout.symbols, key, strict=True))

@@ -41,6 +41,7 @@ CPYTHON = (
     "PyObject_Vectorcall",
     "PySequence_GetItem",
     "PySequence_Size",
+    "PyThread_get_thread_ident",
     "PyTuple_GetItem",
     "PyTuple_New",
     "PyTuple_SetItem",

@@ -5,6 +5,7 @@
     entry     one for each feed and output of a record: dtype, layout, shape, slot in the table of buffers
     store     one for each session: who uses the variables, and in which version they are
     hold      one for each run by way of Python: what it has or waits for
+    log       one for each record whose runs somebody wants to know of (run_log.py)
 
 All words are read and written by threads that hold the GIL, and by no others: that is the only lock there is, and the
 reason why a claim (`BUSY`, `USERS`) is a plain store.  A step that runs without the GIL touches none of them but the
@@ -56,8 +57,9 @@ SINGLE, LIST, TUPLE, ASSEMBLE = range(4)
     FEEDS,
     OUTPUTS,
     ENTRIES,  # those of feeds, then those of outputs
+    LOG,  # the words of its log, 0 if nobody wants to know of its runs
     RESULTS,  # for each output the array of this call; 0 between calls
-) = range(21)
+) = range(22)
 RECORD_WORDS = RESULTS + 1
 
 # entry
@@ -96,6 +98,24 @@ UPDATING, UPDATING_ASIDE = -1, -2
     AGAIN,  # 1: its call was refused because the variables were in use, or others than those in the table
 ) = range(5)
 HOLD_WORDS = AGAIN + 1
+
+# log
+(
+    BEGINS,  # a function of the log and of HELD: a run begins, or, if it answers 0, must go through Python
+    ENDS,  # a function of the log and 1: the run has ended, and is written down; with 0 it is not
+    WRITTEN,  # how many rows were written so far
+    TAKEN,  # and how many were read: their places may be written to
+    ROWS,  # where they are, CAPACITY of them
+    CAPACITY,
+    ROW_WORDS,
+    CALLER,  # the number of the thread that holds the record
+    KNOWN,  # the numbers of other threads (recorded_threads.py)
+    STAMPS,  # where worker 0 writes those of its launches
+    STRIDE,  # bytes from there to those of the next worker
+    STAMP_BYTES,  # of a worker
+    WORKERS,
+) = range(13)
+LOG_WORDS = WORKERS + 1
 
 
 class Table(np.ndarray[tuple[int], np.dtype[np.int64]]):

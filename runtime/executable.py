@@ -16,10 +16,9 @@ import numpy as np
 from graphflow.compiler import interpret as interpreter
 from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
 from graphflow.compiler.collector import paused_collector
-from graphflow.compiler.debug import Report
+from graphflow.compiler.debug import Report, is_checked
 from graphflow.compiler.layout import layout_of
-from graphflow.compiler.llvm.check import is_checked
-from graphflow.compiler.llvm.jit import compile_module, load_object
+from graphflow.compiler.llvm.jit import compile_module, load_objects
 from graphflow.compiler.llvm.target import host_target
 from graphflow.core.dim import Dim
 from graphflow.core.errors import FailedPreconditionError, InternalError
@@ -100,7 +99,8 @@ class Executable:
         pool()  # so that the symbol gf_parallel_for is known
         self.module: Any = None
         if isinstance(made, Stored):
-            self.layout, self.module = made.layout, load_object(made.object_code, made.layout.functions)
+            seen = perf_map.anchors(made.objects) if perf_map.is_wanted() else ()
+            self.layout, self.module = made.layout, load_objects(made.objects, {*made.layout.functions, *seen})
         elif self.interpreted:
             self.layout = layout_of(made.plan, None)
         else:
@@ -116,8 +116,7 @@ class Executable:
         self.known: dict[tuple[int, ...], bool] = {}
         self.compile_seconds = time.perf_counter() - start
         if perf_map.is_wanted() and self.module is not None:
-            code = made.object_code if isinstance(made, Stored) else self.module.object_code
-            perf_map.write(self, self.module.address("step"), code)
+            perf_map.write(self, self.module.address, (made if isinstance(made, Stored) else self.module).objects)
 
     @functools.cached_property
     def compiled(self) -> Compiled:

@@ -166,6 +166,10 @@ class Record:
         """Why the last call was stopped; 0 if it was not."""
         return int(self.limits[limits.STOP])
 
+    def set_log(self, log: int) -> None:
+        """The words of the log that every run is written to (run_log.py)."""
+        self.words[at.LOG] = log
+
     @property
     def words_address(self) -> int:
         """Where the record is."""

@@ -34,6 +34,8 @@ __all__ = ["native_module"]
 
 CARRAY = layout.C_CONTIGUOUS | layout.ALIGNED | layout.WRITEABLE
 STEP_PTR = ir.FunctionType(I32, (PTR, PTR, PTR, PTR)).as_pointer()
+BEGINS_PTR = ir.FunctionType(I64, (PTR, I64)).as_pointer()
+ENDS_PTR = ir.FunctionType(VOID, (PTR, I64)).as_pointer()
 NO, YES = BIT(0), BIT(1)
 
 
@@ -47,6 +49,8 @@ def native_module(recycled: int, limit: int) -> ir.Module:
     emit_look(module)
     emit_fits(module)
     emit_accepts_store(module)
+    emit_begins(module)
+    emit_ends(module)
     emit_take_out(module)
     emit_drop_results(module)
     emit_take_outs(module)
@@ -122,6 +126,28 @@ def emit_accepts_store(module: ir.Module) -> None:
 def is_aside(f: NativeFunction, record: Any) -> Any:
     """Whether new values of variables go to memory that a call has to make theirs."""
     return f.b.not_(f.is_zero(f.b.and_(f.word(record, at.STOPS), f.word(record, at.WRITES))))
+
+
+def emit_begins(module: ir.Module) -> None:
+    """`i1 gf_begins(record, held)`: the log, if there is one, takes a run now."""
+    f = NativeFunction(module, "gf_begins", BIT, (PTR, I64))
+    f.function.attributes.add("alwaysinline")  # nearly all records have no log
+    b, (record, held) = f.b, f.args
+    log = f.word(record, at.LOG, PTR)
+    with b.if_then(f.is_zero(log), likely=True):
+        b.ret(YES)
+    b.ret(b.not_(f.is_zero(b.call(b.inttoptr(f.word(log, at.BEGINS), BEGINS_PTR), [log, held]))))
+
+
+def emit_ends(module: ir.Module) -> None:
+    """`void gf_ends(record, status)`: for the log, if there is one; a step that was stopped is no run."""
+    f = NativeFunction(module, "gf_ends", VOID, (PTR, I32))
+    f.function.attributes.add("alwaysinline")
+    b, (record, status) = f.b, f.args
+    log = f.word(record, at.LOG, PTR)
+    with b.if_then(b.not_(f.is_zero(log)), likely=False):
+        b.call(b.inttoptr(f.word(log, at.ENDS), ENDS_PTR), [log, b.zext(f.same(status, I32(0)), I64)])
+    b.ret_void()
 
 
 def emit_take_out(module: ir.Module) -> None:
@@ -213,6 +239,7 @@ def emit_accepts(module: ir.Module) -> None:
         f.leave_if(b.not_(f.api("gf_fits", BIT, array, entry)), NO)
         bind(f, record, entry, data_of(f, array))
     f.leave_if(b.not_(f.api("gf_accepts_store", BIT, record, held)), NO)
+    f.leave_if(b.not_(f.api("gf_begins", BIT, record, held)), NO)
     f.leave_if(f.is_zero(out), YES)
     b.ret(f.api("gf_take_outs", BIT, call, record, out))
 
@@ -349,6 +376,7 @@ def emit_run(module: ir.Module) -> None:
     with b.if_else(made, likely=True) as (then, otherwise):
         with then:
             b.store(f.api("gf_run_step", I32, record), status)
+            f.api("gf_ends", VOID, record, b.load(status, typ=I32))
         with otherwise:
             f.api("PyErr_Clear", VOID)
     b.store(made, kept)

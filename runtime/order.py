@@ -19,9 +19,8 @@ import numpy as np
 
 from graphflow.compiler.cache import Cache, of_environment
 from graphflow.compiler.conditions import broken_at
-from graphflow.compiler.debug import Report
+from graphflow.compiler.debug import Report, is_checked
 from graphflow.compiler.layout import Layout, Packed, pack, unpack
-from graphflow.compiler.llvm.check import is_checked
 from graphflow.compiler.llvm.jit import surroundings
 from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.program import TensorProgram
@@ -70,12 +69,12 @@ class Order:
             return None
         if packed.static or packed.layout is None:
             raise NeedsStatic(sum((symbol(name) for name in packed.static), start=0))
-        return Stored(self, packed.layout, packed.object_code, dict(packed.assumed_initialized or {}))
+        return Stored(self, packed.layout, packed.objects, dict(packed.assumed_initialized or {}))
 
     def store(self, executable: Executable) -> None:
         """Keep what was made."""
         module: Any = executable.module
-        self._keep(Packed((), executable.layout, executable.assumed_initialized, module.object_code))
+        self._keep(Packed((), executable.layout, executable.assumed_initialized, module.objects))
 
     def _keep(self, packed: Packed) -> None:
         if self.cache is not None and self.key is not None:
@@ -100,7 +99,7 @@ class Stored:
 
     order: Order
     layout: Layout
-    object_code: bytes
+    objects: tuple[bytes, ...]
     assumed_initialized: dict[str, bool]
 
     def compile(self) -> Compiled:

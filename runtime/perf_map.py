@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from graphflow.runtime.executable import Executable
 
-__all__ = ["functions_in", "is_wanted", "map_file", "write"]
+__all__ = ["Function", "anchors", "functions_in", "is_wanted", "map_file", "write"]
 
 FOLDER = "/tmp"  # perf looks there and nowhere else
 ELF64_LITTLE = b"\x7fELF\x02\x01"
-FUNCTION, SYMBOLS = 2, 2  # the type of a symbol, the type of a section
+FUNCTION, GLOBAL, SYMBOLS = 2, 1, 2  # the type and the binding of a symbol, the type of a section
 SECTION, SYMBOL = struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ")
 LINES = 2
 
@@ -35,21 +35,30 @@ def map_file() -> str:
     return f"{FOLDER}/perf-{os.getpid()}.map"
 
 
-def write(executable: Executable, address: int, object_code: bytes) -> None:
-    """Add the functions of a step that starts at an address.  ValueError if the code is no 64-bit ELF object."""
-    functions = list(functions_in(object_code))
-    start = next(offset for name, offset, _ in functions if name == "step")
+def anchors(objects: Iterable[bytes]) -> tuple[str, ...]:
+    """Of each object a function that others may call: where it is tells where the rest is."""
+    return tuple(next(f.name for f in functions_in(code) if f.is_visible) for code in objects)
+
+
+def write(executable: Executable, address: Callable[[str], int], objects: Sequence[bytes]) -> None:
+    """Add the functions of a program's code, given the addresses of its `anchors`.
+
+    ValueError if an object is no 64-bit ELF object.
+    """
     names = _names(executable)
     lines = []
-    for name, offset, size in functions:
-        called = names.get(name) or names.get(name.partition(".")[0]) or name
-        lines.append(f"{address - start + offset:x} {size:x} graphflow {called}")
+    for code, anchor in zip(objects, anchors(objects), strict=True):
+        functions = list(functions_in(code))
+        start = address(anchor) - next(f.offset for f in functions if f.name == anchor)
+        for f in functions:
+            work = names.get(f.name) or names.get(f.name.partition(".")[0], "")  # kernel0.tile is a part of kernel0
+            lines.append(f"{start + f.offset:x} {f.size:x} graphflow {f.name} {work}".rstrip())
     with os.fdopen(os.open(map_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "w") as file:
         file.write("\n".join([*lines, ""]))
 
 
 def _names(executable: Executable) -> dict[str, str]:
-    """For each function of a launch the first kernel that it computes, and how many others it computes too."""
+    """For each function of a launch the ops and lines of the first kernel it computes, and how many more it does."""
     users: dict[str, dict[int, None]] = {}
     for one in executable.code.launched:
         users.setdefault(one.function, {})[one.step] = None
@@ -58,12 +67,21 @@ def _names(executable: Executable) -> dict[str, str]:
         first, *others = (executable.plan.steps[n] for n in numbers)
         lines = list(dict.fromkeys(str(origin.source) for origin in first.origins))[:LINES]
         more = [f"and {len(others)} more"] if others else []
-        names[function] = " ".join((function, *first.ops, *lines, *more))
+        names[function] = " ".join((*first.ops, *lines, *more))
     return names
 
 
-def functions_in(object_code: bytes) -> Iterator[tuple[str, int, int]]:
-    """(name, offset in its section, bytes) of the functions that a relocatable ELF object defines."""
+class Function(NamedTuple):
+    """A function of an object: its name, offset in its section, bytes, and whether other objects see it."""
+
+    name: str
+    offset: int
+    size: int
+    is_visible: bool
+
+
+def functions_in(object_code: bytes) -> Iterator[Function]:
+    """The functions that a relocatable ELF object defines."""
     if not object_code.startswith(ELF64_LITTLE):
         raise ValueError("perf maps are made of 64-bit little-endian ELF objects, and this code is none")
     table = struct.unpack_from("<Q", object_code, 40)[0]
@@ -74,11 +92,10 @@ def functions_in(object_code: bytes) -> Iterator[tuple[str, int, int]]:
             yield from _functions(object_code, section, sections[section[6]])
 
 
-def _functions(
-    object_code: bytes, section: tuple[Any, ...], strings: tuple[Any, ...]
-) -> Iterator[tuple[str, int, int]]:
+def _functions(object_code: bytes, section: tuple[Any, ...], strings: tuple[Any, ...]) -> Iterator[Function]:
     for at in range(section[4], section[4] + section[5], SYMBOL.size):
         name, info, _, where, value, size = SYMBOL.unpack_from(object_code, at)
         if info & 15 == FUNCTION and where:
             start = strings[4] + name
-            yield object_code[start : object_code.index(b"\0", start)].decode(), value, size
+            found = object_code[start : object_code.index(b"\0", start)].decode()
+            yield Function(found, value, size, info >> 4 == GLOBAL)

@@ -1,135 +1,106 @@
-"""Who wants to know what runs: `Recorder`, and what sessions tell it.
+"""Who wants to know what runs, and what sessions tell them.
 
     recorder = Recorder(events=100_000)
     start(recorder)
     ...                     # every run of every session, from any thread
+    drain()                 # the recorder knows of all runs that have ended
     stop(recorder)
-    recorder.runs           # the last ones, with the stamps of their launches
-    recorder.totals         # of all, by program
 
-While somebody records, native calls serve nothing and `RunPlan.run` hands runs to `run`, which takes the program's
-timed twin (timed.py).  While nobody does, all that is left is the test whether `ACTIVE` is empty, on the slow path.
+While somebody records, runs are those of a program's timed twin (timed.py): `RunPlan.run` hands the first to `run`, and
+then native calls serve it.  They write each run to a log, whose rows `drain` takes and hands out: when a log is full,
+which makes a call come by `RunPlan.run` again, when somebody asks, and when somebody starts or stops to record.  While
+nobody does, all that is left is the test whether `ACTIVE` is empty, on the slow path.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from graphflow.runtime.step_stats import fill
-from graphflow.runtime.totals import Totals
+from graphflow.runtime.clock import clock
 
 if TYPE_CHECKING:
+    from graphflow.runtime.bound import Bound
     from graphflow.runtime.executable import Executable
+    from graphflow.runtime.recorder import Batch, Recorder, Thread
+    from graphflow.runtime.run_log import RunLog
     from graphflow.runtime.run_plan import RunPlan
     from graphflow.runtime.session import BaseSession
-    from graphflow.runtime.timed import TimedExecutable, TimedProgram
+    from graphflow.runtime.store import VariableStore
+    from graphflow.runtime.timed import TimedBound, TimedExecutable
 
-__all__ = ["ACTIVE", "Compilation", "Recorder", "Run", "Thread", "is_wanted", "know", "note_compilation", "run"]
+__all__ = ["ACTIVE", "drain", "is_wanted", "know", "know_log", "note_compilation", "run", "start", "stop"]
 
 ACTIVE: tuple[Recorder, ...] = ()
 """Who records now."""
 
-STAMP_BYTES = 16
-_changing = threading.Lock()
+_changing = threading.RLock()  # reentrant: who handles a signal may ask what was recorded
 _plans: weakref.WeakSet[RunPlan] = weakref.WeakSet()
-_local = threading.local()
-
-
-@dataclass(frozen=True)
-class Thread:
-    """Which thread of which session: the session's number, counted as they are made, the thread's number and name."""
-
-    session: int
-    number: int
-    name: str
-
-
-class Run(NamedTuple):
-    """A run: who, from when to when (nanoseconds of `time.perf_counter_ns`), and the stamps of its launches."""
-
-    thread: Thread
-    begin: int
-    end: int
-    program: TimedProgram | None
-    stamps: bytes
-
-    @property
-    def events(self) -> int:
-        """How many events of a trace it may be."""
-        return 1 + len(self.stamps) // STAMP_BYTES
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """A compilation: what was done, from when to when, and its passes as (name, begin, end, stages within)."""
-
-    thread: Thread
-    name: str
-    begin: int
-    end: int
-    passes: tuple[tuple[str, int, int, dict[str, float]], ...]
-
-
-class Recorder:
-    """The last runs, as many as make `limit` events of a trace, and totals of all; safe with threads."""
-
-    def __init__(self, limit: int) -> None:
-        if limit < 1:
-            raise ValueError(f"a recording keeps at least one event, and not {limit}")
-        self.limit = limit
-        self.runs: deque[Run] = deque()
-        self.compilations: list[Compilation] = []
-        self.count = self.events = self.dropped = 0
-        self.nanoseconds = 0
-        self.totals: dict[Any, Totals] = {}
-        self._lock = threading.Lock()
-
-    def add(self, run: Run) -> None:
-        """Take note of a run; the oldest make room for it."""
-        program = run.program
-        with self._lock:
-            self.runs.append(run)
-            self.count += 1
-            self.nanoseconds += run.end - run.begin
-            self.events += run.events
-            while self.events > self.limit and len(self.runs) > 1:
-                self.events -= self.runs.popleft().events
-                self.dropped += 1
-            if program is not None:
-                totals = self.totals.get(program)
-                if totals is None:
-                    totals = self.totals[program] = Totals(program)
-                totals.add(run.stamps)
-
-    def compiled(self, compilation: Compilation) -> None:
-        """Take note of a compilation."""
-        with self._lock:
-            self.compilations.append(compilation)
+_logs: list[tuple[RunLog, weakref.ref[TimedBound]]] = []
 
 
 def start(recorder: Recorder) -> None:
     """Record all runs that begin from now on."""
     global ACTIVE
     with _changing:
+        drain()
+        recorder.since = clock()
         ACTIVE = (*ACTIVE, recorder)
-        for plan in list(_plans):
-            plan.close()
+        _close_plans()
 
 
 def stop(recorder: Recorder) -> None:
-    """Record no more; the memory that timed programs ran in is given up."""
+    """Record no more; when nobody does, the memory that timed programs ran in is given up."""
     global ACTIVE
     with _changing:
+        drain()
         ACTIVE = tuple(one for one in ACTIVE if one is not recorder)
-    for program in recorder.totals:
-        program.forget_memory()
+        if ACTIVE:
+            return
+        _close_plans()
+        for log, _ in _logs:
+            log.program.forget_memory()
+        _forget_logs()
+
+
+def _close_plans() -> None:
+    for plan in list(_plans):
+        plan.close()
+
+
+def drain() -> None:
+    """Hand out all runs that have ended."""
+    with _changing:
+        if not _logs:
+            return
+        from graphflow.runtime.recorder import Batch
+
+        batches = [Batch(log.program, log.program.session, log.take()) for log, _ in _logs]
+        _forget_logs()
+        _hand_out(batches)
+
+
+def _forget_logs() -> None:
+    _logs[:] = [(log, bound) for log, bound in _logs if _is_written(log, bound())]
+
+
+def _is_written(log: RunLog, bound: TimedBound | None) -> bool:
+    """Whether there may be more runs in it; a bound has another one if there are more threads now."""
+    return bound is not None and bound.log is log
+
+
+def _hand_out(batches: Sequence[Batch]) -> None:
+    for recorder in ACTIVE:
+        recorder.take(batches)
+
+
+def know_log(bound: TimedBound) -> None:
+    """What native calls write the runs of a bound to."""
+    with _changing:
+        _logs.append((bound.log, weakref.ref(bound)))
 
 
 def know(plan: RunPlan) -> None:
@@ -149,48 +120,69 @@ def _is_traced(options: Any, run_metadata: Any) -> bool:
 
 def run(
     session: BaseSession,
+    state: VariableStore,
     executable: Executable,
     values: Sequence[Any],
     outs: Any,
     deadline: int,
     options: Any,
     run_metadata: Any,
-) -> list[Any]:
-    """What `executable.run` answers, recorded."""
-    recorders = ACTIVE
-    thread = _thread(session)
+) -> tuple[list[Any], Bound | None]:
+    """What `executable.run` answers, recorded, and what native calls may use from now on."""
+    from graphflow.runtime.recorder import Batch
+
     if executable.interpreted:
-        begin = time.perf_counter_ns()
-        answer = executable.run(values, session._state, outs, deadline)
-        found = Run(thread, begin, time.perf_counter_ns(), None, b"")
+        batch, answer = _interpreted(session, state, executable, values, outs, deadline)
+        last = None
+        with _changing:
+            drain()  # in the order in which they ended
+            _hand_out([batch])
     else:
-        twin = executable.twin or _twin(executable, recorders, thread)
-        begin = time.perf_counter_ns()
-        answer = twin.run(values, session._state, outs, deadline)
-        found = Run(thread, begin, time.perf_counter_ns(), *twin.latest())
-    for recorder in recorders:
-        recorder.add(found)
+        twin = executable.twin or _twin(executable, session)
+        answer = twin.run(values, state, outs, deadline)
+        program, row = twin.latest()
+        batch, last = Batch(program, session._number, row[None]), twin.last
     if _is_traced(options, run_metadata):
-        fill(run_metadata.step_stats, found)
-    return answer
+        from graphflow.runtime.step_stats import fill
+
+        fill(run_metadata.step_stats, batch.runs()[0])
+    return answer, last
 
 
-def _twin(executable: Executable, recorders: Sequence[Recorder], thread: Thread) -> TimedExecutable:
+def _interpreted(
+    session: BaseSession, state: VariableStore, executable: Executable, values: Sequence[Any], outs: Any, deadline: int
+) -> tuple[Batch, list[Any]]:
+    import numpy as np
+
+    from graphflow.runtime.recorded_threads import number_of_thread
+    from graphflow.runtime.recorder import Batch
+    from graphflow.runtime.run_log import BEGIN, END, ROW_HEAD, THREAD
+
+    begin = clock()
+    answer = executable.run(values, state, outs, deadline)
+    rows = np.zeros((1, ROW_HEAD), np.int64)
+    rows[0, [THREAD, BEGIN, END]] = number_of_thread(), begin, clock()
+    return Batch(None, session._number, rows), answer
+
+
+def _twin(executable: Executable, session: BaseSession) -> TimedExecutable:
     from graphflow.runtime.timed import timed
 
-    twin, is_new = timed(executable)
+    twin, is_new = timed(executable, session._number)
     if is_new:
-        _tell(recorders, thread, twin, "compile to be timed")
+        _tell(session, twin, "compile to be timed")
     return twin
 
 
 def note_compilation(session: BaseSession, executable: Executable) -> None:
     """A session has compiled something, or had it from the cache."""
     if ACTIVE:
-        _tell(ACTIVE, _thread(session), executable, "load" if executable.is_stored else "compile")
+        _tell(session, executable, "load" if executable.is_stored else "compile")
 
 
-def _tell(recorders: Sequence[Recorder], thread: Thread, executable: Executable, name: str) -> None:
+def _tell(session: BaseSession, executable: Executable, name: str) -> None:
+    from graphflow.runtime.recorder import Compilation
+
     passes = []
     stages = () if executable.is_stored else executable.generated if executable.timed else executable.stages
     for stage in stages:
@@ -198,8 +190,8 @@ def _tell(recorders: Sequence[Recorder], thread: Thread, executable: Executable,
         passes.append((stage.name, begin, end, dict(getattr(stage.result, "seconds", {}))))
     begin = _nanoseconds(executable.start)
     end = begin + _nanoseconds(executable.compile_seconds)
-    for recorder in recorders:
-        recorder.compiled(Compilation(thread, name, begin, end, tuple(passes)))
+    for recorder in ACTIVE:
+        recorder.compiled(Compilation(_thread(session), name, begin, end, tuple(passes)))
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -207,17 +199,15 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def _thread(session: BaseSession) -> Thread:
-    known: dict[int, Thread] = _local.__dict__.setdefault("threads", {})
-    found = known.get(session._number)
-    if found is None:
-        found = Thread(session._number, threading.get_native_id(), threading.current_thread().name)
-        known[session._number] = found
-    return found
+    from graphflow.runtime.recorded_threads import number_of_thread
+    from graphflow.runtime.recorder import named
+
+    return named(session._number, number_of_thread())
 
 
 def _after_fork() -> None:
     global _changing
-    _changing = threading.Lock()
+    _changing = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):  # Windows cannot fork

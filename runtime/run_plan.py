@@ -82,30 +82,32 @@ class RunPlan:
         executable = self._for_shapes(values)
         deadline = deadline_in(_timeout(options) or session._timeout)
         if recording.is_wanted(options, run_metadata):
-            results = recording.run(session, executable, values, outs, deadline, options, run_metadata)
+            results, last = recording.run(session, state, executable, values, outs, deadline, options, run_metadata)
         else:
-            results = executable.run(values, state, outs, deadline)
-            self._serve(executable.last)
+            results, last = executable.run(values, state, outs, deadline), executable.last
+        self._serve(last)
         self._slow_runs += 1
         return self.fetches.assemble(results)
 
     @property
     def runs(self) -> int:
         """A number that changes with every run, whether native code or Python was called."""
-        bounds = (b for e in list(self._executables) for of_sizes in list(e.bounds.values()) for b in list(of_sizes))
+        programs = (p for e in list(self._executables) for p in (e, e.twin) if p is not None)
+        bounds = (b for p in programs for of_sizes in list(p.bounds.values()) for b in list(of_sizes))
         return self._slow_runs + sum(bound.record.runs for bound in bounds)
 
     def _serve(self, bound: Bound | None) -> None:
-        """Let native calls use what has just run, before all else."""
+        """Let native calls use what has just run, before all else; while somebody records, only what is recorded."""
         if self._native is None or bound is None or self.session._timeout:
             return  # native calls have no deadline
         with self._serving:
             served = self._native.served
-            if bound not in served and not self.session._closed and not recording.ACTIVE:
+            is_right = bound.is_recorded == bool(recording.ACTIVE)
+            if bound not in served and not self.session._closed and is_right:
                 self._native.serve([bound, *served])
 
     def close(self) -> None:
-        """Native calls serve nothing any more, so that `run` says that the session is closed, or records the run."""
+        """Native calls serve nothing any more: `run` says that the session is closed, or what is to be served now."""
         if self._native is not None:
             with self._serving:
                 self._native.serve([])

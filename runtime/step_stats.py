@@ -10,7 +10,7 @@ from graphflow.runtime.events import kernel_events
 
 if TYPE_CHECKING:
     from graphflow.runtime.events import KernelEvent
-    from graphflow.runtime.recording import Run
+    from graphflow.runtime.recorder import Run
 
 __all__ = ["CPU", "fill"]
 

@@ -30,6 +30,7 @@ LAZY = {
     "graphflow.runtime.order": "a run that finds its program in the cache loads no pass",
     "graphflow.runtime.executable": "nor what writes kernels",
     "graphflow.compiler.layout": "nor what measures them",
+    "graphflow.compiler.llvm.jit": "nor what divides them among threads",
     "graphflow.runtime.recording": "what takes the time of kernels is written when somebody asks for it",
     "graphflow.cli": "--version and --help answer without loading the compiler",
 }
@@ -46,6 +47,7 @@ LLVM_USERS = (
     "graphflow.runtime.native_limits_code",
     "graphflow.runtime.native_lock_code",
     "graphflow.runtime.native_memory_code",
+    "graphflow.runtime.run_log_code",
 )
 
 

@@ -17,7 +17,6 @@ themselves for its shadow memory: a step has few.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,20 +35,10 @@ if TYPE_CHECKING:
     from graphflow.compiler.llvm.step import Prepared
     from graphflow.compiler.plan import Plan, Step
 
-__all__ = ["RED_ZONE", "StepCheck", "is_checked"]
+__all__ = ["RED_ZONE", "StepCheck"]
 
 RED_ZONE = 256
 """Bytes between buffers that belong to none: as many as four of the widest vectors."""
-
-LEVELS = ("", "0", "1", "2")
-
-
-def is_checked() -> bool:
-    """Whether the environment asks for checked code.  Raises ValueError for a level that there is not."""
-    text = os.environ.get("GRAPHFLOW_CHECK", "").strip()
-    if text not in LEVELS:
-        raise ValueError(f"GRAPHFLOW_CHECK={text!r} is not a level from 0 to 2")
-    return text == "2"
 
 
 class StepCheck:

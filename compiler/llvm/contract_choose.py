@@ -34,11 +34,15 @@ SPLIT_LEAST = 256
 STAGE_READERS = 4
 STAGE_ALIAS = 2048
 PANEL_READERS = 16
+# Rows of A that take more than so many second caches come from memory each time: those of a tile had better be one run.
+FAR_L2 = 8
 # Bytes after which addresses share the sets of L1 (64 sets of 64 bytes).
 SET_BYTES = 4096
-# To pack a step of a column panel, in steps of a tile; how many units may pack the same.
-PACK_COST = 0.5
-PACK_REPEATS = 4
+# In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
+# fetch a step of a row panel from beyond L2, for each byte of an element.
+PACK_COST = 1.0
+TURN_COST = 1.5
+FETCH_COST = 1 / 80
 # The share of packing in the work of units from which on several readers of B share a copy.
 SHARE_LEAST = 1 / 16
 # How long before its use data is asked for.
@@ -61,7 +65,7 @@ def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
     if (plan.packed and not plan.local) or (estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2):
         yield Prefetch("b", steps, stride, plan.width)
     if plan.staged == "panels":
-        yield Prefetch("a", 2 * steps, plan.rows, 1)
+        yield Prefetch("a", 4 * steps, plan.rows, 1)
 
 
 def shaped_plan(spec: Contraction, target: Target) -> Plan:
@@ -171,10 +175,7 @@ def blocked(plan: Plan, target: Target) -> Plan:
 
 
 def local_plan(plan: Plan, target: Target) -> Plan | None:
-    """The plan whose units pack B themselves, for all row panels they have; None where B had better be packed once.
-
-    Row blocks are as large as units stay many: each of them packs the same B again.
-    """
+    """The plan whose units pack B themselves, for all row panels they have; None where B had better be packed once."""
     if plan.staged or len(plan.k) > 1 or not isinstance(plan.depth, int) or plan.depth == 0:
         return None
     if not plan.packed and not far_columns(plan, target):
@@ -189,25 +190,33 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
         and batch * column_panels < TARGET_UNITS // 4
     ):
         return None
-    blocks = split_extent(plan.k[0].extent, -(-k // max(64, target.l1_bytes * 5 // 8 // (plan.width * plan.bytes))))
+    blocks = split_extent(plan.k[0].extent, -(-k // max(64, target.l1_bytes * 3 // 4 // (plan.width * plan.bytes))))
+    plan = replace(plan, k_blocks=blocks)
     units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
-    columns = max(1, batch * column_panels // units)
+    pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST
+    fetch = FETCH_COST * plan.bytes if staged else 0.0
 
-    def cost(count: int) -> float:
-        """Of packing and of the last unit to finish, beside the products, for so many row blocks."""
-        made = batch * -(-column_panels // columns) * count
-        return PACK_COST / -(-row_panels // count) + max(1 / made, 1 / units)
+    def cost(cut: tuple[int, int]) -> float:
+        """Of packing B, of fetching A and of the last unit to finish, beside the products."""
+        rows, columns = cut
+        made = batch * -(-column_panels // columns) * -(-row_panels // rows)
+        return pack / rows + fetch / columns + max(1 / made, 1 / units)
 
-    fits = target.l2_bytes // 2 // (plan.rows * -(-k // blocks) * plan.bytes)
-    counts = [count for count in range(1, PACK_REPEATS + 1) if -(-row_panels // count) <= fits]
-    if not counts:
-        return None
-    rows = even(row_panels, -(-row_panels // min(counts, key=cost)))
-    plan = replace(plan, row_block=rows, column_block=columns, k_blocks=blocks)
-    lines = -(-plan.width * plan.bytes // 64) + 1
-    if plan.spec.n.b != 1 or n * k * plan.bytes <= target.l2_bytes // 2:
-        return plan
-    return replace(plan, next_lines=-(-lines // min(lines, rows)))
+    rows, columns = min(local_blocks(plan, row_panels, column_panels, target), key=cost)
+    ahead = plan.spec.n.b == 1 and n * k * plan.bytes > target.l2_bytes // 2
+    return replace(plan, row_block=rows, column_block=columns, asks_ahead=ahead)
+
+
+def local_blocks(plan: Plan, row_panels: int, column_panels: int, target: Target) -> Iterator[tuple[int, int]]:
+    """(row panels, column panels) of a unit: L2 keeps what it reads of A in a block of k, and its sums."""
+    most = max(1, target.l2_bytes // 2 // (plan.rows * plan.block_depth * plan.bytes))
+    least = -(-row_panels // most)
+    for columns in sorted({even(column_panels, 1 << i) for i in range(column_panels.bit_length())}):
+        sums = columns * plan.slot * plan.bytes if plan.k_blocks > 1 else 0
+        for count in range(least, min(row_panels, least + TARGET_UNITS) + 1):
+            rows = even(row_panels, -(-row_panels // count))
+            if columns == 1 or rows * sums <= target.l2_bytes * 3 // 4:
+                yield rows, columns
 
 
 def shares_packing(plan: Plan) -> bool:
@@ -230,12 +239,16 @@ def far_columns(plan: Plan, target: Target) -> bool:
 def distant_rows(plan: Plan, target: Target) -> bool:
     """Whether rows of A lie so that reading a tile's in place is slow: in few cache sets, or each in its own page."""
     run, inner = plan.run, plan.k[-1]
-    if inner.a != 1 or not isinstance(run.a, int) or run.a == 0:
+    if not isinstance(run.a, int) or estimate(plan.spec.n.extent) < PANEL_READERS * plan.width:
+        return False
+    whole = estimate(plan.row_count) * estimate(plan.depth) * plan.bytes
+    if run.a == 1:  # then each step of k is in a page of its own
+        return len(plan.groups) == 1 and len(plan.k) == 1 and whole > FAR_L2 * target.l2_bytes
+    if inner.a != 1 or run.a == 0:
         return False
     stride = abs(run.a) * plan.bytes
     crowd = plan.rows * math.gcd(stride, SET_BYTES) > SET_BYTES * (target.l1_bytes // SET_BYTES) * 3 // 4
-    beyond = estimate(plan.row_count) * stride > target.l2_bytes // 2
-    return (crowd or beyond) and estimate(plan.spec.n.extent) >= PANEL_READERS * plan.width
+    return crowd or estimate(plan.row_count) * stride > FAR_L2 * target.l2_bytes
 
 
 def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:
@@ -265,7 +278,7 @@ def split_count(plan: Plan, tiles: int, k: int, target: Target) -> int:
     wanted = min(-(-TARGET_UNITS // tiles) if tiles < TARGET_UNITS // 4 else 1, k // SPLIT_LEAST)
     if plan.staged == "panels" and plan.packed:
         return split_extent(plan.tile_k[0].extent, wanted)
-    most = max(2 * SPLIT_LEAST, target.l2_bytes // 8 // (plan.width * plan.bytes))
+    most = max(2 * SPLIT_LEAST, target.l2_bytes // (plan.width * plan.bytes))
     return split_extent(plan.tile_k[0].extent, max(wanted, -(-k // min(most, cached_steps(plan, k, target)))))
 
 

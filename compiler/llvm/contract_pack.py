@@ -110,8 +110,7 @@ def block_columns(plan: Plan) -> int:
 
 def copies_panels(plan: Plan, wide_masks: bool) -> bool:
     """Whether packing B is copying vectors, masked ones at most."""
-    n = plan.spec.n
-    return n.b == 1 and (wide_masks or (isinstance(n.extent, int) and n.extent % plan.width == 0))
+    return plan.spec.n.b == 1 and (wide_masks or plan.whole_columns)
 
 
 def emit_pack(
@@ -156,8 +155,7 @@ class Packer:
 
     def copy_panel(self) -> None:
         """Columns lie side by side: all vectors of the panel for each k, masked unless all lanes exist."""
-        b, plan, n = self.code.b, self.plan, self.plan.spec.n.extent
-        whole = isinstance(n, int) and n % plan.width == 0
+        b, plan, whole = self.code.b, self.plan, self.plan.whole_columns
         left = sub(b, self.code.size(plan.spec.n.extent), self.lane)
         starts = [const(v * plan.lanes) for v in range(plan.vectors)]
         masks = [None if whole else first_lanes(b, sub(b, left, start), plan.lanes) for start in starts]
@@ -182,7 +180,7 @@ class Packer:
         plan, b = self.plan, self.code.b
         n = plan.spec.n
         quick = self.copy if n.b == 1 else self.transpose if plan.k[-1].b == 1 else self.gather
-        if quick == self.gather or (isinstance(n.extent, int) and n.extent % plan.width == 0):
+        if quick == self.gather or plan.whole_columns:
             return quick()
         left = sub(b, self.code.size(n.extent), self.lane)
         with b.if_else(b.icmp_signed(">=", left, const(self.lanes))) as (whole, partial):

@@ -23,7 +23,8 @@ class Axis:
     extent: Size
     a: Size
     b: Size
-    ahead: Size = 0  # in B before it was packed
+    source: Size = 0  # in B before it was packed
+    packed: Size = 0  # in what a tile packs as it goes
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Plan:
     `dots`: how many columns a block of dot products along k has, 0 where lanes run along n.
     `inline`: tiles are written into the loop over units, a unit is `batch_block` batch indices, B is packed there.
     `local`: a unit packs each block of a column panel into scratch itself, just before its row panels read it.
-    `next_lines`: cache lines of B, yet to be packed, that a tile asks for at each step of k; row panels take turns.
+    `asks_ahead`: each row panel asks for some of what its unit packs next.
     `k_blocks`: blocks of k that a unit goes through one after the other, its sums staying in scratch.
     `row_table`: where each row of the only row panel starts in A, if the rows have no common stride.
     `tile_k` are the k axes as the tile sees them, with strides in the copies where A is staged or B packed.
@@ -109,12 +110,17 @@ class Plan:
     k_blocks: int = 1
     row_table: tuple[int, ...] = ()
     prefetches: tuple[Prefetch, ...] = ()
-    next_lines: int = 0
+    asks_ahead: bool = False
 
     @property
     def width(self) -> int:
         """Columns of a tile."""
         return self.lanes * self.vectors
+
+    @property
+    def whole_columns(self) -> bool:
+        """Whether it is known that all column panels are whole."""
+        return isinstance(self.spec.n.extent, int) and self.spec.n.extent % self.width == 0
 
     @property
     def run(self) -> Group:
@@ -142,6 +148,11 @@ class Plan:
         return self.staged in ("rows", "panels")
 
     @property
+    def may_be_short(self) -> bool:
+        """Whether a run may have fewer rows than a tile: small tiles take what is left."""
+        return not self.gathered and not isinstance(self.run.extent, int)
+
+    @property
     def panels_per_run(self) -> Size:
         """Row panels of one run."""
         return ceildiv(self.row_count if self.gathered else self.run.extent, self.rows)
@@ -157,6 +168,14 @@ class Plan:
     def column_panels(self) -> Size:
         """Column panels of one batch index."""
         return ceildiv(self.spec.n.extent, self.width)
+
+    @property
+    def edge_vectors(self) -> int:
+        """Vectors of the last column panel that have columns, as far as that is known."""
+        if not isinstance(self.spec.n.extent, int) or not isinstance(self.column_panels, int):
+            return self.vectors
+        left = self.spec.n.extent - (self.column_panels - 1) * self.width
+        return -(-left // self.lanes)
 
     @property
     def row_blocks(self) -> Size:
@@ -194,7 +213,7 @@ class Plan:
 
     @property
     def panel_elements(self) -> Size:
-        """Elements of A in the workspace: [batch][row panel][k][rows]."""
+        """Elements of A in the workspace: [batch][part of k][row panel][k][rows]."""
         return self.batch_count * self.row_panels * self.depth * self.rows if self.staged == "panels" else 0
 
     @property
@@ -214,12 +233,6 @@ class Plan:
         return -(-estimate(self.depth) // (self.splits * self.k_blocks))
 
     @property
-    def next_turns(self) -> int:
-        """How many row panels it takes to ask for all of what a unit packs next."""
-        lines = -(-self.width * self.bytes // 64) + 1
-        return -(-lines // self.next_lines)
-
-    @property
     def next_offset(self) -> Size:
         """From what a unit packs to what it packs next, in elements of B: columns further on, or steps of k."""
         further = self.column_block > 1 or self.k_blocks == 1
@@ -228,7 +241,7 @@ class Plan:
     @property
     def slot(self) -> int:
         """Elements for the sums of a tile, or of the small tiles that take its place."""
-        return (self.rows + SMALL_ROWS) * self.width
+        return (self.rows + (SMALL_ROWS if self.may_be_short else 0)) * self.width
 
     @property
     def stage_stride(self) -> int:
@@ -238,6 +251,11 @@ class Plan:
         # An odd number of cache lines, so that the rows of a panel fall into different cache sets.
         lines = -(-int(estimate(self.depth)) * self.bytes // 64)
         return (lines + 1 - lines % 2) * 64 // self.bytes
+
+    @property
+    def stage_parts(self) -> int:
+        """Parts of k in which A lies in the workspace, each with all its row panels: a unit reads along them."""
+        return self.splits * self.k_blocks if len(self.k) == 1 else 1
 
     @property
     def stage_elements(self) -> int:

@@ -55,6 +55,7 @@ def tile_shape(
     spec: Contraction, groups: tuple[Group, ...], lanes: int, staged: str, target: Target
 ) -> tuple[int, int]:
     """(rows, vectors) of the tile that needs the fewest cycles for all of C, padding included."""
+    cycles = tile_cycles if len(groups) > 1 and len(merged(spec.k)) > 1 else panel_cycles
     run = max(1, estimate(groups[-1].extent))
     runs = max(1, math.prod(estimate(g.extent) for g in groups[:-1]))
     if staged == "rows":
@@ -63,18 +64,30 @@ def tile_shape(
 
     def cost(shape: tuple[int, int]) -> float:
         rows, vectors = shape
-        return runs * -(-run // rows) * -(-columns // vectors) * tile_cycles(rows, vectors)
+        whole, edge = divmod(columns, vectors)
+        across = whole * cycles(rows, vectors) + (cycles(rows, edge) if edge else 0)
+        return runs * -(-run // rows) * across
 
     return min(tile_candidates(run, columns, target), key=cost)
 
 
 def tile_cycles(rows: int, vectors: int) -> float:
-    """Cycles of one step of k: two FMAs and nearly two loads a cycle, four of latency. Then the loop, and B from L2.
+    """Cycles of one step of k where rows are in L1, as overlapping windows are: then the loop, and B from L2."""
+    return least_cycles(rows, vectors) + 0.75 + vectors / 8
+
+
+def panel_cycles(rows: int, vectors: int) -> float:
+    """The same where B is in L1 and rows come from L2: a row then costs about what a vector of B does."""
+    return least_cycles(rows, vectors) + rows / 10 + vectors / 8
+
+
+def least_cycles(rows: int, vectors: int) -> float:
+    """Two FMAs and nearly two loads a cycle, four of latency.
 
     Where two threads share a core each issues about three instructions a cycle, and that is the limit.
     """
     instructions = rows * vectors + rows + vectors + 1.5
-    return max(instructions / 3, rows * vectors / 2, (rows + vectors) * 0.6, 4) + 0.75 + vectors / 8
+    return max(instructions / 3, rows * vectors / 2, (rows + vectors) * 0.6, 4)
 
 
 def tile_candidates(run: int, columns: int, target: Target) -> Iterator[tuple[int, int]]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import ELEMENTS, Code, add, at, const, dot, load, loop, minimum, mul, sub
-from graphflow.compiler.llvm.contract_pack import TRANSPOSE_MOST, flat_strides, nest, sizes, transposed
+from graphflow.compiler.llvm.contract_ir import ELEMENTS, Code, at, const, dot, load, loop, mul, sub, undefined
+from graphflow.compiler.llvm.contract_pack import flat_strides, nest, sizes
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract_plan import Plan
@@ -63,30 +63,74 @@ def emit_stage_columns(code: Code, plan: Plan, stage: ir.Value, source: ir.Value
         b.store(value, at(b, stage, place, element), align=plan.bytes)
 
 
-def emit_stage_panel(code: Code, plan: Plan, stage: ir.Value, row_source: Callable[[ir.Value], ir.Value]) -> None:
-    """Copy `plan.rows` rows to [k][rows]: square blocks turned in registers, what is left element by element."""
+def emit_stage_panel(
+    code: Code,
+    plan: Plan,
+    stage: ir.Value,
+    row_source: Callable[[ir.Value], ir.Value],
+    span: tuple[ir.Value, ir.Value],
+) -> None:
+    """Copy `plan.rows` rows to [k][rows]: a vector of k at once, interleaved, and what is left element by element.
+
+    Of a single k axis only `span`; the stage is where k = 0 is or would be.
+    """
     b, element = code.b, ELEMENTS[plan.spec.dtype]
-    side = min(TRANSPOSE_MOST, plan.lanes, 1 << (plan.rows.bit_length() - 1))
-    vector = ir.VectorType(element, side)
+    vector = ir.VectorType(element, plan.lanes)
     *outer, inner = plan.k
-    extent = code.size(inner.extent)
-    blocks = sub(b, extent, b.urem(extent, const(side)))
-    with loop(b, const(0), const(plan.rows), side) as number:
-        # The last block is moved back: it writes some rows again.
-        row = minimum(b, number, const(plan.rows - side))
-        places = [row_source(add(b, row, const(i))) for i in range(side)]
-        with nest(code, outer) as indices:
-            offset = dot(b, indices, sizes(code, [axis.a for axis in outer]))
-            flat = dot(b, indices, sizes(code, flat_strides(plan.k)[:-1]))
-            sources = [at(b, place, offset, element) for place in places]
-            target = at(b, stage, add(b, mul(b, flat, const(plan.rows)), row), element)
-            with loop(b, const(0), blocks, side) as k:
-                rows = [load(b, at(b, source, k, element), vector, plan.bytes) for source in sources]
-                first = at(b, target, mul(b, k, const(plan.rows)), element)
-                for i, column in enumerate(transposed(b, rows)):
-                    b.store(column, at(b, first, const(i * plan.rows), element), align=plan.bytes)
-            with loop(b, blocks, extent) as k:
-                first = at(b, target, mul(b, k, const(plan.rows)), element)
-                for i, source in enumerate(sources):
-                    value = load(b, at(b, source, k, element), element, plan.bytes)
-                    b.store(value, at(b, first, const(i), element), align=plan.bytes)
+    begin, end = (const(0), code.size(inner.extent)) if outer else span
+    blocks = sub(b, end, b.urem(sub(b, end, begin), const(plan.lanes)))
+    starts = [row_source(const(r)) for r in range(plan.rows)]
+    with nest(code, outer) as indices:
+        offset = dot(b, indices, sizes(code, [axis.a for axis in outer]))
+        flat = dot(b, indices, sizes(code, flat_strides(plan.k)[:-1]))
+        sources = [at(b, start, offset, element) for start in starts]
+        target = at(b, stage, mul(b, flat, const(plan.rows)), element)
+        with loop(b, begin, blocks, plan.lanes) as k:
+            rows = [load(b, at(b, source, k, element), vector, plan.bytes) for source in sources]
+            first = at(b, target, mul(b, k, const(plan.rows)), element)
+            for i, mixed in enumerate(interleaved(b, rows)):
+                b.store(mixed, at(b, first, const(i * plan.lanes), element), align=plan.bytes)
+        with loop(b, blocks, end) as k:
+            first = at(b, target, mul(b, k, const(plan.rows)), element)
+            for i, source in enumerate(sources):
+                value = load(b, at(b, source, k, element), element, plan.bytes)
+                b.store(value, at(b, first, const(i), element), align=plan.bytes)
+
+
+def emit_stage_beside(
+    code: Code,
+    plan: Plan,
+    stage: ir.Value,
+    row_source: Callable[[ir.Value], ir.Value],
+    whole: ir.Value,
+    span: tuple[ir.Value, ir.Value],
+) -> None:
+    """The same where k is one axis and rows lie side by side: all rows of a step at once, if all exist (`whole`)."""
+    b, element, axis = code.b, ELEMENTS[plan.spec.dtype], plan.k[0]
+    vector = ir.VectorType(element, plan.rows)
+    starts = [row_source(const(r)) for r in range(plan.rows)]
+    with loop(b, *span) as k:
+        offset, target = mul(b, k, code.size(axis.a)), at(b, stage, mul(b, k, const(plan.rows)), element)
+        with b.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                value = load(b, at(b, starts[0], offset, element), vector, plan.bytes)
+                b.store(value, target, align=plan.bytes)
+            with otherwise:
+                for i, start in enumerate(starts):
+                    single = load(b, at(b, start, offset, element), element, plan.bytes)
+                    b.store(single, at(b, target, const(i), element), align=plan.bytes)
+
+
+def interleaved(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """As many vectors as there are rows: the first lanes of all rows, then the second ones, and so on."""
+    count, lanes = len(rows), rows[0].type.count
+    mask_type = ir.VectorType(ir.IntType(32), lanes)
+    results = []
+    for vector in range(count):
+        places = [divmod(vector * lanes + lane, count) for lane in range(lanes)]
+        mixed = undefined(rows[0].type)
+        for r in sorted({row for _, row in places}):
+            mask = [lanes + k if row == r else lane for lane, (k, row) in enumerate(places)]
+            mixed = b.shuffle_vector(mixed, rows[r], ir.Constant(mask_type, mask))
+        results.append(mixed)
+    return results

@@ -1,17 +1,17 @@
 """The register tile: a function that sums over k and leaves rows x width results in memory.
 
-    void tile(ptr a, ptr b, ptr ahead, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
+    void tile(ptr a, ptr b, ptr packed, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
 
-`a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  `ahead` is
-what to prefetch at the first step of k, if the plan says so.  `out` gets
-[rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
+`a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  A tile that packs finds
+B where it always was, and leaves it in `packed` for the tiles below: stores beside the products cost little.  `out`
+gets [rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
 [k_begin, k_end) is a part of the outermost k axis; where the plan has blocks of k, those after the first add to `out`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
@@ -51,7 +51,7 @@ UNROLL = 2
 LONG = 32
 
 ARGUMENTS = (
-    ("a", PTR), ("b", PTR), ("ahead", PTR), ("out", PTR), ("columns", I64), ("count", I64),
+    ("a", PTR), ("b", PTR), ("packed", PTR), ("out", PTR), ("columns", I64), ("count", I64),
     ("k_begin", I64), ("k_end", I64), ("dims", PTR),
 )  # fmt: skip
 
@@ -68,35 +68,52 @@ class Tile:
     masks: list[ir.Value | None]  # of each vector of B
 
 
-def emit_tile(module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool, size: SizeEmitter) -> ir.Function:
-    """The tile function for `rows` rows; a clamped one reads row `count` - 1 again in place of those beyond it."""
+def emit_tile(
+    module: ir.Module,
+    name: str,
+    plan: Plan,
+    rows: int,
+    size: SizeEmitter,
+    *,
+    vectors: int,
+    clamped: bool = False,
+    packs: bool = False,
+) -> ir.Function:
+    """The tile function for `rows` rows of `vectors` vectors, the first ones of a panel.
+
+    A clamped one reads row `count` - 1 again in place of those beyond it; one that packs leaves B in `packed`.
+    """
     with new_function(module, name, ARGUMENTS, size) as code:
         code.function.linkage = "internal"
         code.function.attributes.add("noinline")
-        a, b, ahead, out, columns, count, begin, end, _ = code.function.args
+        a, b, packed, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
         offsets = row_offsets(plan, code, rows, clamped, count)
-        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns))
-        start = begun(plan, code, out, begin, vector, rows * plan.vectors)
-        a = at(code.b, a, mul(code.b, begin, code.size(plan.tile_k[0].a)), element)
-        b = at(code.b, b, mul(code.b, begin, code.size(plan.tile_k[0].b)), element)
-        count = sub(code.b, end, begin)
+        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, vectors, packs))
+        slots = [const(r * plan.width + v * plan.lanes) for r in range(rows) for v in range(vectors)]
+        sums_at = [at(code.entry, out, slot, element) for slot in slots]
+        start = begun(plan, code, sums_at, begin, vector)
+        axes = tuple(map(packing, plan.tile_k)) if packs else plan.tile_k
+        places = moved(code, element, axes[0], (a, b, packed) if packs else (a, b), begin)
         # Without FMA a product takes a register of its own: none is left for the next step's loads.
         unroll = UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
-        places = (a, b, ahead) if plan.next_lines else (a, b)
-        sums = sum_over(code, element, plan.tile_k, count, places, start, lambda *x: step(tile, *x), unroll)
-        for i, value in enumerate(sums):
-            code.b.store(value, at(code.b, out, const(i * plan.lanes), element), align=plan.lanes * plan.bytes)
+        sums = sum_over(code, element, axes, sub(code.b, end, begin), places, start, lambda *x: step(tile, *x), unroll)
+        for place, value in zip(sums_at, sums, strict=True):
+            code.b.store(value, place, align=plan.lanes * plan.bytes)
     return code.function
 
 
-def begun(plan: Plan, code: Code, out: ir.Value, begin: ir.Value, vector: ir.VectorType, count: int) -> Sums:
-    """The sums to start from: zeros, or for a later block of k what the earlier ones left in `out`."""
+def packing(axis: Axis) -> Axis:
+    """An axis of k for the tile that packs: B is still where it was."""
+    return replace(axis, b=axis.source, packed=axis.b)
+
+
+def begun(plan: Plan, code: Code, places: list[ir.Value], begin: ir.Value, vector: ir.VectorType) -> Sums:
+    """The sums to start from: zeros, or for a later block of k what the earlier ones left there."""
     if plan.k_blocks == 1:
-        return [zeros(vector)] * count
+        return [zeros(vector)] * len(places)
     first = code.b.icmp_signed("==", begin, const(0))
-    places = [at(code.b, out, const(i * plan.lanes), vector.element) for i in range(count)]
     values = [load(code.b, place, vector, plan.lanes * plan.bytes) for place in places]
     return [code.b.select(first, zeros(vector), value) for value in values]
 
@@ -111,16 +128,16 @@ def row_offsets(plan: Plan, code: Code, rows: int, clamped: bool, count: ir.Valu
     return [mul(code.b, minimum(code.b, const(r), last) if clamped else const(r), stride) for r in range(rows)]
 
 
-def column_masks(plan: Plan, code: Code, columns: ir.Value) -> list[ir.Value | None]:
+def column_masks(plan: Plan, code: Code, columns: ir.Value, vectors: int, packs: bool) -> list[ir.Value | None]:
     """For each vector of B its mask, None where all lanes are valid."""
-    if not plan.masked:
-        return [None] * plan.vectors
+    if not (plan.masked or (packs and not plan.whole_columns)):
+        return [None] * vectors
     if plan.masked == "constant":
         n = plan.spec.n.extent
         assert isinstance(n, int)
-        left = [n - v * plan.lanes for v in range(plan.vectors)]
+        left = [n - v * plan.lanes for v in range(vectors)]
         return [None if x >= plan.lanes else first_lanes(code.b, const(x), plan.lanes) for x in left]
-    starts = [sub(code.b, columns, const(v * plan.lanes)) for v in range(plan.vectors)]
+    starts = [sub(code.b, columns, const(v * plan.lanes)) for v in range(vectors)]
     return [first_lanes(code.b, x, plan.lanes) for x in starts]
 
 
@@ -136,7 +153,7 @@ def sum_over(
 ) -> Sums:
     """`sums` after `inside(a, b, sums)` for `count` steps of the outermost axis and all steps of the others.
 
-    `places` are the addresses to start from: in A, in B, and perhaps what to prefetch.  `unroll`, a power of two, is
+    `places` are the addresses to start from: in A, in B, and perhaps where to pack B.  `unroll`, a power of two, is
     how many steps of the innermost axis make a turn of its loop.
     """
     if not axes:
@@ -153,7 +170,7 @@ def sum_over(
 def moved(code: Code, element: ir.Type, axis: Axis, places: Places, by: ir.Value) -> Places:
     """The addresses `by` steps of an axis further on."""
     b = code.b
-    strides = (axis.a, axis.b, axis.ahead)[: len(places)]
+    strides = (axis.a, axis.b, axis.packed)[: len(places)]
     return tuple(
         at(b, place, mul(b, by, code.size(stride)), element) for place, stride in zip(places, strides, strict=True)
     )
@@ -212,13 +229,13 @@ def turns(
 
 
 def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
-    """One step of k: a row of B times an element of A for each row; `more`: what to prefetch, if any, and the sums."""
+    """One step of k: a row of B times an element of A for each row.
+
+    `more`: perhaps where to pack B, and the sums.
+    """
     plan, build = tile.plan, tile.code.b
-    *ahead, sums = more
+    *packed, sums = more
     columns = []
-    for place in ahead:
-        for line in range(plan.next_lines):
-            prefetch(build, at(build, place, const(line * 64 // plan.bytes), tile.element), 2)
     for wanted in plan.prefetches:
         first = mul(build, const(wanted.steps), tile.code.size(wanted.stride))
         for offset in range(0, wanted.width, 64 // plan.bytes):
@@ -230,10 +247,13 @@ def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
             columns.append(load(build, address, tile.vector, plan.bytes))
         else:
             columns.append(masked_load(build, address, tile.vector, mask, plan.bytes))
+        for target in packed:
+            place = at(build, target, const(v * plan.lanes), tile.element)
+            build.store(columns[-1], place, align=plan.lanes * plan.bytes)
     result = []
     for r, offset in enumerate(tile.offsets):
         scalar = load(build, at(build, a, offset, tile.element), tile.element, plan.bytes)
         factor = splat(build, scalar, plan.lanes)
         for v, column in enumerate(columns):
-            result.append(multiply_add(build, factor, column, sums[r * plan.vectors + v], plan.has_fma))
+            result.append(multiply_add(build, factor, column, sums[r * len(columns) + v], plan.has_fma))
     return result

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -26,6 +27,7 @@ from graphflow.compiler.llvm.contract_ir import (
     unravel,
 )
 from graphflow.compiler.llvm.contract_pack import (
+    chunk,
     copies_panels,
     emit_columns,
     emit_pack,
@@ -33,7 +35,7 @@ from graphflow.compiler.llvm.contract_pack import (
 )
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS
 from graphflow.compiler.llvm.contract_special import inline_cycles
-from graphflow.compiler.llvm.contract_stage import emit_stage_panel
+from graphflow.compiler.llvm.contract_stage import emit_stage_beside, emit_stage_panel
 from graphflow.compiler.llvm.contract_tile import emit_tile
 from graphflow.compiler.llvm.contract_walk import Rows, Unit, Walk
 from graphflow.core.dim import Size, ceildiv, estimate
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 # Elements that one unit of the last launch reads, where k is split.
 REDUCE_ELEMENTS = 32768
+# One part in so many of all vectors has to be idle in the last column panel for a tile of fewer.
+EDGE_LEAST = 32
 # To tell the cost of small products, known in cycles, as flops.
 FLOPS_PER_CYCLE = 32
 
@@ -57,6 +61,24 @@ class Launch:
     name: str
     units: Size
     unit_flops: int
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The functions of a compute launch: a tile, the one of few rows, the one that packs as it goes, the one of few
+    columns, and what packs alone."""
+
+    whole: ir.Function
+    small: ir.Function | None = None
+    packing: ir.Function | None = None
+    edge: ir.Function | None = None
+    pack: ir.Function | None = None
+
+
+def has_edge(plan: Plan) -> bool:
+    """Whether a tile of its own for the last column panel saves enough of all work."""
+    idle = plan.vectors - plan.edge_vectors
+    return idle > 0 and idle * EDGE_LEAST >= estimate(plan.column_panels) * plan.vectors
 
 
 class Emitter(Walk):
@@ -98,19 +120,48 @@ class Emitter(Walk):
             offset = dot(b, index, sizes(code, [axis.a for axis in plan.batch]))
             a = at(b, self.argument(code, 0), add(b, offset, code.size(plan.spec.a_offset)), self.element)
             first = mul(b, panel, const(plan.rows))
-            emit_stage_panel(
-                code, plan, self.panel(code, batch, panel), lambda r: self.row_address(code, a, add(b, first, r))
-            )
+
+            def row_source(r: ir.Value) -> ir.Value:
+                return self.row_address(code, a, add(b, first, r))
+
+            with loop(b, const(0), const(plan.stage_parts)) as part:
+                span = chunk(code, plan.k[0].extent, plan.stage_parts, part)
+                stage = self.panel(code, batch, panel, span)
+                if plan.run.a == 1:
+                    whole = b.icmp_signed("<=", add(b, first, const(plan.rows)), code.size(plan.row_count))
+                    emit_stage_beside(code, plan, stage, row_source, whole, span)
+                else:
+                    emit_stage_panel(code, plan, stage, row_source, span)
         flops = 16 * estimate(plan.depth) * plan.rows
         return Launch(self.name + ".stage", plan.batch_count * plan.row_panels, flops)
 
-    def tile_code(self, suffix: str, rows: int, clamped: bool) -> ir.Function:
-        """The function of a tile of so many rows."""
-        name = self.name + suffix
-        if self.plan.dots:
-            masks = self.target.vector_bits >= 256
-            return emit_dot_tile(self.module, name, self.plan, rows, clamped, self.emit_size, masks)
-        return emit_tile(self.module, name, self.plan, rows, clamped, self.emit_size)
+    def tile_code(self) -> Tiles:
+        """The functions that tiles and column panels need."""
+        plan, name = self.plan, self.name
+        short = plan.may_be_short
+        small = packing = pack = None
+        if plan.dots:
+            wide = self.target.vector_bits >= 256
+            whole = emit_dot_tile(self.module, name + ".tile", plan, plan.rows, False, self.emit_size, wide)
+            if short:
+                small = emit_dot_tile(self.module, name + ".small", plan, SMALL_ROWS, True, self.emit_size, wide)
+            return Tiles(whole, small)
+
+        def emit(suffix: str, rows: int, vectors: int, *, clamped: bool = False, packs: bool = False) -> ir.Function:
+            sizes = self.emit_size
+            return emit_tile(
+                self.module, name + suffix, plan, rows, sizes, vectors=vectors, clamped=clamped, packs=packs
+            )
+
+        whole = emit(".tile", plan.rows, plan.vectors)
+        if short:
+            small = emit(".small", SMALL_ROWS, plan.vectors, clamped=True)
+        if self.packs_in_tiles:
+            packing = emit(".packing", plan.rows, plan.vectors, packs=True)
+        if plan.local and (short or not self.packs_in_tiles):
+            pack = self.panel_code()
+        edge = emit(".edge", plan.rows, plan.edge_vectors) if has_edge(plan) else None
+        return Tiles(whole, small, packing, edge, pack)
 
     def compute(self) -> Launch:
         """The launch that computes tiles."""
@@ -119,16 +170,17 @@ class Emitter(Walk):
             Inline(self, self.weight).emit()
             flops = plan.batch_block * FLOPS_PER_CYCLE * inline_cycles(plan)
             return Launch(self.name, ceildiv(plan.batch_count, plan.batch_block), flops)
-        tile = self.tile_code(".tile", plan.rows, False)
-        small = self.tile_code(".small", SMALL_ROWS, True) if self.may_be_short else None
+        tiles = self.tile_code()
         finish = emit_finish(
             self.module, self.name + ".finish", plan, self.emit_size, self.epilogue, self.partial_start
         )
-        pack = self.panel_code() if plan.local else None
         with self.launch("") as (code, number):
             unit, b = self.unit(code, number), code.b
-            with self.k_blocks(code, unit) as (unit, last), self.tiles(code, unit, pack) as (unit, rows, panel, out):
-                place = self.tile(code, unit, rows, panel, out, tile, small)
+            with (
+                self.k_blocks(code, unit) as (unit, last),
+                self.tiles(code, unit, tiles.pack) as (unit, rows, panel, out),
+            ):
+                place = self.tile(code, unit, rows, panel, out, tiles)
                 with b.if_then(last):
                     b.call(finish, [code.function.args[0], code.dims, out, *place])
         units = plan.batch_count * plan.column_blocks * plan.row_blocks * plan.splits
@@ -137,51 +189,61 @@ class Emitter(Walk):
         return Launch(self.name, units, flops)
 
     def tile(
-        self,
-        code: Code,
-        unit: Unit,
-        rows: Rows,
-        panel: ir.Value,
-        out: ir.Value,
-        whole: ir.Function,
-        small: ir.Function | None,
+        self, code: Code, unit: Unit, rows: Rows, panel: ir.Value, out: ir.Value, tiles: Tiles
     ) -> tuple[ir.Value, ...]:
         """Compute one tile into `out`; gives the numbers that `finish` wants."""
         plan, b = self.plan, code.b
         lane = mul(b, panel, const(plan.width))
-        offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
-        source = unit.b if plan.local else at(b, unit.b, offset, self.element)
-        columns = minimum(b, const(plan.width), sub(b, code.size(plan.spec.n.extent), lane))
-        if isinstance(plan.spec.n.extent, int) and plan.spec.n.extent % plan.width == 0:
-            columns = const(plan.width)
-        common = (columns, const(plan.rows), *unit.span, code.dims)
-        if small is None or rows.whole is None:
-            b.call(whole, [rows.a, source, unit.ahead, out, *common])
+        columns: ir.Value = const(plan.width)
+        if not plan.whole_columns:
+            columns = minimum(b, columns, sub(b, code.size(plan.spec.n.extent), lane))
+        if not plan.local:
+            offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
+            unit = replace(unit, b=at(b, unit.b, offset, self.element))
+        if tiles.small is None or rows.whole is None:
+            self.whole_tile(code, unit, rows, panel, columns, out, tiles)
         else:
             with b.if_else(rows.whole) as (then, otherwise):
                 with then:
-                    b.call(whole, [rows.a, source, unit.ahead, out, *common])
+                    self.whole_tile(code, unit, rows, panel, columns, out, tiles)
                 with otherwise:
-                    self.small_tiles(code, unit, rows, source, columns, out, small)
+                    self.small_tiles(code, unit, rows, columns, out, tiles)
         return unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
 
-    def small_tiles(
-        self,
-        code: Code,
-        unit: Unit,
-        rows: Rows,
-        source: ir.Value,
-        columns: ir.Value,
-        out: ir.Value,
-        small: ir.Function,
+    def whole_tile(
+        self, code: Code, unit: Unit, rows: Rows, panel: ir.Value, columns: ir.Value, out: ir.Value, tiles: Tiles
     ) -> None:
+        """A tile of all rows: the first of a column panel may have to pack it, the last panel may have few columns."""
+        b, last = code.b, sub(code.b, code.size(self.plan.column_panels), const(1))
+
+        def tile(function: ir.Function, source: ir.Value) -> None:
+            rest = (columns, const(self.plan.rows), *unit.span, code.dims)
+            b.call(function, [rows.a, source, unit.b, out, *rest])
+
+        with ExitStack() as stack:
+            if unit.fresh is not None:
+                then, otherwise = stack.enter_context(b.if_else(unit.fresh))
+                with then:
+                    tile(tiles.packing, unit.source)
+                stack.enter_context(otherwise)
+            if tiles.edge is not None:
+                then, otherwise = stack.enter_context(b.if_else(b.icmp_signed("==", panel, last)))
+                with then:
+                    tile(tiles.edge, unit.b)
+                stack.enter_context(otherwise)
+            tile(tiles.whole, unit.b)
+
+    def small_tiles(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:
         """The rows of a panel by tiles of SMALL_ROWS."""
         plan, b = self.plan, code.b
+        if unit.fresh is not None:
+            with b.if_then(unit.fresh):
+                b.call(tiles.pack, unit.packing)
         with loop(b, const(0), rows.last, SMALL_ROWS) as row:
             a = at(b, rows.a, mul(b, row, code.size(plan.row_stride)), self.element)
             place = at(b, out, mul(b, row, const(plan.width)), self.element)
             count = minimum(b, sub(b, rows.last, row), const(SMALL_ROWS))
-            b.call(small, [a, source, unit.ahead, place, columns, count, *unit.span, code.dims])
+            b.call(tiles.small, [a, unit.b, unit.b, place, columns, count, *unit.span, code.dims])
 
     def reduce(self) -> Launch:
         """The launch that adds the partial results, in the order of the splits, and calls the epilogue."""

@@ -33,11 +33,13 @@ from graphflow.compiler.llvm.contract_ir import (
     minimum,
     mul,
     new_function,
+    prefetch,
     sub,
     unravel,
 )
 from graphflow.compiler.llvm.contract_pack import (
     chunk,
+    copies_panels,
     emit_panel,
     sizes,
 )
@@ -65,7 +67,9 @@ class Unit:
     a: ir.Value
     b: ir.Value
     span: tuple[ir.Value, ir.Value]
-    ahead: ir.Value  # what the first row panel prefetches of B at its first step of k, if the plan says so
+    source: ir.Value  # B where it always was, at the column panel
+    fresh: ir.Value | None = None  # whether the column panel is not packed yet: its first tile does that
+    packing: tuple[ir.Value, ...] = ()  # the arguments of the function that packs the column panel
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,14 @@ class Walk:
         """A pointer of the launch's `args`."""
         return argument(code, code.function.args[0], number)
 
-    def panel(self, code: Code, batch: ir.Value, panel: ir.Value) -> ir.Value:
-        """Where a row panel of A is in the workspace."""
+    def panel(self, code: Code, batch: ir.Value, panel: ir.Value, span: tuple[ir.Value, ir.Value]) -> ir.Value:
+        """Where a row panel of A is in the workspace, or would start if this part of k were not a part."""
         b, plan = code.b, self.plan
-        number = add(b, mul(b, batch, code.size(plan.row_panels)), panel)
-        return at(b, self.argument(code, WORKSPACE), mul(b, number, code.size(plan.depth * plan.rows)), self.element)
+        panels, depth = code.size(plan.row_panels), code.size(plan.depth)
+        begin, end = span if plan.stage_parts > 1 else (const(0), depth)
+        steps = add(b, mul(b, panel, sub(b, end, begin)), mul(b, begin, sub(b, panels, const(1))))
+        steps = add(b, mul(b, batch, mul(b, panels, depth)), steps)
+        return at(b, self.argument(code, WORKSPACE), mul(b, steps, const(plan.rows)), self.element)
 
     def panel_code(self) -> ir.Function:
         """The function that packs a column panel where it is read."""
@@ -130,42 +137,50 @@ class Walk:
         row_end = minimum(b, add(b, row, const(plan.row_block)), code.size(plan.row_panels))
         column = mul(b, unit.column_block, const(plan.column_block))
         column_end = minimum(b, add(b, column, const(plan.column_block)), code.size(plan.column_panels))
-        if pack is not None:
+        if plan.local:
             with loop(b, column, column_end) as panel:
-                here = self.packed_here(code, unit, panel, pack)
+                here = self.column_panel(code, unit, panel)
+                if not self.packs_in_tiles:
+                    b.call(pack, here.packing)
                 with loop(b, row, row_end) as row_panel:
                     rows = self.rows(code, unit, row_panel)
-                    yield (
-                        self.turn(code, here, row_panel),
-                        rows,
-                        panel,
-                        self.out(code, sub(b, row_panel, row), sub(b, panel, column)),
-                    )
+                    number = sub(b, row_panel, row)
+                    if plan.asks_ahead:
+                        self.ask_ahead(code, here, number)
+                    fresh = b.icmp_signed("==", number, const(0)) if self.packs_in_tiles else None
+                    yield replace(here, fresh=fresh), rows, panel, self.out(code, number, sub(b, panel, column))
             return
         with loop(b, row, row_end) as row_panel:
             rows = self.rows(code, unit, row_panel)
             with loop(b, column, column_end) as panel:
                 yield unit, rows, panel, self.out(code, sub(b, row_panel, row), sub(b, panel, column))
 
-    def packed_here(self, code: Code, unit: Unit, panel: ir.Value, pack: ir.Function) -> Unit:
-        """Packs a block of k of a column panel into scratch: the unit reads B as if the whole panel were there."""
-        plan, b = self.plan, code.b
-        before = b.neg(mul(b, unit.span[0], const(plan.width)))
-        target = at(b, self.stage(code), before, self.element)
-        lane = mul(b, panel, const(plan.width))
-        b.call(pack, [unit.b, target, lane, *unit.span, code.dims])
-        offset = add(b, mul(b, lane, code.size(plan.spec.n.b)), mul(b, unit.span[0], code.size(plan.k[0].b)))
-        ahead = at(b, unit.b, add(b, offset, code.size(plan.next_offset)), self.element)
-        return replace(unit, b=target, ahead=ahead)
+    @property
+    def packs_in_tiles(self) -> bool:
+        """Whether the first tile of a column panel packs it: B lies so that all it takes are stores."""
+        wide = self.target.vector_bits >= 256
+        return self.plan.local and copies_panels(self.plan, wide)
 
-    def turn(self, code: Code, unit: Unit, row_panel: ir.Value) -> Unit:
-        """The unit with the lines that this row panel prefetches."""
+    def column_panel(self, code: Code, unit: Unit, panel: ir.Value) -> Unit:
+        """The unit at a column panel, whose packed copy it reads as if all of it were there, not a block of k."""
         plan, b = self.plan, code.b
-        if not plan.next_lines:
-            return unit
-        number = b.urem(row_panel, const(plan.next_turns))
-        offset = mul(b, number, const(plan.next_lines * 64 // plan.bytes))
-        return replace(unit, ahead=at(b, unit.ahead, offset, self.element))
+        lane = mul(b, panel, const(plan.width))
+        before = b.neg(mul(b, unit.span[0], const(plan.width)))
+        packed = at(b, self.stage(code), before, self.element)
+        source = at(b, unit.b, mul(b, lane, code.size(plan.spec.n.b)), self.element)
+        packing = (unit.b, packed, lane, *unit.span, code.dims)
+        return replace(unit, b=packed, source=source, packing=packing)
+
+    def ask_ahead(self, code: Code, unit: Unit, turn: ir.Value) -> None:
+        """Ask for what the unit packs next: its row panels share that out, `turn` is the number of one."""
+        plan, b = self.plan, code.b
+        steps = -(-plan.block_depth // plan.row_block)
+        first = add(b, unit.span[0], mul(b, turn, const(steps)))
+        with loop(b, first, add(b, first, const(steps))) as k:
+            offset = add(b, mul(b, k, code.size(plan.k[0].b)), code.size(plan.next_offset))
+            place = at(b, unit.source, offset, self.element)
+            for line in range(-(-plan.width * plan.bytes // 64) + 1):
+                prefetch(b, at(b, place, const(line * 64 // plan.bytes), self.element), 2)
 
     @contextmanager
     def k_blocks(self, code: Code, unit: Unit) -> Iterator[tuple[Unit, ir.Value]]:
@@ -185,11 +200,6 @@ class Walk:
             return scratch
         number = add(b, mul(b, row, const(plan.column_block)), column)
         return at(b, scratch, mul(b, number, const(plan.slot)), self.element)
-
-    @property
-    def may_be_short(self) -> bool:
-        """Whether a run may have fewer rows than a tile."""
-        return not self.plan.gathered and not isinstance(self.plan.run.extent, int)
 
     def unit(self, code: Code, number: ir.Value) -> Unit:
         """Decode a unit's number; units that share a block of B follow each other."""
@@ -225,7 +235,7 @@ class Walk:
         wanted = mul(b, number, const(plan.rows))
         if plan.gathered:
             if plan.staged == "panels":
-                stage = self.panel(code, unit.batch, panel)
+                stage = self.panel(code, unit.batch, panel, unit.span)
             else:
                 stage = self.stage(code)
                 emit_stage_rows(
@@ -236,7 +246,7 @@ class Walk:
         # The last panel of a run is moved back so that all its rows exist; rows done before are not stored again.
         start, whole = minimum(b, wanted, sub(b, extent, const(plan.rows))), None
         last: ir.Value = const(plan.rows)
-        if self.may_be_short:
+        if plan.may_be_short:
             left = sub(b, extent, wanted)
             exists = b.icmp_signed(">=", extent, last)
             whole = b.and_(exists, b.icmp_signed(">", left, const(min(SMALL_ROWS, plan.rows - 1))))

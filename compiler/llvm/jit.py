@@ -6,7 +6,8 @@
     print(assembly_for(text, NEON))    # what another CPU would get; nothing runs
 
 Code that calls functions of ours by name finds those that `declare_symbol` made known, then the process' own (libc).
-Machine code is also had as bytes: `compile_object` makes them, `load_object` loads them, in this process or another.
+Machine code is also had as bytes: `compile_object` makes them, `load_objects` loads them, in this process or another.
+A large module becomes two objects, made side by side.
 `stored_library` keeps them in the cache on disk; `cache.STATISTICS.optimized` counts what LLVM was given to compile.
 """
 
@@ -14,7 +15,7 @@ import ctypes
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from typing import Any
@@ -23,11 +24,11 @@ import llvmlite
 from llvmlite import binding as llvm
 
 from graphflow.compiler.cache import STATISTICS, digest_of, of_environment
+from graphflow.compiler.llvm.machine import CODEGEN_LEVEL, emit_object, initialize, target_machine
 from graphflow.compiler.llvm.target import Target
 
 Stopwatch = dict[str, float]
-
-CODEGEN_LEVEL = 2  # 1, 2 and 3 were measured on kernels: the same time, size and speed; 0 is 2 to 10 times slower code
+Object = tuple[bytes, tuple[str, ...]]
 
 _symbols: dict[str, int] = {}
 _library_numbers = itertools.count()
@@ -36,19 +37,23 @@ _library_numbers = itertools.count()
 class CompiledModule:
     """Machine code of one module, loaded. Dropping the object frees the code: keep it while an address is in use.
 
-    `object_code` is the relocatable object it was loaded from; `seconds` how long each stage took, by stage.
+    `objects` are the relocatable objects it was loaded from; `seconds` how long each stage took, by stage, where two
+    ran side by side both together.
     """
 
-    def __init__(
-        self, text: str, target: Target, optimize: str, object_code: bytes, names: tuple[str, ...], seconds: Stopwatch
-    ):
-        self.text = text
+    def __init__(self, module: object, target: Target, optimize: str, objects: Sequence[Object], seconds: Stopwatch):
         self.target = target
         self.optimize = optimize
-        self.object_code = object_code
-        self.names = names
+        self.objects = tuple(code for code, _ in objects)
         self.seconds: Mapping[str, float] = seconds
-        self._library = load_object(object_code, names, seconds)
+        self._module = module
+        self.names = tuple(name for _, names in objects for name in names)
+        self._library = load_objects(self.objects, self.names, seconds)
+
+    @property
+    def text(self) -> str:
+        """The IR as it was given.  Made again on demand, like `ir`."""
+        return str(self._module)
 
     def address(self, name: str) -> int:
         """Where the function or global `name`, defined by this module, starts. KeyError if it defines none such."""
@@ -70,7 +75,7 @@ class CompiledModule:
 class LoadedLibrary:
     """Machine code in memory, freed with the object."""
 
-    def __init__(self, tracker: Any, names: tuple[str, ...]):
+    def __init__(self, tracker: Any, names: Collection[str]):
         self._tracker = tracker
         self._addresses: dict[str, int] = {name: tracker[name] for name in names}
 
@@ -88,28 +93,50 @@ def compile_module(module: object, target: Target, *, optimize: str = "light") -
 
     `optimize` names a row of `PIPELINES`. ValueError if the IR is malformed.
     """
-    text = str(module)
-    seconds: Stopwatch = {}
-    object_code, names = compile_object(text, target, optimize=optimize, seconds=seconds)
-    return CompiledModule(text, target, optimize, object_code, names, seconds)
+    halves = halves_of(module)
+    watches: list[Stopwatch] = [{} for _ in halves]
+    make = functools.partial(compile_object, target=target, optimize=optimize)
+    if len(halves) == 1:
+        objects = [make(str(module), seconds=watches[0])]
+    else:
+        objects = side_by_side(make, halves, watches)
+    seconds = {stage: sum(watch[stage] for watch in watches) for stage in watches[0]}
+    return CompiledModule(module, target, optimize, objects, seconds)
 
 
-def compile_object(
-    text: str, target: Target, *, optimize: str = "light", seconds: Stopwatch | None = None
-) -> tuple[bytes, tuple[str, ...]]:
+def halves_of(module: object) -> tuple[object, ...]:
+    """What to compile side by side; a text is one piece."""
+    if isinstance(module, str):
+        return (module,)
+    from graphflow.compiler.llvm import halves
+
+    return halves.halves_of(module)
+
+
+def side_by_side(make: Callable[..., Object], halves: Iterable[object], watches: Sequence[Stopwatch]) -> list[Object]:
+    """What `make` makes of their texts, each in a thread that starts while the next is printed."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as threads:
+        futures = [threads.submit(make, str(half), seconds=w) for half, w in zip(halves, watches, strict=True)]
+    return [future.result() for future in futures]
+
+
+def compile_object(text: str, target: Target, *, optimize: str = "light", seconds: Stopwatch | None = None) -> Object:
     """(relocatable object, names of the symbols it defines). ValueError if the IR is malformed."""
     seconds = {} if seconds is None else seconds
-    machine = target_machine(target)
     module = optimized(text, target, optimize, seconds)
     names = tuple(defined_names(module))
     with timed(seconds, "codegen"):
-        return machine.emit_object(module), names
+        return emit_object(target_machine(target), module), names
 
 
-def load_object(object_code: bytes, names: tuple[str, ...], seconds: Stopwatch | None = None) -> LoadedLibrary:
-    """Load what `compile_object` made. RuntimeError if a symbol it calls is unknown."""
+def load_objects(objects: Iterable[bytes], names: Collection[str], seconds: Stopwatch | None = None) -> LoadedLibrary:
+    """Load what `compile_object` made; objects may call each other. RuntimeError if a symbol they call is unknown."""
     with timed({} if seconds is None else seconds, "link"):
-        builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+        builder = llvm.JITLibraryBuilder().add_current_process()
+        for code in objects:
+            builder.add_object_img(code)
         for name, address in _symbols.items():
             if name not in names:
                 builder.import_symbol(name, address)
@@ -129,11 +156,11 @@ def stored_library(name: str, make: Callable[[], object], target: Target, *facts
     found = None if cache is None else cache.read(key)
     if found is not None:
         names, _, object_code = found.partition(b"\n")
-        return load_object(object_code, tuple(names.decode().split()))
+        return load_objects((object_code,), tuple(names.decode().split()))
     object_code, exported = compile_object(str(make()), target)
     if cache is not None:
         cache.write(key, b"%s\n%s" % (" ".join(exported).encode(), object_code))
-    return load_object(object_code, exported)
+    return load_objects((object_code,), exported)
 
 
 def surroundings(target: Target) -> tuple[Any, ...]:
@@ -253,23 +280,6 @@ def pass_builder(machine: Any, level: int) -> Any:
     options.loop_interleaving = False
     options.loop_unrolling = False
     return llvm.create_pass_builder(machine, options)
-
-
-@functools.cache
-def target_machine(target: Target) -> Any:
-    """LLVM's code generator for `target`. Position-independent small-model code: short addressing, movable."""
-    initialize()
-    backend = llvm.Target.from_triple(target.triple)
-    return backend.create_target_machine(
-        cpu=target.cpu, features=",".join(target.features), opt=CODEGEN_LEVEL, reloc="pic", codemodel="small"
-    )
-
-
-@functools.cache
-def initialize() -> None:
-    """Register all of LLVM's backends, once."""
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
 
 
 @functools.cache

@@ -12,7 +12,7 @@ and runs once before any step.  Kernels of equal structure are written once.  A 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,7 @@ from graphflow.compiler.llvm.limits import LOOK_NS, STOPPED
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.share import emit_kernels
 from graphflow.compiler.llvm.spaces import Space, spaces_of
-from graphflow.compiler.llvm.stamps import STAMP_WORDS, Stamps
+from graphflow.compiler.llvm.stamps import STAMP_WORDS, Stamps, Untimed
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.llvm.updates import updates_of
 from graphflow.core.dim import Size
@@ -60,7 +60,7 @@ class StepCode:
     `kept` are the bytes of the memory, behind the workspaces, that the function `setup`, there for that only, fills.
     `updates` are the variables' buffers whose new values have entries behind that (updates.py).
     `launched` are all launches in the order of their stamps, which start at `stamps` in a worker's scratch (stamps.py)
-    if the step is timed.
+    if the step is timed; `shared` are the numbers of the jobs whose stamps come after these.
     """
 
     module: ir.Module
@@ -71,6 +71,7 @@ class StepCode:
     kernels: int
     launched: tuple[Launched, ...]
     stamps: int | None = None
+    shared: tuple[int, ...] = ()
     checked: Checked | None = None
 
     @property
@@ -107,10 +108,11 @@ def emit_step(
     kept = [space for space in spaces if space.kept]
     if kept:
         packers = [prepared[space.owner] for space in kept]
-        with _step_function(module, "setup", packers, slots, target, stride, None) as runner:
+        with _step_function(module, "setup", packers, slots, target, stride, None, Untimed()) as runner:
             runner.setup()
-    stamps = Stamps(module, stride) if timed else None
-    stride += -(-8 * STAMP_WORDS * sum(len(code.launches) for code in codes) // 64) * 64 if timed else 0
+    stamps = Stamps(module, stride) if timed else Untimed()
+    # Each job that may be shared has a launch of its own at the least.
+    stride += -(-8 * STAMP_WORDS * 2 * sum(len(code.launches) for code in codes) // 64) * 64 if timed else 0
     body = name if check is None else check.body
     with _step_function(module, body, prepared, slots, target, stride, check, stamps) as runner:
         runner.waves()
@@ -118,8 +120,9 @@ def emit_step(
     sizes = tuple(s.bytes for s in kept if isinstance(s.bytes, int))
     kernels = len({c.launches[0].name for c in codes})
     found = None if check is None else check.finish(name)
-    launched, first = tuple(runner.launched), None if stamps is None else stamps.offset
-    return StepCode(module, workspaces, sizes, updates, stride, kernels, launched, first, found)
+    first = stamps.offset if isinstance(stamps, Stamps) else None
+    launched, shared = tuple(runner.launched), tuple(runner.shared)
+    return StepCode(module, workspaces, sizes, updates, stride, kernels, launched, first, shared, found)
 
 
 @contextmanager
@@ -131,7 +134,7 @@ def _step_function(
     target: Target,
     stride: int,
     check: StepCheck | None,
-    stamps: Stamps | None = None,
+    stamps: Untimed,
 ) -> Iterator[Runner]:
     """A function that the runtime calls, with the arguments of kernels in its frame; gives what writes its body."""
     function = ir.Function(module, ir.FunctionType(I32, [PTR, PTR, PTR, PTR]), name)
@@ -234,13 +237,15 @@ class Runner:
         prepared: Sequence[tuple[Prepared, int]],
         stopped: ir.Block,
         check: StepCheck | None,
-        stamps: Stamps | None,
+        stamps: Untimed,
     ) -> None:
         self.module, self.root, self.frame, self.stride = module, root, frame, stride
         self.prepared, self.stopped, self.check, self.stamps = prepared, stopped, check, stamps
+        self.launches = sum(one.launch(n) is not None for one, _ in prepared for n in range(len(one.code.launches)))
         self.jobs = 0
         self.unseen = 0  # nanoseconds of work since the last look at the limits
         self.launched: list[Launched] = []
+        self.shared: list[int] = []
 
     def setup(self) -> None:
         """The launches that pack, here: they come once, and their sizes are numbers."""
@@ -250,6 +255,7 @@ class Runner:
 
     def waves(self) -> None:
         """All launches."""
+        self.stamps.start(self.root.builder)
         for _, wave in groupby(self.prepared, key=lambda pair: pair[0].step.wave):
             self.wave(list(wave))
 
@@ -271,10 +277,6 @@ class Runner:
                 self.launched.append(Launched(step, launch.name, number))
             if job:
                 self._run(job)
-
-    def _stamped(self, b: ir.IRBuilder, scratch: Any, turn: Turn) -> AbstractContextManager[None]:
-        """Where the block emits a launch: note when it runs, if the step is timed."""
-        return nullcontext() if self.stamps is None else self.stamps.around(b, scratch, turn.number)
 
     def _run(self, job: list[Turn]) -> None:
         b = self.root.builder
@@ -317,16 +319,19 @@ class Runner:
         _, dims, scratch, _ = self.root.function.function.args
         for turn, u in zip(job, units, strict=True):
             arguments = at(b, self.frame, const(turn.start), PTR)
-            with self._stamped(b, scratch, turn):
+            with self.stamps.whole(b, scratch, turn.number):
                 b.call(self.module.globals[turn.launch.name], [arguments, dims, const(0), u, scratch])
 
     def _pool(self, job: list[Turn], total: Any, work: Any) -> None:
         b = self.root.builder
         _, dims, scratch, limits = self.root.function.function.args
-        alone = len(job) == 1 and self.stamps is None
+        alone = len(job) == 1 and not self.stamps.is_timed
         target = self.module.globals[job[0].launch.name] if alone else self._job(job)
         arguments = at(b, self.frame, const(job[0].start if alone else 0), PTR)
-        b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, const(self.stride), work, limits])
+        stride = const(self.stride)
+        with self.stamps.whole(b, scratch, self.launches + len(self.shared)):
+            b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, stride, work, limits])
+        self.shared.append(self.launched[-1].job)
         self._look()
 
     def _job(self, job: list[Turn]) -> Any:
@@ -346,7 +351,7 @@ class Runner:
             high = b.select(b.icmp_signed("<", end, last), end, last)
             with b.if_then(b.icmp_signed("<", low, high)):
                 own = [at(b, frame, const(turn.start), PTR), dims, b.sub(low, first), b.sub(high, first), scratch]
-                with self._stamped(b, scratch, turn):
+                with self.stamps.part(b, scratch, turn.number):
                     b.call(self.module.globals[turn.launch.name], own)
             first = last
         b.ret_void()

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Self
 from graphflow.bench.roofline import Limits, quick_limits
 from graphflow.profiling.table import kernel_rows, pass_rows, printed_kernels, printed_passes
 from graphflow.profiling.trace import chrome_trace
-from graphflow.runtime.recording import Recorder, start, stop
+from graphflow.runtime.recorder import Recorder
+from graphflow.runtime.recording import drain, start, stop
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,7 +48,7 @@ class Profile:
 
     def __init__(self, file: Path | None, events: int, roofline: bool) -> None:
         self.file = file
-        self.recorder = Recorder(events)
+        self._recorder = Recorder(events)
         self.limits: Sequence[Limits] | None = None
         self._roofline = roofline
 
@@ -56,15 +57,21 @@ class Profile:
             raise FileNotFoundError(f"the trace {str(self.file)!r} can't be written: there is no such folder")
         if self._roofline:
             self.limits = quick_limits()
-        start(self.recorder)
+        start(self._recorder)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        stop(self.recorder)
+        stop(self._recorder)
         if self.file is not None:
             write_whole(self.file, json.dumps(self.trace()))
+
+    @property
+    def recorder(self) -> Recorder:
+        """What was recorded up to now."""
+        drain()
+        return self._recorder
 
     @property
     def runs(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphflow.profiling.limits import limit_seconds
 from graphflow.runtime.kernel_facts import KernelFacts, Part
-from graphflow.runtime.recording import Recorder
+from graphflow.runtime.recorder import Recorder
 
 if TYPE_CHECKING:
     from graphflow.bench.roofline import Limits

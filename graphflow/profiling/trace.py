@@ -14,7 +14,7 @@ from graphflow.runtime.events import KernelEvent, kernel_events
 
 if TYPE_CHECKING:
     from graphflow.bench.roofline import Limits
-    from graphflow.runtime.recording import Compilation, Recorder, Run, Thread
+    from graphflow.runtime.recorder import Compilation, Recorder, Run, Thread
 
 __all__ = ["chrome_trace"]
 

@@ -16,8 +16,9 @@ from llvmlite import ir
 
 import graphflow as tf
 from graphflow.compiler.cache import STATISTICS
+from graphflow.compiler.debug import is_checked
 from graphflow.compiler.llvm import step as step_module
-from graphflow.compiler.llvm.check import RED_ZONE, is_checked
+from graphflow.compiler.llvm.check import RED_ZONE
 from graphflow.compiler.llvm.check_accesses import byte_size
 from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, at, const, intrinsic, masked_load, splat
 from graphflow.core.errors import InternalError

@@ -20,6 +20,7 @@ from graphflow.compiler.llvm.contract_ir import I64, PTR, first_lanes, intrinsic
 from graphflow.compiler.llvm.contract_tile import UNROLL
 from graphflow.compiler.llvm.jit import assembly_for, compile_module
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target, host_target
+from graphflow.compiler.loops.ir import EVERY_STEP
 from graphflow.core.dim import Dim, Size, evaluate, symbol
 
 if TYPE_CHECKING:
@@ -177,10 +178,56 @@ def test_staged_and_packed() -> None:
     """Sizes that make the plan copy A, in each way it knows, and pack B beforehand."""
     wide = replace(HOST, vector_bits=512, vector_registers=32, l1_bytes=AVX512.l1_bytes, l2_bytes=AVX512.l2_bytes)
     for ta, m, n, k, staged in ((False, 6000, 520, 512, "rows"), (True, 6000, 520, 100, "columns")):
-        plan = make_plan(matmul_spec(m, n, k, ta), wide)
-        assert (plan.staged, plan.packed) == (staged, True)
-        assert not plan.local
-        check_matmul(m, n, k, ta, False, target=wide)
+        spec = replace(matmul_spec(m, n, k, ta), readers=EVERY_STEP)
+        plan = make_plan(spec, wide)
+        assert (plan.staged, plan.packed, plan.local) == (staged, True, False)
+        a, b = random((k, m) if ta else (m, k), seed=1), random((k, n), seed=2)
+        check(Kernel(spec, wide), a, b, (a.T if ta else a) @ b, k)
+
+
+def test_rows_staged_for_parts_of_k() -> None:
+    """A k that is split, or cut into blocks, has all row panels of a part side by side."""
+    small = replace(HOST, l1_bytes=4096, l2_bytes=1 << 14)
+    for m, n, k, ta in ((90, 1610, 3001, False), (640, 1610, 700, False), (641, 1610, 203, True)):
+        plan = make_plan(matmul_spec(m, n, k, ta=ta, tb=True), small)
+        assert plan.staged == "panels"
+        assert plan.stage_parts > 1
+        check_matmul(m, n, k, ta, True, target=small)
+        a, b = random((k, m) if ta else (m, k), seed=1), random((k, n), seed=2)
+        check(Kernel(matmul_spec(m, n, k, ta=ta), small), guarded(a, True), guarded(b, True), (a.T if ta else a) @ b, k)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_first_tile_packs(target: str) -> None:
+    """Columns side by side are packed beside products, not by a loop of their own unless rows may be too few."""
+    small = replace(TARGETS[target], l1_bytes=4096, l2_bytes=1 << 14)
+    for rows, alone in ((100, False), (symbol("rows", hint=100), True)):
+        spec = matmul_spec(rows, 150, 300)
+        plan = make_plan(spec, small)
+        assert plan.local
+        kernel = Kernel(spec, small, {"rows": 100})
+        masked = small.vector_bits >= 256
+        assert ("dot.packing" in str(kernel.text)) == masked
+        assert ("dot.panel" in str(kernel.text)) == (alone or not masked)
+        for count in (100, 3, 101) if alone else (100,):
+            kernel.symbols["rows"] = count
+            a, b = random((count, 300)), random((300, 150), seed=3)
+            check(kernel, guarded(a, True), guarded(b, True), a @ b, 300)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("tb", [False, True])
+def test_a_tile_of_few_columns(target: str, tb: bool) -> None:
+    """The last column panel has a tile of its own where most of its vectors would be idle; also packed, also masked."""
+    chosen = TARGETS[target]
+    found = 0
+    for n in (25, 33, 41, 98, 201):
+        for m, k in ((70, 40), (150, 700)):
+            kernel = Kernel(matmul_spec(m, n, k, tb=tb), chosen)
+            found += "dot.edge" in str(kernel.text)
+            a, b = random((m, k)), random((n, k) if tb else (k, n), seed=3)
+            check(kernel, guarded(a, True), guarded(b, True), a @ (b.T if tb else b), k)
+    assert found
 
 
 def test_long_k_is_split() -> None:
@@ -493,9 +540,9 @@ def test_dot_products_of_symbolic_sizes(sizes: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("target", ["host", "small caches", "avx2"])
 def test_blocks_of_k(target: str) -> None:
-    """Both operands copied beforehand; sums stay in scratch from block to block."""
+    """Rows copied beforehand, columns by the unit; sums stay in scratch from block to block."""
     limited = replace(TARGETS[target], l1_bytes=8192, l2_bytes=1 << 15)
-    for m, n, k in ((300, 1056, 600), (280, 1056, 450)):
+    for m, n, k in ((300, 1606, 600), (280, 1600, 450)):
         plan = make_plan(matmul_spec(m, n, k), limited)
         assert plan.staged == "panels"
         assert plan.k_blocks > 1

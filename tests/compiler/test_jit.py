@@ -15,7 +15,7 @@ from graphflow.compiler.llvm.jit import (
     compile_module,
     compile_object,
     declare_symbol,
-    load_object,
+    load_objects,
     optimized_ir,
 )
 from graphflow.compiler.llvm.target import AVX2, NEON, SSE2, host_target
@@ -149,7 +149,7 @@ def test_modules_are_independent() -> None:
 def test_object_code_travels() -> None:
     object_code, names = compile_object(ADD, host_target())
     assert compile_object(ADD, host_target()) == (object_code, names), "the same code each time: caches rely on it"
-    assert BINARY(load_object(object_code, names).address("add"))(20, 22) == 42
+    assert BINARY(load_objects((object_code,), names).address("add"))(20, 22) == 42
 
 
 def test_interpreter_ends_cleanly_with_code_loaded() -> None:

@@ -16,8 +16,19 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.compiler.llvm import halves, stamps
 from graphflow.python.client import timeline
-from graphflow.runtime import perf_map, recording
+from graphflow.runtime import (
+    bound,
+    native_call,
+    perf_map,
+    recorded_threads,
+    recording,
+    run_log,
+    run_log_code,
+    run_plan,
+    timed,
+)
 from graphflow.runtime.events import kernel_events
 from graphflow.runtime.threads import set_thread_count, thread_count
 from graphflow.runtime.totals import launch_seconds
@@ -34,7 +45,7 @@ class Model:
         with tf.Graph().as_default() as graph:
             self.x = tf.placeholder(tf.float32, [None, 256], name="x")
             with tf.name_scope("layer"):
-                self.w = tf.Variable(tf.ones([256, 256]), name="w")
+                self.w = tf.Variable(tf.fill([256, 256], 0.01), name="w")
                 self.y = tf.tanh(tf.matmul(self.x, self.w), name="y")
             self.loss = tf.reduce_mean(tf.square(self.y), name="loss")
             self.step = tf.train.GradientDescentOptimizer(0.1).minimize(self.loss, name="step")
@@ -155,16 +166,27 @@ def test_totals_agree_with_the_trace(model: Model, threads: int) -> None:
         for event in kernel_events(run):
             spent[n, event.kernel.name] = event.seconds
         assert sum(v for (m, _), v in spent.items() if m == n) <= (run.end - run.begin) * 1e-9
-    assert sum(spent.values()) == pytest.approx(sum(row["seconds"] for row in p.rows("kernel")))
+    # How long a tick is comes from each run here, and from all of them there.
+    assert sum(spent.values()) == pytest.approx(sum(row["seconds"] for row in p.rows("kernel")), rel=0.01)
 
 
 def test_time_of_launches_side_by_side_is_divided() -> None:
     class Program:
-        launched = (recording_launch(0, 0), recording_launch(1, 0), recording_launch(2, 1))
+        launched = (recording_launch(0, 0), recording_launch(1, 0), recording_launch(2, 1), recording_launch(3, 2))
+        shared, jobs = (0, 2), 3
 
-    stamps = np.array([[[[100, 200], [200, 230], [300, 310]], [[110, 130], [0, 0], [0, 0]]]], np.int64)
-    found = launch_seconds(Program, stamps)[0] * 1e9  # type: ignore[arg-type]
-    assert found.tolist() == pytest.approx([130 * 120 / 150, 130 * 30 / 150, 10])
+        @staticmethod
+        def array(row: Any) -> Any:
+            return row[5:].reshape(2, 6, 2)
+
+    caller = [[100, 220], [220, 250], [300, 310], [310, 330], [90, 240], [0, 0]]  # the third job was not handed out
+    worker = [[110, 130], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+    head = [1, 4000, 4600, 50, 350]  # a tick is two nanoseconds
+    row = np.concatenate((head, np.ravel([caller, worker])))
+    expected = [140 * 150 / 170 * 2, 30 * 150 / 170 * 2, 20, 40]
+    for runs in (1, 5):
+        found = launch_seconds(Program, runs * row) * 1e9  # type: ignore[arg-type]  # what it reads of a program
+        assert found.tolist() == pytest.approx([runs * time for time in expected])
 
 
 def recording_launch(step: int, job: int) -> Any:
@@ -261,15 +283,134 @@ def test_native_calls_are_recorded_and_native_again_after(model: Model) -> None:
     assert (bound.record.runs, outer.runs) == (before + 1, 2)
 
 
+def test_recorded_runs_are_native_but_for_the_first(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_python = count_runs_by_python(monkeypatch)
+    with tf.profile() as p:
+        values = [model.run() for _ in range(20)]
+        assert (p.runs, len(by_python)) == (20, 1)
+    assert len(set(values)) == 20  # each updates the weights
+    assert p.runs == 20
+    assert p.rows("kernel")[0]["calls"] == 20
+
+
+def count_runs_by_python(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """An entry for each run that `recording.run` gets from now on."""
+    found: list[None] = []
+    run = recording.run
+
+    def counted(*arguments: Any) -> Any:
+        found.append(None)
+        return run(*arguments)
+
+    monkeypatch.setattr(recording, "run", counted)
+    return found
+
+
+def test_a_full_log_loses_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_log, "LOG_BYTES", 0)
+    by_python = count_runs_by_python(monkeypatch)
+    runs = 5 * run_log.FEWEST_ROWS
+    with tf.profile() as outer:
+        for _ in range(runs):
+            model.run()
+        with tf.profile() as inner:
+            for _ in range(runs):
+                model.run()
+    assert (outer.runs, inner.runs) == (2 * runs, runs)
+    assert (outer.rows("kernel")[0]["calls"], inner.rows("kernel")[0]["calls"]) == (2 * runs, runs)
+    begins = [run.begin for run in outer.recorder.runs]
+    assert begins == sorted(begins)
+    assert len(begins) == 2 * runs
+    assert len(by_python) == 10
+
+
+def test_many_threads_lose_nothing(model: Model, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(run_log, "LOG_BYTES", 0)
+    call, value = model.session.make_callable(model.y, [model.x]), model.feed[model.x]
+    names = [f"caller {n}" for n in range(4)]
+
+    def work() -> None:
+        for _ in range(100):
+            call(value)
+
+    with tf.profile() as p:
+        callers = [threading.Thread(target=work, name=name) for name in names]
+        for caller in callers:
+            caller.start()
+        seen = [p.runs for _ in range(50)]
+        for caller in callers:
+            caller.join()
+    assert seen == sorted(seen)
+    assert p.runs == 400
+    assert p.rows("kernel")[0]["calls"] == 400
+    found = [run.thread.name for run in p.recorder.runs]
+    assert {name: found.count(name) for name in names} == dict.fromkeys(names, 100)
+    for run in p.recorder.runs:
+        assert all(run.begin <= event.begin <= event.end <= run.end for event in kernel_events(run))
+
+
+def test_threads_that_find_no_room_are_recorded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_threads, "ROOM", 0)
+    by_python = count_runs_by_python(monkeypatch)
+
+    def work() -> None:
+        for _ in range(3):
+            model.run()
+
+    with tf.profile() as p:
+        stranger = threading.Thread(target=work, name="stranger")
+        stranger.start()
+        stranger.join()
+    assert [run.thread.name for run in p.recorder.runs] == ["stranger"] * 3
+    assert len(by_python) == 3
+
+
+def test_a_thread_that_has_ended_leaves_its_place() -> None:
+    def listed() -> int:
+        return int(np.count_nonzero(recorded_threads.known_threads()[1:].reshape(-1, 2)[:, recorded_threads.IDENT]))
+
+    recorded_threads.number_of_thread()
+    before, within = listed(), []
+
+    def work() -> None:
+        recorded_threads.number_of_thread()
+        within.append(listed())
+
+    stranger = threading.Thread(target=work)
+    stranger.start()
+    stranger.join()
+    assert (within, listed()) == ([before + 1], before)
+
+
+@pytest.mark.parametrize("without", ["native calls", "cycles"])
+def test_systems_that_lack_something_record_too(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if without == "cycles":
+        for module in (stamps, run_log_code):
+            monkeypatch.setattr(module, "counts_cycles", lambda: False)
+        monkeypatch.setattr(timed, "log_code", run_log_code.log_code.__wrapped__)
+    else:
+        for module in (bound, native_call, run_plan, timed):
+            monkeypatch.setattr(module, "is_native", lambda: False)
+    model = Model()
+    with tf.profile() as p:
+        for _ in range(5):
+            model.run()
+    assert p.runs == 5
+    assert 0 < sum(row["seconds"] for row in p.rows("kernel")) <= p.seconds
+    for run in p.recorder.runs:
+        assert all(run.begin <= event.begin <= event.end <= run.end for event in kernel_events(run))
+    model.session.close()
+
+
 def test_what_nobody_records_is_compiled_without_stamps(model: Model) -> None:
     model.run()
     executable = model.session.compiled()[-1][1]
     assert executable.twin is None
-    assert "gf_clock" not in str(executable.code.module)
+    assert "gf_ticks" not in str(executable.code.module)
     with tf.profile():
         model.run()
     assert executable.twin is not None
-    assert "gf_clock" in str(executable.twin.code.module)
+    assert "gf_ticks" in str(executable.twin.code.module)
     assert len(executable.twin.bounds) == 0  # its memory is given up
 
 
@@ -326,6 +467,7 @@ def test_no_step_stats_unless_asked_for(model: Model, options: Any) -> None:
 def test_perf_map_names_the_functions_where_they_are(
     stored: bool, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(halves, "SMALL", 0)
     if stored:
         Model().run()
     monkeypatch.setattr(perf_map, "FOLDER", str(tmp_path))
@@ -337,14 +479,16 @@ def test_perf_map_names_the_functions_where_they_are(
     rows = [line.split(" ", 2) for line in Path(perf_map.map_file()).read_text().splitlines()]
     found = {name: (int(address, 16), int(size, 16)) for address, size, name in rows}
     assert all(size > 0 for _, size in found.values())
-    (tanh,) = [name for name in found if " MatMul Tanh" in name]
-    assert tanh.startswith("graphflow kernel")
-    assert "test_profiling.py:" in tanh
+    parts = [name for name in found if " MatMul Tanh" in name]
+    assert all(name.startswith("graphflow kernel") and "test_profiling.py:" in name for name in parts)
+    assert {name.split()[1].partition(".")[2] for name in parts} >= {"", "tile", "finish"}
     assert executable.module.address("step") in {address for address, _ in found.values()}
-    made = executable._made.object_code if stored else executable.module.object_code  # type: ignore[union-attr]
-    for name, offset, size in perf_map.functions_in(made):
-        here = [found[n] for n in found if n.split()[1] == name]
-        assert any(size == s and ctypes.string_at(a, 4) in made for a, s in here) or len(here) != 1, (name, offset)
+    made = (executable._made if stored else executable.module).objects  # type: ignore[union-attr]
+    assert len(made) == 2
+    for code in made:
+        for f in perf_map.functions_in(code):
+            here = [found[n] for n in found if n.split()[1] == f.name]
+            assert any(f.size == s and ctypes.string_at(a, 4) in code for a, s in here) or len(here) != 1, f
 
 
 def test_perf_maps_are_of_elf() -> None:

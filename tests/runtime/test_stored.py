@@ -243,7 +243,7 @@ def test_what_is_packed_is_unpacked_and_nothing_else() -> None:
     made = stored._made
     assert isinstance(made, Stored)
     assert made.layout.buffers == executable.plan.buffers
-    content = pack(Packed((), made.layout, made.assumed_initialized, made.object_code))
+    content = pack(Packed((), made.layout, made.assumed_initialized, made.objects))
     assert unpack(content, made.layout.feeds).layout == made.layout
     read = [cut for cut in range(0, len(content), 97) if is_readable(content[:cut], made)]
     assert read == []
