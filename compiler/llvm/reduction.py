@@ -200,9 +200,13 @@ class Task:
         return max(range(len(self.loops)), key=lambda n: (long[n], scores[n], n))
 
     def _vectors(self, extent: Size, width: int) -> int:
+        """Vectors at once: twice as many as hide an addition's latency, so that loads run ahead of the sums."""
         if self.law.is_arg or len(walk([self.body])) > 24:
             return 1
-        return 4 if estimate(extent) >= 4 * width else 2 if estimate(extent) >= 2 * width else 1
+        most = 8 if len(walk([self.body])) <= 4 else 4
+        while most > 1 and estimate(extent) < most * width:
+            most //= 2
+        return most
 
     def _sweep(self, scope: Scope, loop: Loop, width: int, states: list[State]) -> list[State]:
         """Whole blocks of vectors, then single vectors under a mask."""
@@ -220,13 +224,28 @@ class Task:
             with open_loop(scope, const(0), whole, block, loop.symbol, [x for s in states for x in s], lanes) as main:
                 main.carry([x for s in self._take(main.scope, _grouped(main.carried, length), True) for x in s])
             states = _grouped(main.results, length)
-        if count is not None and count % block == 0:
-            return states
+        if count is not None:
+            return self._rest(scope, loop, count % block, count - count % block, width, states)
         with open_loop(scope, whole, extent, width, loop.symbol, states[0], None) as tail:
             masks = [first_lanes(tail.scope.builder, tail.scope.builder.sub(extent, tail.index), width)]
             tail.scope.lanes = Lanes(loop.symbol, width, 1, masks)
             tail.carry(self._take_masked(tail.scope, tail.carried, masks[0]))
         return [tail.results, *states[1:]]
+
+    def _rest(
+        self, scope: Scope, loop: Loop, left: int, start: int, width: int, states: list[State]
+    ) -> list[State]:
+        """What is left over of a known extent, a vector for each accumulator: whole ones, and the last under a mask."""
+        b, full = scope.builder, left // width
+        before, after = states[:full], states[full:]
+        if before:
+            whole = scope.child(b, {loop.symbol: const(start)}, Lanes(loop.symbol, width, full))
+            before = self._take(whole, before, True)
+        if left % width:
+            mask = first_lanes(b, const(left % width), width)
+            last = {loop.symbol: const(start + full * width)}
+            after[0] = self._take_masked(scope.child(b, last, Lanes(loop.symbol, width, 1, [mask])), after[0], mask)
+        return [*before, *after]
 
     def _take_masked(self, scope: Scope, state: State, mask: Any) -> State:
         element = self.element(scope, True)[0]
