@@ -9,7 +9,8 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I64, at, const, divmod_, first_lanes
 from graphflow.compiler.llvm.emit import spread, store, value
-from graphflow.compiler.llvm.memory import address, store_rows, whole_row
+from graphflow.compiler.llvm.memory import Totals, address, store_rows, whole_row
+from graphflow.compiler.llvm.panel import add_totals
 from graphflow.compiler.llvm.schedule import SQUARE, Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.llvm.values import memory_type
@@ -57,6 +58,8 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
         start = b.mul(part, chunk)
         stop = b.add(start, chunk)
         stop = b.select(b.icmp_signed("<", stop, extent), stop, extent)
+        if schedule.panel:
+            _emit_panel(scope, schedule, start, stop)
         if schedule.inner is None:
             _emit_points(scope, kernel, schedule, start, stop)
         else:
@@ -137,6 +140,16 @@ def _emit_points(scope: Scope, kernel: Kernel, schedule: Schedule, start: Any, s
     if lane is not None and inner:
         _emit_lanes(scope, lambda s: store_all(s, inner), lane, schedule.vectors, start, stop, schedule.stream)
     store_all(scope, outer)
+
+
+def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None:
+    """The reductions of a panel of lanes, operands first."""
+    lane, vectors = schedule.lane, schedule.vectors
+    assert lane is not None
+    pointers = scope.function.arguments[len(scope.function.arguments) - len(schedule.panel) :]
+    for e, pointer in zip(schedule.panel, pointers, strict=True):
+        totals = Totals(pointer, start, e.dtype)
+        add_totals(scope, e, totals, lambda s, body: _emit_lanes(s, body, lane, vectors, start, stop))
 
 
 def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:
