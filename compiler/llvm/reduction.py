@@ -15,6 +15,7 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I32, const, first_lanes, undefined
 from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
+from graphflow.compiler.llvm.memory import fetch_ahead
 from graphflow.compiler.llvm.reduction_law import Law, State
 from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
 from graphflow.compiler.llvm.values import Values, element_type
@@ -35,7 +36,7 @@ def reduction(e: Expr, scope: Scope) -> Any:
         "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), e.dtype
     )
     body, stops = trimmed(e, law, scope)
-    task = Task(law, body, position, tuple(loops), stops)
+    task = Task(law, body, position, tuple(loops), stops, scope.function.ahead.get(e, ()))
     if is_wide(e, scope):
         return task.across_lanes(scope)
     total = product(tuple(loop.extent for loop in loops))
@@ -85,6 +86,7 @@ class Task:
     position: Expr
     loops: tuple[Loop, ...]
     stops: Stops
+    ahead: tuple[Expr, ...] = ()
 
     def element(self, scope: Scope, wide: bool) -> list[State]:
         """The state that one element (or one vector of them, for each of the vectors) is."""
@@ -195,6 +197,8 @@ class Task:
         if count is None or count >= block:
             lanes = Lanes(loop.symbol, width, len(states))
             with open_loop(scope, const(0), whole, block, loop.symbol, [x for s in states for x in s], lanes) as main:
+                for load in self.ahead:
+                    fetch_ahead(main.scope, load)
                 main.carry([x for s in self._take(main.scope, _grouped(main.carried, length), True) for x in s])
             states = _grouped(main.results, length)
         if count is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from graphflow.compiler.llvm.ahead import Ahead, rows_ahead
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.keep import walk_unguarded
@@ -89,6 +90,7 @@ class Schedule:
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
+    ahead: Ahead | None = None
 
     @property
     def totals(self) -> tuple[Buffer, ...]:
@@ -118,7 +120,9 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
         cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
         return replace(cut, stream=stream)
     per_unit = max(UNIT_WEIGHT // weight, 1)
-    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit, stream=stream)
+    ahead = rows_ahead(kernel, exprs, rows[-1], lane, target) if rows and lane is not None else None
+    units = ceildiv(count, per_unit)
+    return Schedule(rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead)
 
 
 def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int) -> Schedule:
