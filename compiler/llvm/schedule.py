@@ -38,6 +38,10 @@ SQUARE = 128
 STREAMED_L2 = 8
 """A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
 
+STREAMED_TALL, STREAMED_WIDE = 512, 2
+"""Rows, and vectors of each, whose tiles follow each other on the way past the caches: what is read for a tile lies in
+so many lines that those of the next one can be on their way, and nothing written is needed again."""
+
 STREAMED_BLOCKS = 4
 """Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
 
@@ -91,6 +95,7 @@ class Schedule:
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
     ahead: Ahead | None = None
+    square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
 
     @property
     def totals(self) -> tuple[Buffer, ...]:
@@ -110,7 +115,7 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None and lane is not None:
-        return _tiled(rows, lane, tile, width, weight)
+        return _tiled(rows, lane, tile, width, weight, _stream_tiles(kernel, lane, tile, width, target))
     vectors = _vectors(exprs, lane, width)
     stream = _stream(kernel, lane, width * vectors, target)
     panel = _panel(kernel, exprs, lane, target)
@@ -125,15 +130,18 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     return Schedule(rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead)
 
 
-def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int) -> Schedule:
-    """Units are squares of tiles; `weight` is that of one row."""
+def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int, stream: Store | None) -> Schedule:
+    """Units are rectangles of tiles; `weight` is that of one row."""
     rows = tuple(loop for loop in rows if loop is not tile)
     tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
-    square = max(weight // wide, 1) * min(tall, SQUARE) * min(wide, SQUARE)
+    high, broad = (SQUARE, SQUARE) if stream is None else (STREAMED_TALL, STREAMED_WIDE * width)
+    square = max(weight // wide, 1) * min(tall, high) * min(wide, broad)
     per_unit = max(UNIT_WEIGHT // square, 1)
-    sides = ceildiv(tile.extent, SQUARE) * ceildiv(lane.extent, SQUARE)
+    sides = ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
     units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
-    return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile)
+    return Schedule(
+        rows, lane, width, per_unit, 0, units, square * per_unit, tile, None, stream, (), None, (high, broad)
+    )
 
 
 def _chunked(
@@ -257,6 +265,15 @@ def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> St
     ]
     size, place = max(found, default=(0, 0))
     return kernel.stores[-place] if size >= STREAMED_L2 * target.l2_bytes else None
+
+
+def _stream_tiles(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Target) -> Store | None:
+    """The store of whole tiles that goes past the caches, if all rows of its memory begin like the first."""
+    found = _stream(kernel, lane, width, target)
+    if found is None:
+        return None
+    step = coefficient(found.index, tile.symbol)
+    return found if isinstance(step, int) and step > 0 and step % width == 0 else None
 
 
 def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:
