@@ -52,7 +52,8 @@ def _read(x: Expr, row: Loop, lane: Loop, stages: list[Expr]) -> Read | None:
     buffer, index = x.data
     for e in stages:
         index = _at(index, {e.data[1][0].symbol: lane.var})
-    return (buffer, index) if coefficient(index, lane.symbol) == 1 and coefficient(index, row.symbol) else None
+    along, down = coefficient(index, lane.symbol), coefficient(index, row.symbol)
+    return (buffer, index) if along == 1 and down not in (None, 0) else None
 
 
 def _at(index: Size, new: dict[Atom, Size]) -> Size:
