@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from graphflow.compiler.llvm.ahead import Ahead, rows_ahead
+from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
-from graphflow.compiler.loops.keep import walk_unguarded
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
 from graphflow.core.type import static
@@ -44,21 +44,6 @@ so many lines that those of the next one can be on their way, and nothing writte
 
 STREAMED_BLOCKS = 4
 """Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
-
-PANEL_BYTES = 8192
-"""Totals of a panel: they and the pieces of rows that are added to them are in L1."""
-
-PANEL_LEAST = 256
-"""Rows of up to so many bytes follow each other closely enough, and their totals fit into registers."""
-
-PANEL_L2 = 4
-"""What is less than so many second caches is near in any order."""
-
-PANEL_REGISTERS = 8
-"""Registers of the target for each vector at once: four rows, the totals, and room for what is computed."""
-
-PANEL_SLACK = 256
-"""Elements of a block of vectors at the most."""
 
 COLUMNS = 4
 """Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
@@ -118,7 +103,7 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
         return _tiled(rows, lane, tile, width, weight, _stream_tiles(kernel, lane, tile, width, target))
     vectors = _vectors(exprs, lane, width)
     stream = _stream(kernel, lane, width * vectors, target)
-    panel = _panel(kernel, exprs, lane, target)
+    panel = panel_reductions(kernel, exprs, lane, target)
     if panel and lane is not None:
         return _panelled(rows, lane, panel, width, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
@@ -160,38 +145,9 @@ def _panelled(
     """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
     vectors = target.vector_registers // PANEL_REGISTERS
     block, extent = width * vectors, max(estimate(lane.extent), 1)
-    most = PANEL_BYTES // max(e.dtype.size for e in panel)
-    panels = -(-extent // most)
-    chunk = -(-extent // (panels * block)) * block
+    chunk = panel_lanes(panel, extent, block)
     units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
     return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel)
-
-
-def _panel(kernel: Kernel, exprs: list[Expr], lane: Loop | None, target: Target) -> tuple[Expr, ...]:
-    """The reductions across rows, if they read more than caches hold for a core, and all of the kernel can be one."""
-    if lane is None or any(s.depth < len(kernel.loops) for s in kernel.stores):
-        return ()
-    always = walk_unguarded([s.value for s in kernel.stores])
-    wide = tuple(e for e in exprs if e.kind == "reduce" and lane.symbol in e.vars)
-    own = {loop.symbol for loop in kernel.loops}
-    results = estimate(product(tuple(loop.extent for loop in kernel.loops)))
-    least = PANEL_L2 * target.l2_bytes // max(results, 1)
-    serve = [e in always and e.vars <= own and _adds_rows(e, lane, least) for e in wide]
-    return wide if serve == [True] else ()
-
-
-def _adds_rows(e: Expr, lane: Loop, least: int) -> bool:
-    """Whether a reduction adds rows of contiguous lanes, long ones, and at least so many bytes a lane."""
-    indices = [x.data[1] for x in walk([e.args[0]]) if x.kind == "load" and lane.symbol in x.vars]
-    turns = estimate(product(tuple(loop.extent for loop in e.data[1])))
-    return (
-        not e.data[0].startswith("arg")
-        and bool(indices)
-        and all(coefficient(i, lane.symbol) == 1 for i in indices)
-        and turns > SHORT
-        and turns * e.dtype.size >= least
-        and estimate(lane.extent) * e.dtype.size > PANEL_LEAST
-    )
 
 
 def _across(kernel: Kernel, exprs: list[Expr], width: int) -> bool:
