@@ -5,8 +5,7 @@
     void gf_memory_end(ptr capsule)    a capsule's destructor: gives the memory that it points to
     i64 gf_memory_trim()               idle memory goes back to the system; how many bytes
 
-Blocks of `HUGE` bytes ask Linux for huge pages, as NumPy's arrays do: a five hundredth of the page faults, and a store
-to many rows at once finds their pages without walking tables.
+Blocks of `HUGE` bytes or more ask Linux for huge pages, as arrays of NumPy do, to be touched with fewer page faults.
 
 Idle blocks are kept in `BUCKETS` lists by a hash of their size.  When there are more bytes than `gf_memory_limit` all
 of them go: they are of sizes that nobody asks for any more.  Before a block's 64-aligned memory stand its header's
