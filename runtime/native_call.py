@@ -29,7 +29,7 @@ from graphflow.compiler.llvm.target import host_target
 from graphflow.runtime import call_record as at
 from graphflow.runtime.array_layout import ALIGNED, C_CONTIGUOUS, HEAD, WRITEABLE, check_layout
 from graphflow.runtime.c_api import METH_FASTCALL, METH_KEYWORDS, METH_O, declare_c_api, new_builtin
-from graphflow.runtime.memory import KEPT, RECYCLED
+from graphflow.runtime.memory import RECYCLED, most_kept
 from graphflow.runtime.native_call_code import native_module
 
 if TYPE_CHECKING:
@@ -233,9 +233,10 @@ def is_native() -> bool:
 def native_code() -> LoadedLibrary:
     """The native functions, compiled at first use. RuntimeError if NumPy's table of functions is unknown."""
     declare_c_api()
-    facts = (sys.hexversion, HEAD, RECYCLED, KEPT)
-    code = stored_library("native call", lambda: native_module(RECYCLED, KEPT), host_target(), *facts)
+    facts = (sys.hexversion, HEAD, RECYCLED)
+    code = stored_library("native call", lambda: native_module(RECYCLED), host_target(), *facts)
     code.keep_forever()
+    ctypes.c_int64.from_address(code.address("gf_memory_limit")).value = most_kept()
     return code
 
 
