@@ -6,6 +6,8 @@ alone, never from the number of threads, so the bits are the same for all of the
 
 from __future__ import annotations
 
+import math
+
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.rewrite import rewrite
 from graphflow.core.dim import estimate
@@ -16,8 +18,14 @@ FEW = 16
 """Results that alone keep no second thread busy."""
 LONG = 1 << 17
 """Elements from which splitting pays."""
+TALL = 1 << 20
+"""Elements from which it pays for many results as well, up to WIDE: reading rows whole is worth the partial results."""
+WIDE = 1 << 14
+"""Results that are enough to share: a part of the columns is long enough to be read for itself."""
 BLOCK = 1 << 15
 """Elements of a block, about."""
+LEAST = 64
+"""Rows of a block at the least, where there are many results: partial results are so much less than what is read."""
 
 NEUTRAL: dict[str, int | str] = {
     "ReduceSum": 0,
@@ -40,11 +48,12 @@ def split_reduction(node: Node) -> Node | None:
         return None
     x, axes = node.inputs[0], node.attrs["axes"]
     total, results = estimate(x.type.size), estimate(node.type.size)
-    if results > FEW or total < LONG * max(results, 1):
+    few = results <= FEW
+    if total < (LONG * max(results, 1) if few else TALL) or not (few or _is_tall(x, axes, results)):
         return None
     axis = max(axes, key=lambda a: estimate(x.shape[a]))
     rest = max(total // max(results, 1) // estimate(x.shape[axis]), 1)
-    size = max(BLOCK // rest, 1)
+    size = max(BLOCK // rest, 1) if few else max(BLOCK // (rest * results), LEAST)
     if estimate(x.shape[axis]) < 2 * size:
         return None
     cut = blocks(x, axis=axis, size=size, value=_neutral(node))
@@ -52,6 +61,12 @@ def split_reduction(node: Node) -> Node | None:
     partial = node.op(cut, axes=inner)
     place = axis - sum(1 for a in axes if a < axis)
     return node.op(partial, axes=(place,))  # type: ignore[no-any-return]
+
+
+def _is_tall(x: Node, axes: tuple[int, ...], results: int) -> bool:
+    """Whether rows are added up, and little but their columns is there to share."""
+    kept = [estimate(x.shape[a]) for a in range(min(axes)) if a not in axes]
+    return max(axes) < len(x.shape) - 1 and results <= WIDE and math.prod(kept) <= FEW
 
 
 def _neutral(node: Node) -> float:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KEPT", "RECYCLED", "aligned_empty", "return_to_system"]
+from graphflow.runtime.memory_limit import available
+
+__all__ = ["RECYCLED", "aligned_empty", "most_kept", "return_to_system"]
 
 Array = np.ndarray[Any, Any]
 ALIGNMENT = 64
@@ -17,7 +19,14 @@ RECYCLED = 1 << 16
 """From this many bytes on the memory of results is recycled, so that they cost no page faults; less is quicker to get
 from NumPy."""
 KEPT = 1 << 28
-"""How many idle bytes of it a process keeps at most."""
+"""How many idle bytes of it a process may always keep."""
+KEPT_SHARE = 16
+"""Where there is much memory it keeps more, one part in so many of what there is."""
+
+
+def most_kept() -> int:
+    """How many idle bytes this process keeps at most."""
+    return max(KEPT, (available() or 0) // KEPT_SHARE)
 
 
 def return_to_system() -> None:

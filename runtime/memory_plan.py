@@ -28,6 +28,7 @@ from graphflow.core.errors import ResourceExhaustedError
 from graphflow.core.source import Source
 from graphflow.runtime.bound import Placement, lifetimes
 from graphflow.runtime.memory_limit import SMALL, VARIABLE, available, set_limit
+from graphflow.runtime.native_call import trim_outputs
 from graphflow.runtime.store import VariableStore
 from graphflow.runtime.threads import pool
 
@@ -196,6 +197,9 @@ def check_room(
         constants = sum(_bytes(s, sizes) for s in layout.buffers if s.kind == "constant")
         _require(fresh + old + constants, limit, f"{VARIABLE} allows", executable, sizes, placement)
     room = available() if fresh >= SMALL else None
+    if room is not None and fresh > room:
+        trim_outputs()
+        room = available()
     if room is not None:
         _require(fresh, room, "the system has", executable, sizes, placement)
 

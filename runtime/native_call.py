@@ -31,7 +31,7 @@ from graphflow.core.fork import MAKING
 from graphflow.runtime import call_record as at
 from graphflow.runtime.array_layout import ALIGNED, C_CONTIGUOUS, HEAD, WRITEABLE, check_layout
 from graphflow.runtime.c_api import METH_FASTCALL, METH_KEYWORDS, METH_O, declare_c_api, new_builtin
-from graphflow.runtime.memory import KEPT, RECYCLED
+from graphflow.runtime.memory import RECYCLED, most_kept
 from graphflow.runtime.native_call_code import native_module
 
 if TYPE_CHECKING:
@@ -262,11 +262,12 @@ def is_native() -> bool:
 @functools.cache
 def native_code() -> LoadedLibrary:
     """The native functions, compiled at first use. RuntimeError if NumPy's table of functions is unknown."""
-    facts = (sys.hexversion, HEAD, RECYCLED, KEPT)
+    facts = (sys.hexversion, HEAD, RECYCLED)
     with MAKING:
         declare_c_api()
-        code = stored_library("native call", lambda: native_module(RECYCLED, KEPT), host_target(), *facts)
+        code = stored_library("native call", lambda: native_module(RECYCLED), host_target(), *facts)
     code.keep_forever()
+    ctypes.c_int64.from_address(code.address("gf_memory_limit")).value = most_kept()
     return code
 
 

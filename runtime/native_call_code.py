@@ -39,10 +39,10 @@ ENDS_PTR = ir.FunctionType(VOID, (PTR, I64)).as_pointer()
 NO, YES = BIT(0), BIT(1)
 
 
-def native_module(recycled: int, limit: int) -> ir.Module:
-    """Arrays of `recycled` bytes or more live in recycled memory, of which up to `limit` bytes are kept idle."""
+def native_module(recycled: int) -> ir.Module:
+    """Arrays of `recycled` bytes or more live in recycled memory."""
     module = ir.Module("gf_native_call")
-    emit_memory(module, limit)
+    emit_memory(module)
     emit_store_leave(module)
     emit_holds(module)
     emit_commit(module)

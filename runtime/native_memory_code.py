@@ -5,6 +5,8 @@
     void gf_memory_end(ptr capsule)    a capsule's destructor: gives the memory that it points to
     i64 gf_memory_trim()               idle memory goes back to the system; how many bytes
 
+Blocks of `HUGE` bytes or more ask Linux for huge pages, as arrays of NumPy do, to be touched with fewer page faults.
+
 Idle blocks are kept in `BUCKETS` lists by a hash of their size.  When there are more bytes than `gf_memory_limit` all
 of them go: they are of sizes that nobody asks for any more.  Before a block's 64-aligned memory stand its header's
 words.  Whoever calls holds the GIL, destructors too, so there is no lock.
@@ -12,25 +14,29 @@ words.  Whoever calls holds the GIL, destructors too, so there is no lock.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from llvmlite import ir
 
-from graphflow.runtime.native_function import I64, NULL, PTR, VOID, NativeFunction
+from graphflow.runtime.native_function import I32, I64, NULL, PTR, VOID, NativeFunction
 
 __all__ = ["emit_memory"]
 
 ALIGNMENT = 64
 BUCKETS = 64
 RAW, BYTES, NEXT = -8, -7, -6  # a block's header, in words before its memory
+HUGE = 1 << 22
+PAGE = 1 << 12
+MADV_HUGEPAGE = 14
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: a multiplicative hash (Knuth)
 
 
-def emit_memory(module: ir.Module, limit: int) -> None:
-    """Define the four functions, `gf_memory_idle` (bytes) and `gf_memory_limit`."""
-    for name, start in (("gf_memory_idle", 0), ("gf_memory_limit", limit)):
+def emit_memory(module: ir.Module) -> None:
+    """Define the four functions, `gf_memory_idle` (bytes) and `gf_memory_limit`, which is 0 until somebody sets it."""
+    for name in ("gf_memory_idle", "gf_memory_limit"):
         counter = ir.GlobalVariable(module, I64, name)
-        counter.initializer = I64(start)
+        counter.initializer = I64(0)
     buckets = ir.GlobalVariable(module, ir.ArrayType(PTR, BUCKETS), "gf_memory_buckets")
     buckets.initializer = ir.Constant(buckets.value_type, None)
     buckets.linkage = "internal"
@@ -78,6 +84,11 @@ def emit_take(module: ir.Module) -> None:
     raw = f.api("PyMem_RawMalloc", PTR, b.add(size, I64(2 * ALIGNMENT)))
     f.leave_if(f.is_zero(raw), NULL)
     start = b.and_(b.add(b.ptrtoint(raw, I64), I64(2 * ALIGNMENT - 1)), I64(-ALIGNMENT))
+    if sys.platform == "linux":
+        with b.if_then(b.icmp_signed(">=", size, I64(HUGE)), likely=False):
+            first = b.and_(start, I64(-PAGE))
+            length = b.and_(b.sub(b.add(start, size), first), I64(-PAGE))
+            f.api("madvise", I32, b.inttoptr(first, PTR), length, I32(MADV_HUGEPAGE))  # refused, nothing is lost
     memory = b.inttoptr(start, PTR)
     f.store(raw, memory, RAW)
     f.store(size, memory, BYTES)

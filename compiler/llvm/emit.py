@@ -149,6 +149,8 @@ def emit_sum(e: Expr, scope: Scope) -> Any:
 def emit_reduce(e: Expr, scope: Scope) -> Any:
     from graphflow.compiler.llvm.reduction import reduction
 
+    if e in scope.function.totals:
+        return scope.function.totals[e].load(scope)
     return reduction(e, scope)
 
 

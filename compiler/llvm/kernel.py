@@ -18,7 +18,7 @@ from graphflow.compiler.llvm.nest import emit_nest
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule, width_of
 from graphflow.compiler.llvm.scope import Scope, root_scope
 from graphflow.compiler.llvm.target import Target, emit_stream_fence
-from graphflow.compiler.loops.ir import Kernel
+from graphflow.compiler.loops.ir import Buffer, Kernel
 from graphflow.core.dim import Size
 from graphflow.core.type import static
 
@@ -102,7 +102,9 @@ def emit_plain(
     root.function.width = width_of(kernel, target)
     for n, key in enumerate(numbers, len(kernel.buffers)):
         root.function.numbers[key] = b.load(at(b, args, const(n), I64), typ=I64)
-    scratch_bytes = _add_scratch(root, kernel, scratch)
+    if schedule.ahead is not None:
+        root.function.ahead[schedule.ahead.stage] = schedule.ahead.loads
+    scratch_bytes = _add_scratch(root, (*kernel.scratch, *schedule.totals), scratch)
     emit_nest(root, kernel, schedule, begin, end)
     if schedule.stream is not None:  # whoever waits for the kernel must find what went past the caches
         emit_stream_fence(b, target)
@@ -117,10 +119,10 @@ def _function(module: ir.Module, name: str) -> ir.Function:
     return function
 
 
-def _add_scratch(root: Scope, kernel: Kernel, scratch: Any) -> int:
-    """The kernel's own rows in the thread's memory, as further arguments; returns their bytes."""
+def _add_scratch(root: Scope, own: Sequence[Buffer], scratch: Any) -> int:
+    """The kernel's own buffers in the thread's memory, as further arguments; returns their bytes."""
     used = 0
-    for row in kernel.scratch:
+    for row in own:
         root.function.arguments.append(at(root.builder, scratch, const(used), ir.IntType(8)))
         used += -(-static(row.size) * row.dtype.size // 64) * 64
     return used

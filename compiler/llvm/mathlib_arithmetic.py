@@ -323,12 +323,12 @@ class Arithmetic:
             operands.append(ir.Constant(i32, 4))  # round as the thread does
         return self.builder.call(self.declared(name, x.type, [one.type for one in operands]), operands)
 
-    def intrinsic(self, op: str, *args: Value) -> Value:
-        """A call of `llvm.<op>`, whose operands and result all have the type of the first."""
+    def intrinsic(self, op: str, *args: Value, flags: Sequence[str] = ()) -> Value:
+        """A call of `llvm.<op>`, whose operands and result all have the type of the first; `flags` as "nsz"."""
         kind = args[0].type
         element = {"float": "f32", "double": "f64"}[self.format(args[0]).name]
         name = f"llvm.{op}." + (f"v{kind.count}{element}" if isinstance(kind, ir.VectorType) else element)
-        return self.builder.call(self.declared(name, kind, [kind] * len(args)), args)
+        return self.builder.call(self.declared(name, kind, [kind] * len(args)), args, fastmath=flags)
 
     def abs(self, x: Value) -> Value:
         """|x|, exactly; clears the sign of NaN and -0 too."""

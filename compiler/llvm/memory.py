@@ -17,6 +17,7 @@ from graphflow.compiler.llvm.contract_ir import (
     intrinsic,
     masked_load,
     mul,
+    prefetch,
     short_name,
     splat,
 )
@@ -24,11 +25,14 @@ from graphflow.compiler.llvm.lanes import active, allowed, tile_stride, wide_ind
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.strided import deinterleave, interleave
 from graphflow.compiler.llvm.values import memory_type
+from graphflow.compiler.loops.ir import Expr, walk
 from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
 __all__ = [
+    "Totals",
     "address",
+    "fetch_ahead",
     "from_memory",
     "gather",
     "load",
@@ -160,6 +164,18 @@ def _load_vectors(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[A
     return result
 
 
+def fetch_ahead(scope: Scope, e: Expr) -> None:
+    """Let the cache lines be fetched that the loads of an expression read here, for the lanes; there may be none."""
+    lanes = scope.lanes
+    assert lanes is not None
+    for x in walk([e]):
+        if x.kind == "load" and lanes.symbol in x.vars and (scope.lane_offset(x.data[1]) or (0, 0))[1] == 1:
+            buffer, index = x.data
+            start = address(scope, buffer, index, x.dtype)
+            for n in range(lanes.vectors):
+                prefetch(scope.builder, at(scope.builder, start, const(n * lanes.width), memory_type(x.dtype)))
+
+
 def gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
@@ -194,6 +210,37 @@ def lane_pointers(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[t
         full = ir.Constant(ir.VectorType(I1, width), [1] * width) if mask is None else mask
         result.append((pointers, full))
     return result
+
+
+@dataclass(frozen=True)
+class Totals:
+    """An element for each lane of a panel, in the thread's memory; `start` is the panel's first lane.
+
+    There is room for one block of vectors more: elements of lanes that are not there may be touched.
+    """
+
+    pointer: Any
+    start: Any
+    dtype: DType
+
+    def load(self, scope: Scope) -> list[Any]:
+        """The elements of a vectorised scope's lanes."""
+        return [
+            from_memory(scope.builder, scope.builder.load(p, typ=kind, align=self.dtype.size), self.dtype)
+            for p, kind in self._vectors(scope)
+        ]
+
+    def store(self, scope: Scope, xs: list[Any]) -> None:
+        """Set them."""
+        for (p, _), x in zip(self._vectors(scope), xs, strict=True):
+            scope.builder.store(to_memory(scope.builder, x, self.dtype), p, align=self.dtype.size)
+
+    def _vectors(self, scope: Scope) -> list[tuple[Any, Any]]:
+        assert scope.lanes is not None
+        b, lanes, element = scope.builder, scope.lanes, memory_type(self.dtype)
+        first = at(b, self.pointer, b.sub(scope.variable(lanes.symbol), self.start), element)
+        kind = ir.VectorType(element, lanes.width)
+        return [(at(b, first, const(n * lanes.width), element), kind) for n in range(lanes.vectors)]
 
 
 def store_scalar(scope: Scope, buffer: int, index: Any, x: Any, dtype: DType) -> None:

@@ -9,8 +9,9 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I64, at, const, divmod_, first_lanes
 from graphflow.compiler.llvm.emit import spread, store, value
-from graphflow.compiler.llvm.memory import address, store_rows, whole_row
-from graphflow.compiler.llvm.schedule import SQUARE, Schedule
+from graphflow.compiler.llvm.memory import Totals, address, store_rows, whole_row
+from graphflow.compiler.llvm.panel import add_totals
+from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.ir import Kernel, Loop, Store
@@ -57,6 +58,8 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
         start = b.mul(part, chunk)
         stop = b.add(start, chunk)
         stop = b.select(b.icmp_signed("<", stop, extent), stop, extent)
+        if schedule.panel:
+            _emit_panel(scope, schedule, start, stop)
         if schedule.inner is None:
             _emit_points(scope, kernel, schedule, start, stop)
         else:
@@ -65,10 +68,10 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
 
 
 def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begin: Any, end: Any) -> None:
-    """for square in the units' squares of SQUARE rows and lanes: its tiles, of as many rows as a vector has lanes."""
+    """for square in the units' squares: its tiles, of as many rows as a vector has lanes."""
     assert schedule.lane is not None
-    b, lane = root.builder, schedule.lane
-    across, down = (root.size(ceildiv(loop.extent, SQUARE)) for loop in (lane, tile))
+    b, lane, (high, broad) = root.builder, schedule.lane, schedule.square
+    across, down = root.size(ceildiv(lane.extent, broad)), root.size(ceildiv(tile.extent, high))
     total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), b.mul(down, across))
     first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
     stop = b.select(b.icmp_signed("<", last, total), last, total)
@@ -77,37 +80,53 @@ def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, beg
         column, x = divmod_(inner, loop.index, across)
         row, y = divmod_(inner, column, down)
         scope = _decode(loop.scope, schedule.rows, row)
-        start, bottom = _side(scope, y, tile)
+        start, bottom = _side(scope, y, tile, high)
         with open_loop(scope, start, bottom, schedule.vectors, None) as tiles:
-            _emit_row_of_tiles(tiles.scope, kernel, schedule, tile, tiles.index, _side(scope, x, lane))
+            tiles.scope.variables[tile.symbol] = tiles.index
+            _emit_row_of_tiles(tiles.scope, kernel, schedule, tile, tiles.index, _side(scope, x, lane, broad))
 
 
-def _side(scope: Scope, number: Any, loop: Loop) -> tuple[Any, Any]:
+def _side(scope: Scope, number: Any, loop: Loop, length: int) -> tuple[Any, Any]:
     """Where a square begins and ends along a loop."""
     b, extent = scope.builder, scope.size(loop.extent)
-    start = b.mul(number, const(SQUARE))
-    stop = b.add(start, const(SQUARE))
+    start = b.mul(number, const(length))
+    stop = b.add(start, const(length))
     return start, b.select(b.icmp_signed("<", stop, extent), stop, extent)
 
 
 def _emit_row_of_tiles(
     scope: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, start: Any, side: tuple[Any, Any]
 ) -> None:
-    """The tiles of the rows from `start` on along one side of a square: whole ones, then what the edges cut off."""
+    """The tiles of the rows from `start` on along one side of a square: whole ones, then what the edges cut off.
+
+    Whole ones go past the caches where their rows begin at whole vectors of memory.
+    """
     assert schedule.lane is not None
     b, lane, width, stop = scope.builder, schedule.lane, schedule.vectors, side[1]
     left = b.sub(scope.size(tile.extent), start)
     whole = b.select(b.icmp_signed(">=", left, const(width)), _whole(scope, *side, width), side[0])
-    with open_loop(scope, side[0], whole, width, lane.symbol) as main:
-        main.scope.variables[tile.symbol] = start
-        main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol)
-        store_all(main.scope, list(kernel.stores))
+    first = side[0]
+    if schedule.stream is not None:
+        aligned = b.icmp_signed("==", _first_whole(scope, schedule.stream, lane, first, stop), first)
+        streamed = b.select(aligned, whole, first)
+        _emit_whole_tiles(scope, kernel, schedule, tile, first, streamed, schedule.stream.buffer)
+        first = streamed
+    _emit_whole_tiles(scope, kernel, schedule, tile, first, whole, None)
     with open_loop(scope, whole, stop, width, lane.symbol) as rest:
-        rest.scope.variables[tile.symbol] = start
         mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
         masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
         rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
         store_all(rest.scope, list(kernel.stores))
+
+
+def _emit_whole_tiles(
+    scope: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, start: Any, stop: Any, stream: int | None
+) -> None:
+    assert schedule.lane is not None
+    lane, width = schedule.lane, schedule.vectors
+    with open_loop(scope, start, stop, width, lane.symbol) as main:
+        main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol, stream)
+        store_all(main.scope, list(kernel.stores))
 
 
 def _if_row(b: Any, mask: Any, left: Any, row: int) -> Any:
@@ -137,6 +156,16 @@ def _emit_points(scope: Scope, kernel: Kernel, schedule: Schedule, start: Any, s
     if lane is not None and inner:
         _emit_lanes(scope, lambda s: store_all(s, inner), lane, schedule.vectors, start, stop, schedule.stream)
     store_all(scope, outer)
+
+
+def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None:
+    """The reductions of a panel of lanes, operands first."""
+    lane, vectors = schedule.lane, schedule.vectors
+    assert lane is not None
+    pointers = scope.function.arguments[len(scope.function.arguments) - len(schedule.panel) :]
+    for e, pointer in zip(schedule.panel, pointers, strict=True):
+        totals = Totals(pointer, start, e.dtype)
+        add_totals(scope, e, totals, lambda s, body: _emit_lanes(s, body, lane, vectors, start, stop))
 
 
 def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:

@@ -15,81 +15,17 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I32, const, first_lanes, undefined
 from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
-from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
+from graphflow.compiler.llvm.memory import fetch_ahead
+from graphflow.compiler.llvm.reduction_law import Law, State
+from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
 from graphflow.compiler.llvm.values import Values, element_type
-from graphflow.compiler.loops.ir import Expr, Loop, expr, walk
-from graphflow.core.dim import Size, coefficient, estimate, product
-from graphflow.core.dtype import DType, bool_
+from graphflow.compiler.loops.ir import Condition, Expr, Loop, expr, walk
+from graphflow.core.dim import Dim, Size, atoms_of, coefficient, estimate, product
 from graphflow.core.type import static
 from graphflow.ops.view import ravel
 
 UNROLLED = 16
 """A reduction of at most this many elements is written out."""
-
-State = list[Any]
-"""Running values: one for a plain reduction, (value, position) for argmax and argmin; each scalar or vector."""
-
-
-@dataclass(frozen=True)
-class Law:
-    """How a kind of reduction starts, takes in an element at a position, and joins two partial results."""
-
-    kind: str
-    dtype: DType
-    result: DType
-
-    @property
-    def is_arg(self) -> bool:
-        return self.kind.startswith("arg")
-
-    def neutral(self, k: Values, like: Any) -> Any:
-        """The element that changes nothing."""
-        infinite = self.dtype.is_floating
-        lowest = float("-inf") if infinite else 0 if self.dtype is bool_ else int(self.dtype.min)
-        highest = float("inf") if infinite else 1 if self.dtype is bool_ else int(self.dtype.max)
-        numbers = {
-            "sum": 0,
-            "any": 0,
-            "prod": 1,
-            "all": 1,
-            "max": lowest,
-            "argmax": lowest,
-            "min": highest,
-            "argmin": highest,
-        }
-        return k.constant(like, numbers[self.kind])
-
-    def start(self, k: Values, like: Any, at_like: Any) -> State:
-        """The state before any element."""
-        first = self.neutral(k, like)
-        return [first, k.constant(at_like, 0)] if self.is_arg else [first]
-
-    def join(self, k: Values, x: State, y: State) -> State:
-        """Two partial results as one; of equal extremes the earlier position wins."""
-        if self.is_arg:
-            return self._join_arg(k, x, y)
-        combine: dict[str, Callable[[Any, Any], Any]] = {
-            "sum": k.add,
-            "prod": k.mul,
-            "max": k.maximum,
-            "min": k.minimum,
-            "any": k.bit_or,
-            "all": k.bit_and,
-        }
-        return [combine[self.kind](x[0], y[0])]
-
-    def _join_arg(self, k: Values, x: State, y: State) -> State:
-        """NaN beats everything, the first NaN all later ones."""
-        b = k.builder
-        better = k.compare(">" if self.kind == "argmax" else "<", y[0], x[0])
-        same = k.compare("==", y[0], x[0])
-        if self.dtype.is_floating:
-            x_nan, y_nan = k.is_nan(x[0]), k.is_nan(y[0])
-            better = b.or_(better, b.and_(y_nan, b.not_(x_nan)))
-            same = b.or_(same, b.and_(y_nan, x_nan))
-        earlier = b.icmp_signed("<", y[1], x[1])
-        takes = b.or_(better, b.and_(same, earlier))
-        return [b.select(takes, y[0], x[0]), b.select(takes, y[1], x[1])]
 
 
 def reduction(e: Expr, scope: Scope) -> Any:
@@ -99,13 +35,46 @@ def reduction(e: Expr, scope: Scope) -> Any:
     position = expr(
         "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), e.dtype
     )
-    task = Task(law, e.args[0], position, tuple(loops))
+    body, stops = trimmed(e, law, scope)
+    task = Task(law, body, position, tuple(loops), stops, scope.function.ahead.get(e, ()))
     if is_wide(e, scope):
         return task.across_lanes(scope)
     total = product(tuple(loop.extent for loop in loops))
     if isinstance(total, int) and total <= 4:
         return task.plainly(scope)
     return task.along_axis(scope)
+
+
+Stops = dict[Loop, Any]  # loops that end early, and where: i64
+
+
+def trimmed(e: Expr, law: Law, scope: Scope) -> tuple[Expr, Stops]:
+    """The body of a reduction, and which of its loops may stop early so that it needs no guard around all of it.
+
+    sum(r0 < 64: (b0[64*i0 + r0] if 0 <= 64*i0 + r0 < 1000 else 0))    r0 < min(64, 1000 - 64*i0): b0[64*i0 + r0]
+    """
+    body, loops = e.args[0], e.data[1]
+    if body.kind != "guard" or law.is_arg or body.args[1].kind != "const" or body.args[1].data != law.number:
+        return body, {}
+    b, stops = scope.builder, Stops()
+    for c in body.data:
+        own = [loop for loop in loops if loop.symbol in atoms_of(c.at)]
+        if len(own) != 1 or own[0] in stops or not _cuts(c, own[0], scope):
+            return body, {}
+        extent = scope.size(own[0].extent)
+        stop = scope.size(c.high - (c.at - own[0].var))
+        stops[own[0]] = b.select(b.icmp_signed("<", stop, extent), stop, extent)
+    return body.args[0], stops
+
+
+def _cuts(c: Condition, loop: Loop, scope: Scope) -> bool:
+    """Whether a condition holds for the first turns of a loop, in all lanes alike, and for none after them."""
+    if c.low is None or coefficient(c.at, loop.symbol) != 1:
+        return False
+    first = c.at - loop.var - c.low
+    never_before = all(n >= 0 for _, n in first.terms) if isinstance(first, Dim) else first >= 0
+    alike = scope.lanes is None or not scope.lanes.varies(loop_variables(c.at))
+    return never_before and alike
 
 
 @dataclass(frozen=True)
@@ -116,6 +85,8 @@ class Task:
     body: Expr
     position: Expr
     loops: tuple[Loop, ...]
+    stops: Stops
+    ahead: tuple[Expr, ...] = ()
 
     def element(self, scope: Scope, wide: bool) -> list[State]:
         """The state that one element (or one vector of them, for each of the vectors) is."""
@@ -148,7 +119,7 @@ class Task:
         count = product(tuple(loop.extent for loop in loops))
         if isinstance(count, int) and count == 0:
             return states
-        if isinstance(count, int) and count <= UNROLLED:
+        if isinstance(count, int) and count <= UNROLLED and not self.stops:
             for turn in cartesian(*(range(static(loop.extent)) for loop in loops)):
                 fixed = {loop.symbol: const(n) for loop, n in zip(loops, turn, strict=True)}
                 states = self._take(scope.child(scope.builder, fixed, scope.lanes), states, wide)
@@ -168,10 +139,14 @@ class Task:
             return inside(scope, states)
         flat = [x for s in states for x in s]
         width = len(states[0])
-        with open_loop(scope, const(0), scope.size(loops[0].extent), 1, loops[0].symbol, flat, scope.lanes) as loop:
+        stop = self._stop(scope, loops[0])
+        with open_loop(scope, const(0), stop, 1, loops[0].symbol, flat, scope.lanes) as loop:
             carried = _grouped(loop.carried, width)
             loop.carry([x for s in self._nest(loop.scope, loops[1:], carried, inside) for x in s])
         return _grouped(loop.results, width)
+
+    def _stop(self, scope: Scope, loop: Loop) -> Any:
+        return self.stops[loop] if loop in self.stops else scope.size(loop.extent)
 
     # vectors along a reduced axis
 
@@ -200,13 +175,17 @@ class Task:
         return max(range(len(self.loops)), key=lambda n: (long[n], scores[n], n))
 
     def _vectors(self, extent: Size, width: int) -> int:
+        """Vectors at once: twice as many as hide an addition's latency, so that loads run ahead of the sums."""
         if self.law.is_arg or len(walk([self.body])) > 24:
             return 1
-        return 4 if estimate(extent) >= 4 * width else 2 if estimate(extent) >= 2 * width else 1
+        most = 8 if len(walk([self.body])) <= 4 else 4
+        while most > 1 and estimate(extent) < most * width:
+            most //= 2
+        return most
 
     def _sweep(self, scope: Scope, loop: Loop, width: int, states: list[State]) -> list[State]:
         """Whole blocks of vectors, then single vectors under a mask."""
-        extent = scope.size(loop.extent)
+        extent = self._stop(scope, loop)
         block = width * len(states)
         count = extent.constant if isinstance(extent, ir.Constant) else None
         whole = (
@@ -218,15 +197,30 @@ class Task:
         if count is None or count >= block:
             lanes = Lanes(loop.symbol, width, len(states))
             with open_loop(scope, const(0), whole, block, loop.symbol, [x for s in states for x in s], lanes) as main:
+                for load in self.ahead:
+                    fetch_ahead(main.scope, load)
                 main.carry([x for s in self._take(main.scope, _grouped(main.carried, length), True) for x in s])
             states = _grouped(main.results, length)
-        if count is not None and count % block == 0:
-            return states
+        if count is not None:
+            return self._rest(scope, loop, count % block, count - count % block, width, states)
         with open_loop(scope, whole, extent, width, loop.symbol, states[0], None) as tail:
             masks = [first_lanes(tail.scope.builder, tail.scope.builder.sub(extent, tail.index), width)]
             tail.scope.lanes = Lanes(loop.symbol, width, 1, masks)
             tail.carry(self._take_masked(tail.scope, tail.carried, masks[0]))
         return [tail.results, *states[1:]]
+
+    def _rest(self, scope: Scope, loop: Loop, left: int, start: int, width: int, states: list[State]) -> list[State]:
+        """What is left over of a known extent, a vector for each accumulator: whole ones, and the last under a mask."""
+        b, full = scope.builder, left // width
+        before, after = states[:full], states[full:]
+        if before:
+            whole = scope.child(b, {loop.symbol: const(start)}, Lanes(loop.symbol, width, full))
+            before = self._take(whole, before, True)
+        if left % width:
+            mask = first_lanes(b, const(left % width), width)
+            last = {loop.symbol: const(start + full * width)}
+            after[0] = self._take_masked(scope.child(b, last, Lanes(loop.symbol, width, 1, [mask])), after[0], mask)
+        return [*before, *after]
 
     def _take_masked(self, scope: Scope, state: State, mask: Any) -> State:
         element = self.element(scope, True)[0]

@@ -3,6 +3,7 @@
     rows            units are blocks of rows; the last loop is vectorised
     chunks          units are parts of one long row
     tile            as many rows at once as a vector has lanes, transposed in registers (tile.py)
+    panel           chunks, of which reductions across rows are computed first (panel.py)
     inner           the lanes run across rows: along the loop before the last, with the last one inside of them
 
 All of it follows from sizes (their hints, where symbolic) and the target only.
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from graphflow.compiler.llvm.ahead import Ahead, rows_ahead
+from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, Store, sizes_in, walk
+from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
+from graphflow.core.type import static
 
 __all__ = ["SQUARE", "Schedule", "make_schedule", "weight_of", "width_of"]
 
@@ -33,6 +37,10 @@ SQUARE = 128
 
 STREAMED_L2 = 8
 """A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
+
+STREAMED_TALL, STREAMED_WIDE = 512, 2
+"""Rows, and vectors of each, whose tiles follow each other on the way past the caches: what is read for a tile lies in
+so many lines that those of the next one can be on their way, and nothing written is needed again."""
 
 STREAMED_BLOCKS = 4
 """Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
@@ -70,6 +78,14 @@ class Schedule:
     tile: Loop | None = None
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
+    panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
+    ahead: Ahead | None = None
+    square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
+
+    @property
+    def totals(self) -> tuple[Buffer, ...]:
+        """The memory that a panel needs, with room for one block of vectors more than there are lanes."""
+        return tuple(Buffer(e.dtype, static(self.chunk) + PANEL_SLACK) for e in self.panel)
 
 
 def make_schedule(kernel: Kernel, target: Target) -> Schedule:
@@ -84,25 +100,33 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None and lane is not None:
-        return _tiled(rows, lane, tile, width, weight)
+        return _tiled(rows, lane, tile, width, weight, _stream_tiles(kernel, lane, tile, width, target))
     vectors = _vectors(exprs, lane, width)
     stream = _stream(kernel, lane, width * vectors, target)
+    panel = panel_reductions(kernel, exprs, lane, target)
+    if panel and lane is not None:
+        return _panelled(rows, lane, panel, width, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
         cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
         return replace(cut, stream=stream)
     per_unit = max(UNIT_WEIGHT // weight, 1)
-    return Schedule(rows, lane, vectors, per_unit, 0, ceildiv(count, per_unit), weight * per_unit, stream=stream)
+    ahead = rows_ahead(kernel, exprs, rows[-1], lane, target) if rows and lane is not None else None
+    units = ceildiv(count, per_unit)
+    return Schedule(rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead)
 
 
-def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int) -> Schedule:
-    """Units are squares of tiles; `weight` is that of one row."""
+def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int, stream: Store | None) -> Schedule:
+    """Units are rectangles of tiles; `weight` is that of one row."""
     rows = tuple(loop for loop in rows if loop is not tile)
     tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
-    square = max(weight // wide, 1) * min(tall, SQUARE) * min(wide, SQUARE)
+    high, broad = (SQUARE, SQUARE) if stream is None else (STREAMED_TALL, STREAMED_WIDE * width)
+    square = max(weight // wide, 1) * min(tall, high) * min(wide, broad)
     per_unit = max(UNIT_WEIGHT // square, 1)
-    sides = ceildiv(tile.extent, SQUARE) * ceildiv(lane.extent, SQUARE)
+    sides = ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
     units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
-    return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile)
+    return Schedule(
+        rows, lane, width, per_unit, 0, units, square * per_unit, tile, None, stream, (), None, (high, broad)
+    )
 
 
 def _chunked(
@@ -113,6 +137,17 @@ def _chunked(
     chunk = max(UNIT_WEIGHT // per_lane // block, 1) * block
     units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
     return Schedule(rows, lane, vectors, 1, chunk, units, per_lane * chunk, None, inner)
+
+
+def _panelled(
+    rows: tuple[Loop, ...], lane: Loop, panel: tuple[Expr, ...], width: int, weight: int, target: Target
+) -> Schedule:
+    """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
+    vectors = target.vector_registers // PANEL_REGISTERS
+    block, extent = width * vectors, max(estimate(lane.extent), 1)
+    chunk = panel_lanes(panel, extent, block)
+    units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
+    return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel)
 
 
 def _across(kernel: Kernel, exprs: list[Expr], width: int) -> bool:
@@ -186,6 +221,15 @@ def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> St
     ]
     size, place = max(found, default=(0, 0))
     return kernel.stores[-place] if size >= STREAMED_L2 * target.l2_bytes else None
+
+
+def _stream_tiles(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Target) -> Store | None:
+    """The store of whole tiles that goes past the caches, if all rows of its memory begin like the first."""
+    found = _stream(kernel, lane, width, target)
+    if found is None:
+        return None
+    step = coefficient(found.index, tile.symbol)
+    return found if isinstance(step, int) and step > 0 and step % width == 0 else None
 
 
 def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:

@@ -52,6 +52,8 @@ class Function:
         self.avx512 = False
         self.width = 1  # lanes of vectors along reduced axes
         self.numbers: dict[str, Any] = {}  # values of symbols that are arguments
+        self.totals: dict[Any, Any] = {}  # reductions whose values lie in memory already: Totals
+        self.ahead: dict[Any, Any] = {}  # what reductions fetch ahead: loads
         self.nothing: Any = None  # an address that may be read where an element may not
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul, splat
+from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul, prefetch, splat
 from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope
@@ -63,6 +63,9 @@ def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) ->
     masks = [active(scope, n) for n in range(width)]
     across = transpose(b, masks) if masks[0] is not None else masks
     pointers = [at(b, start, mul(b, const(n), step), memory_type(dtype)) for n in range(count)]
+    if scope.lanes.stream is not None:  # the tiles that follow along the rows of memory
+        for pointer in pointers:
+            prefetch(b, at(b, pointer, const(width), memory_type(dtype)), locality=0)
     return [_load(b, p, kind, across[n], dtype) for n, p in enumerate(pointers)]
 
 

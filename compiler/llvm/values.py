@@ -100,10 +100,9 @@ class Values:
             y = self.constant(x.type, y)
         if not self.is_float_value(x):
             return self.builder.select(self.compare(order, x, y), x, y)
-        kept = self.builder.select(self.builder.fcmp_unordered(order, x, y), x, y)
         if isinstance(y, ir.Constant):
-            return kept
-        return self.builder.select(self.builder.fcmp_unordered("uno", y, y), y, kept)
+            return self.builder.select(self.builder.fcmp_unordered(order, x, y), x, y)
+        return self.intrinsic("maximum" if order == ">" else "minimum", x, y, flags=("nsz",))
 
     def floordiv(self, x: Any, y: Any) -> Any:
         """Toward minus infinity; an integer by zero gives 0 (and the smallest by -1 itself)."""

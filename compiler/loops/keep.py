@@ -116,19 +116,21 @@ class _Keeper:
         return _Stage(e, loop.symbol, canonical, (canonical[e.args[0]],))
 
     def _place(self, e: Expr, keeper: _Stage) -> None:
-        """Find memory for a value: the row of a result of its own type, else a row of scratch; else it stays."""
+        """Find memory for a value: a row of scratch, else the row of a result of its own type; else it stays.
+
+        Scratch stays in a cache, and the result is then written once: past the caches if it is large.
+        """
+        extent = self.row.extent
+        used = sum(estimate(b.size) * b.dtype.size for b in self.scratch)
+        if self.lane is self.row and isinstance(extent, int) and used + extent * e.dtype.size <= SCRATCH:
+            self.kept[e] = _Kept(keeper, len(self.kernel.buffers) + len(self.scratch), self.row.var)
+            self.scratch.append(Buffer(e.dtype, extent))
+            return
         for s in self.free:
             if self.kernel.buffers[s.buffer].dtype is e.dtype and coefficient(s.index, self.lane.symbol) == 1:
                 self.free.remove(s)
                 self.kept[e] = _Kept(keeper, s.buffer, s.index)
                 return
-        if self.lane is not self.row:
-            return
-        extent = self.row.extent
-        used = sum(estimate(b.size) * b.dtype.size for b in self.scratch)
-        if isinstance(extent, int) and used + extent * e.dtype.size <= SCRATCH:
-            self.kept[e] = _Kept(keeper, len(self.kernel.buffers) + len(self.scratch), self.row.var)
-            self.scratch.append(Buffer(e.dtype, extent))
 
     def _rebuild(self, roots: list[Expr], stage: _Stage) -> None:
         """Everything under the roots with the values of a stage kept or read back."""

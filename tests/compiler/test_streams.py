@@ -120,6 +120,29 @@ def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, colum
     assert np.all(memory[by + result.size :] == 1)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_large_transpose_goes_past_the_caches(target: Target) -> None:
+    assert "movnt" in assembly(tf.transpose, [LARGE // 2048, 2048], target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_transpose_whose_rows_begin_anywhere_does_not(target: Target) -> None:
+    assert "movnt" not in assembly(tf.transpose, [LARGE // 2048 + 1, 2048], target)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 600), st.integers(0, 17))
+def test_streamed_tiles_write_their_array_and_nothing_else(batch: int, rows: int, columns: int, by: int) -> None:
+    x = np.arange(batch * 16 * rows * columns, dtype=np.float32).reshape(batch, 16 * rows, columns)
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0):
+        call, _ = compiled(lambda t: tf.transpose(t, [0, 2, 1]) + 1.0, list(x.shape))
+        memory = np.zeros(x.size + 34, np.float32)
+        call(x, out=memory[by : by + x.size].reshape(batch, columns, 16 * rows))
+    np.testing.assert_array_equal(memory[by : by + x.size], (x.transpose(0, 2, 1) + 1).ravel())
+    assert not memory[:by].any()
+    assert not memory[by + x.size :].any()
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 300), st.integers(1, 300), st.booleans())
 def test_squares_of_tiles_cover_a_transpose(batch: int, rows: int, columns: int, open_: bool) -> None:

@@ -1,0 +1,62 @@
+"""Which reductions across rows are computed by panels (`panel.py`), and how wide a panel is."""
+
+from __future__ import annotations
+
+from graphflow.compiler.llvm.target import Target
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, walk
+from graphflow.compiler.loops.keep import walk_unguarded
+from graphflow.core.dim import coefficient, estimate, product
+
+__all__ = ["PANEL_REGISTERS", "PANEL_SLACK", "panel_lanes", "panel_reductions"]
+
+PANEL_BYTES = 8192
+"""Totals of a panel: they and the pieces of rows that are added to them are in L1."""
+
+PANEL_LEAST = 256
+"""Rows of up to so many bytes follow each other closely enough, and their totals fit into registers."""
+
+PANEL_ROWS = 8
+"""Up to so many rows are read side by side."""
+
+PANEL_L2 = 4
+"""What is less than so many second caches is near in any order."""
+
+PANEL_REGISTERS = 8
+"""Registers of the target for each vector at once: four rows, the totals, and room for what is computed."""
+
+PANEL_SLACK = 256
+"""Elements of a block of vectors at the most."""
+
+
+def panel_lanes(panel: tuple[Expr, ...], extent: int, block: int) -> int:
+    """Lanes of a panel, whole blocks of vectors: all panels of a row are about as wide."""
+    most = PANEL_BYTES // max(e.dtype.size for e in panel)
+    panels = -(-extent // most)
+    return -(-extent // (panels * block)) * block
+
+
+def panel_reductions(kernel: Kernel, exprs: list[Expr], lane: Loop | None, target: Target) -> tuple[Expr, ...]:
+    """The reductions across rows, if they read more than caches hold for a core, and all of the kernel can be one."""
+    if lane is None or any(s.depth < len(kernel.loops) for s in kernel.stores):
+        return ()
+    always = walk_unguarded([s.value for s in kernel.stores])
+    wide = tuple(e for e in exprs if e.kind == "reduce" and lane.symbol in e.vars)
+    own = {loop.symbol for loop in kernel.loops}
+    results = estimate(product(tuple(loop.extent for loop in kernel.loops)))
+    least = PANEL_L2 * target.l2_bytes // max(results, 1)
+    serve = [e in always and e.vars <= own and _adds_rows(e, lane, least) for e in wide]
+    return wide if serve == [True] else ()
+
+
+def _adds_rows(e: Expr, lane: Loop, least: int) -> bool:
+    """Whether a reduction adds rows of contiguous lanes, long ones, and at least so many bytes a lane."""
+    indices = [x.data[1] for x in walk([e.args[0]]) if x.kind == "load" and lane.symbol in x.vars]
+    turns = estimate(product(tuple(loop.extent for loop in e.data[1])))
+    return (
+        not e.data[0].startswith("arg")
+        and bool(indices)
+        and all(coefficient(i, lane.symbol) == 1 for i in indices)
+        and turns > PANEL_ROWS
+        and turns * e.dtype.size >= least
+        and estimate(lane.extent) * e.dtype.size > PANEL_LEAST
+    )

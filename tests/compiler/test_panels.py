@@ -1,0 +1,120 @@
+"""Reductions across rows by panels, reductions that stop early, and rows that are fetched ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import graphflow as tf
+from graphflow.compiler.llvm.schedule import make_schedule
+from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
+from graphflow.compiler.plan import Plan
+
+PANEL, AHEAD = "graphflow.compiler.llvm.panel_choose", "graphflow.compiler.llvm.ahead"
+SPLIT = "graphflow.compiler.split"
+TARGETS = [AVX512, AVX2, SSE2, NEON]
+
+REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sum": (tf.reduce_sum, np.sum),
+    "max": (tf.reduce_max, np.max),
+    "mean of squares": (lambda x, a: tf.reduce_mean(x * x, a), lambda x, a: np.mean(x * x, a)),
+    "any": (lambda x, a: tf.reduce_any(x > 6, a), lambda x, a: np.any(x > 6, a)),
+    "argmax": (tf.argmax, np.argmax),
+    "range": (lambda x, a: tf.reduce_max(x, a) - tf.reduce_min(x, a), np.ptp),
+}
+
+
+def run(formula: Callable[[Any], Any], x: Any, open_: bool = False) -> tuple[Any, Plan]:
+    """(the value of a formula of x, its plan); with `open_`, sizes are known when x is fed."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        p = tf.placeholder(x.dtype, [None if open_ else size for size in x.shape])
+        value = session.run(formula(p), {p: x})
+        ((_, executable),) = session.compiled()
+        return value, executable.plan
+
+
+@contextmanager
+def everything_by_panels() -> Iterator[None]:
+    """Small arrays as if they were large ones."""
+    with patch(f"{PANEL}.PANEL_L2", 0), patch(f"{PANEL}.PANEL_BYTES", 512), patch(f"{SPLIT}.TALL", 0):
+        yield
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(REDUCTIONS)),
+    st.tuples(st.integers(1, 20), st.integers(1, 200), st.integers(1, 300)),
+    st.integers(0, 2),
+    st.sampled_from(["float32", "float64", "int32"]),
+    st.booleans(),
+)
+def test_reductions_of_any_shape(name: str, shape: tuple[int, int, int], axis: int, dtype: str, open_: bool) -> None:
+    assume(name != "mean of squares" or dtype != "int32")  # NumPy's mean of integers is no integer
+    formula, wanted = REDUCTIONS[name]
+    x = (np.arange(np.prod(shape)) % 13 - 6).reshape(shape).astype(dtype)
+    with everything_by_panels():
+        value, _ = run(lambda p: formula(p, axis), x, open_)
+    np.testing.assert_allclose(value, wanted(x, axis), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_large_sums_over_rows_go_by_panels_and_others_do_not(target: Target) -> None:
+    def panels(shape: tuple[int, ...], axis: int) -> list[int]:
+        _, plan = run(lambda p: tf.reduce_sum(p, axis), np.zeros(shape, np.float32))
+        return [len(make_schedule(step.kernel, target).panel) for step in plan.steps]
+
+    assert panels((64, 1 << 17), 0) == [1]
+    assert panels((1 << 13, 1024), 0) == [1, 0]  # parts of the rows, and then few of them
+    assert panels((64, 1000), 0) == [0]
+    assert panels((1 << 13, 1024), 1) == [0]
+
+
+def test_panels_are_of_about_one_width() -> None:
+    _, plan = run(lambda p: tf.reduce_sum(p, 0), np.zeros((64, 1 << 17), np.float32))
+    schedule = make_schedule(plan.steps[0].kernel, AVX512)
+    assert schedule.chunk == 2048
+    assert schedule.units == 64
+
+
+def test_rows_of_many_results_are_not_split() -> None:
+    _, plan = run(lambda p: tf.reduce_sum(p, 1), np.zeros((1 << 12, 1024), np.float32))
+    assert len(plan.steps) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 40), st.sampled_from(["sum", "max", "mean of squares"]))
+def test_the_last_block_ends_where_the_data_end(rows: int, columns: int, name: str) -> None:
+    """The blocks of a split reduction are filled up by a guard, which the loop stops in front of."""
+    formula, wanted = REDUCTIONS[name]
+    x = (np.arange(rows * columns, dtype=np.float32) % 13 - 20).reshape(rows, columns)  # zeros would be seen
+    with patch(f"{SPLIT}.LONG", 0), patch(f"{SPLIT}.TALL", 0), patch(f"{SPLIT}.BLOCK", 64), patch(f"{SPLIT}.LEAST", 7):
+        for axis in (0, (0, 1)):
+            value, _ = run(lambda p, axis=axis: formula(p, axis), x)  # type: ignore[misc]  # a default is no argument
+            np.testing.assert_allclose(value, wanted(x, axis), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(9, 300), (3, 5, 64), (200, 17)])
+@pytest.mark.parametrize("open_", [False, True])
+def test_rows_are_fetched_ahead_and_the_same(shape: tuple[int, ...], open_: bool) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    plain, _ = run(tf.nn.softmax, x, open_)
+    with patch(f"{AHEAD}.LARGE_L2", 0):
+        value, plan = run(tf.nn.softmax, x, open_)
+        schedules = [make_schedule(step.kernel, AVX512) for step in plan.steps]
+    np.testing.assert_array_equal(value, plain)
+    assert open_ or [s.ahead is not None for s in schedules] == [True]
+
+
+def test_what_computes_the_most_fetches_ahead() -> None:
+    _, plan = run(tf.nn.softmax, np.zeros((1 << 12, 1024), np.float32))
+    ahead = make_schedule(plan.steps[0].kernel, AVX512).ahead
+    assert ahead is not None
+    assert ahead.stage.data[0] == "sum"
+    assert [str(load) for load in ahead.loads] == ["b0[1024*i0 + r3 + 1024]"]
