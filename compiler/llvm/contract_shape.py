@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # both limits it takes twice the product), or if vectors of B straddle cache lines.
 PACK_ROWS = 96
 PACK_STRIDE = 512
+# Bytes after which addresses share the sets of L1 (64 sets of 64 bytes).
+SET_BYTES = 4096
 
 
 def merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -97,6 +99,17 @@ def tile_candidates(run: int, columns: int, target: Target) -> Iterator[tuple[in
     for vectors in range(1, min(8, columns) + 1):
         most = (target.vector_registers - spare - vectors) // vectors
         yield from ((rows, vectors) for rows in range(1, min(most, run) + 1))
+
+
+def stageable(k: tuple[Axis, ...], size: int, target: Target) -> bool:
+    """Whether a row panel of A may be copied to scratch: its size must be known and the cache must hold it."""
+    depth = product(tuple(axis.extent for axis in k))
+    return isinstance(depth, int) and 0 < depth * size * 16 <= target.l2_bytes // 2
+
+
+def crowds(rows: int, stride: int, target: Target) -> bool:
+    """Whether elements of so many rows, `stride` bytes apart, crowd into few sets of L1."""
+    return rows * math.gcd(stride, SET_BYTES) > SET_BYTES * (target.l1_bytes // SET_BYTES) * 3 // 4
 
 
 def column_access(spec: Contraction, groups: tuple[Group, ...], width: int, target: Target) -> tuple[bool, str]:
