@@ -7,7 +7,7 @@ rows, vectors = tile_shape(spec, groups, lanes, "", target)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract_plan import Axis, Contraction, Group
@@ -65,12 +65,15 @@ def tile_shape(
     columns = max(1, -(-estimate(spec.n.extent) // lanes))
 
     def cost(shape: tuple[int, int]) -> float:
-        rows, vectors = shape
-        whole, edge = divmod(columns, vectors)
-        across = whole * cycles(rows, vectors) + (cycles(rows, edge) if edge else 0)
-        return runs * -(-run // rows) * across
+        return runs * -(-run // shape[0]) * across_cycles(columns, *shape, cycles)
 
     return min(tile_candidates(run, columns, target), key=cost)
+
+
+def across_cycles(columns: int, rows: int, vectors: int, cycles: Callable[[int, int], float]) -> float:
+    """Of one step of k for all tiles side by side that cover so many vectors; the last one may have fewer."""
+    whole, edge = divmod(columns, vectors)
+    return whole * cycles(rows, vectors) + (cycles(rows, edge) if edge else 0)
 
 
 def tile_cycles(rows: int, vectors: int) -> float:

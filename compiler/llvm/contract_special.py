@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from graphflow.compiler.llvm.contract_plan import Group, Plan, Prefetch
 from graphflow.compiler.llvm.contract_shape import (
     SET_BYTES,
+    across_cycles,
     column_access,
     crowds,
     stageable,
@@ -103,7 +104,8 @@ def dot_plan(plan: Plan, target: Target) -> Plan | None:
         return None
     run, columns, k = (max(1, estimate(x)) for x in (plan.run.extent, plan.spec.n.extent, plan.depth))
     batch, packs = (max(1, estimate(x)) for x in (plan.batch_count, plan.packed_batch))
-    other = tile_cycles(plan.rows, plan.vectors) * -(-run // plan.rows) * -(-columns // plan.width) * k
+    across = across_cycles(-(-columns // plan.lanes), plan.rows, plan.vectors, tile_cycles)
+    other = across * -(-run // plan.rows) * k
     if plan.packed:
         other += PACK_CYCLES * columns * k * packs / batch
     if dot_cycles(plan, shape, target) >= other:
