@@ -16,8 +16,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
-from graphflow.compiler.llvm.contract_shape import column_access, merged, merged_rows, tile_shape
-from graphflow.compiler.llvm.contract_special import dot_plan, inline_plan, table_plan
+from graphflow.compiler.llvm.contract_shape import (
+    SET_BYTES,
+    column_access,
+    crowds,
+    merged,
+    merged_rows,
+    stageable,
+    tile_shape,
+)
+from graphflow.compiler.llvm.contract_special import (
+    dot_blocks,
+    dot_plan,
+    dot_prefetches,
+    inline_plan,
+    sweep_plan,
+    sweep_prefetches,
+    table_plan,
+)
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.core.dim import Size, estimate, product
 
@@ -36,8 +52,6 @@ STAGE_ALIAS = 2048
 PANEL_READERS = 16
 # Rows of A that take more than so many second caches come from memory each time: those of a tile had better be one run.
 FAR_L2 = 8
-# Bytes after which addresses share the sets of L1 (64 sets of 64 bytes).
-SET_BYTES = 4096
 # In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
 # fetch a step of a row panel from beyond L2, for each byte of an element.
 PACK_COST = 1.0
@@ -57,7 +71,10 @@ def make_plan(spec: Contraction, target: Target) -> Plan:
 
 def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
     """What tiles ask for ahead: operands that come from beyond L2 or in other than long runs."""
-    if plan.inline or plan.dots:
+    if plan.inline:
+        return
+    if plan.dots or plan.sweep:
+        yield from (dot_prefetches(plan, target) if plan.dots else sweep_prefetches(plan))
         return
     steps = max(4, PREFETCH_CYCLES * 2 // (plan.rows * plan.vectors))
     stride = plan.tile_k[-1].b
@@ -87,7 +104,10 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
         return with_tile_axes(small)
     dots = dot_plan(draft, target)
     if dots is not None:
-        return blocked(with_tile_axes(dots), target)
+        return dot_blocks(blocked(with_tile_axes(dots), target), target)
+    sweep = sweep_plan(draft, target)
+    if sweep is not None:
+        return with_tile_axes(sweep)
     table = table_plan(draft, target)
     if table is not None:
         return blocked(with_tile_axes(table), target)
@@ -111,12 +131,6 @@ def longest_first(k: tuple[Axis, ...], groups: tuple[Group, ...]) -> tuple[Axis,
         return k
     first = max(k[:-1], key=lambda axis: estimate(axis.extent))
     return (first, *(axis for axis in k if axis is not first))
-
-
-def stageable(k: tuple[Axis, ...], size: int, target: Target) -> bool:
-    """Whether a row panel of A may be copied to scratch: its size must be known and the cache must hold it."""
-    depth = product(tuple(axis.extent for axis in k))
-    return isinstance(depth, int) and 0 < depth * size * 16 <= target.l2_bytes // 2
 
 
 def staging(
@@ -247,8 +261,7 @@ def distant_rows(plan: Plan, target: Target) -> bool:
     if inner.a != 1 or run.a == 0:
         return False
     stride = abs(run.a) * plan.bytes
-    crowd = plan.rows * math.gcd(stride, SET_BYTES) > SET_BYTES * (target.l1_bytes // SET_BYTES) * 3 // 4
-    return crowd or estimate(plan.row_count) * stride > FAR_L2 * target.l2_bytes
+    return crowds(plan.rows, stride, target) or estimate(plan.row_count) * stride > FAR_L2 * target.l2_bytes
 
 
 def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:
@@ -276,7 +289,7 @@ def even(count: int, most: int) -> int:
 def split_count(plan: Plan, tiles: int, k: int, target: Target) -> int:
     """Parts that k is split into: enough for all threads if tiles are few, so many that a panel of B stays cached."""
     wanted = min(-(-TARGET_UNITS // tiles) if tiles < TARGET_UNITS // 4 else 1, k // SPLIT_LEAST)
-    if plan.staged == "panels" and plan.packed:
+    if plan.dots or (plan.staged == "panels" and plan.packed):
         return split_extent(plan.tile_k[0].extent, wanted)
     most = max(2 * SPLIT_LEAST, target.l2_bytes // (plan.width * plan.bytes))
     return split_extent(plan.tile_k[0].extent, max(wanted, -(-k // min(most, cached_steps(plan, k, target)))))

@@ -28,7 +28,9 @@ from graphflow.compiler.llvm.contract_ir import (
     multiply_add,
     new_function,
     plus,
+    prefetch,
     sub,
+    whole,
     zeros,
 )
 from graphflow.compiler.llvm.contract_plan import Plan
@@ -71,9 +73,19 @@ def emit_dot_tile(
             unroll = max(1, min(8, 8 // (rows * plan.dots)))
             block = Block(plan, code, offsets, places, unroll, masks)
             for r, value in enumerate(block_sums(block, a, b, sub(build, end, begin))):
-                place = add(build, first, const(r * plan.width))
-                build.store(value, at(build, out, place, element), align=plan.bytes)
+                place = at(build, out, add(build, first, const(r * plan.width)), element)
+                build.store(after_earlier(plan, code, place, begin, value), place, align=plan.bytes)
     return code.function
+
+
+def after_earlier(plan: Plan, code: Code, place: ir.Value, begin: ir.Value, value: ir.Value) -> ir.Value:
+    """The sums of a block of k, with those that earlier blocks left at `place`."""
+    if plan.k_blocks == 1:
+        return value
+    build = code.b
+    earlier = load(build, place, value.type, plan.bytes)
+    first = build.icmp_signed("==", begin, const(0))
+    return plus(build, value, build.select(first, zeros(value.type), earlier))
 
 
 def block_sums(block: Block, a: ir.Value, b: ir.Value, count: ir.Value) -> list[ir.Value]:
@@ -115,13 +127,6 @@ def along_k(block: Block, count: ir.Value, a: ir.Value, b: ir.Value, sums: Sums)
     return folded(build, done, count, 1, sums, lambda i, sums: products(block, i, a, b, sums, 0, "first"))
 
 
-def whole(b: ir.IRBuilder, count: ir.Value, step: int) -> ir.Value:
-    """The largest multiple of `step`, a power of two, not above `count`."""
-    if isinstance(count, ir.Constant):
-        return const(count.constant // step * step)
-    return b.and_(count, const(-step))
-
-
 def products(
     block: Block, i: ir.Value, a: ir.Value, b: ir.Value, sums: Sums, part: int, mask: ir.Value | str | None
 ) -> Sums:
@@ -138,6 +143,11 @@ def products(
         return masked_load(build, address, block.vector, mask, block.plan.bytes)
 
     xs = [read(a, offset) for offset in block.rows]
+    for wanted in block.plan.prefetches if mask is None else ():
+        ahead = add(build, i, const(wanted.steps * wanted.width))
+        for offset in block.columns:
+            place = at(build, at(build, b, offset, element), ahead, element)
+            prefetch(build, place, wanted.locality)
     ys = [read(b, offset) for offset in block.columns]
     result, first = list(sums), part * len(xs) * len(ys)
     for r, x in enumerate(xs):

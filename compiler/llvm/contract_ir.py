@@ -127,6 +127,13 @@ def minimum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
+def whole(b: ir.IRBuilder, count: ir.Value, step: int) -> ir.Value:
+    """The largest multiple of `step` not above `count`, which is not negative."""
+    if isinstance(count, ir.Constant):
+        return const(count.constant // step * step)
+    return count if step == 1 else sub(b, count, b.urem(count, const(step)))
+
+
 def divmod_(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Quotient and remainder of numbers that are not negative."""
     if is_const(y, 1):

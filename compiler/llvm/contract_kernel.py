@@ -10,14 +10,21 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
 from graphflow.compiler.llvm.contract_finish import FREE_ARGUMENTS
 from graphflow.compiler.llvm.contract_ir import first_lanes
+from graphflow.compiler.llvm.contract_shape import crowds
+from graphflow.compiler.llvm.contract_special import SWEEP_ROWS
 from graphflow.compiler.llvm.nest import store_all
 from graphflow.compiler.llvm.schedule import weight_of
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, root_scope
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Contract, Kernel, Loop, walk
-from graphflow.core.dim import Size, Symbol, coefficient, substitute
+from graphflow.core.dim import Size, Symbol, coefficient, estimate, substitute
 
 __all__ = ["Memory", "emit_contract"]
+
+# Steps of k from which on it does not matter how results are stored.
+LONG_SUM = 256
+# Columns that leave most lanes empty.
+FEW_COLUMNS = 4
 
 
 class Memory(Enum):
@@ -33,7 +40,7 @@ def emit_contract(
     """The contraction's code, and which buffers of the kernel its arguments are or what memory."""
     contract = kernel.contract
     assert contract is not None
-    last, swapped = _contract_lane(kernel.loops, contract)
+    last, swapped = _contract_lane(kernel, contract, target)
     operands = [(contract.a, contract.a_index), (contract.b, contract.b_index)]
     (a_buffer, a_index), (b_buffer, b_index) = reversed(operands) if swapped else operands
     outer = [loop for loop in kernel.loops if loop is not last]
@@ -80,18 +87,48 @@ def emit_contract(
     return code, (a_buffer, b_buffer, Memory.PACKED, Memory.WORKSPACE, *range(len(kernel.buffers)))
 
 
-def _contract_lane(loops: tuple[Loop, ...], contract: Contract) -> tuple[Loop, bool]:
+def _contract_lane(kernel: Kernel, contract: Contract, target: Target) -> tuple[Loop, bool]:
     """(the loop that lanes run along, whether the operands change places for that).
 
     It is the last one, but where that has a single turn (a matrix times a vector) the last one that has more, if only
-    one operand moves with it: results lie side by side along it too.
+    one operand moves with it: results lie side by side along it too.  Where the last one has few turns and the one
+    before it walks through a large operand, lanes run along that, so that it is read as it lies, for all columns at
+    once; results are scattered then, which is little beside long sums.
     """
+    loops = kernel.loops
+    if _is_skinny(kernel, contract, target):
+        return loops[-2], _moves(contract, loops[-2])[0]
     for loop in reversed(loops):
         if loop.extent == 1:
             continue
-        moves = [coefficient(index, loop.symbol) != 0 for index in (contract.a_index, contract.b_index)]
+        moves = _moves(contract, loop)
         return (loops[-1], False) if all(moves) else (loop, moves[0])
     return loops[-1], False
+
+
+def _moves(contract: Contract, loop: Loop) -> tuple[bool, bool]:
+    """Whether each operand moves with a loop."""
+    return coefficient(contract.a_index, loop.symbol) != 0, coefficient(contract.b_index, loop.symbol) != 0
+
+
+def _is_skinny(kernel: Kernel, contract: Contract, target: Target) -> bool:
+    """Whether the last loop has few turns, and the one before it many, through a large operand of its own."""
+    if len(kernel.loops) < 2 or len(contract.k) > 1 or any(s.depth < len(kernel.loops) for s in kernel.stores):
+        return False
+    rows, columns = kernel.loops[-2:]
+    m, k = estimate(rows.extent), estimate(contract.k[0].extent)
+    if not isinstance(columns.extent, int) or not 1 < columns.extent <= SWEEP_ROWS:
+        return False
+    moves = _moves(contract, rows)
+    if all(moves) or _moves(contract, columns) != moves[::-1]:
+        return False
+    if k < LONG_SUM or m * k * contract.dtype.size <= target.l2_bytes:
+        return False
+    index = contract.a_index if moves[0] else contract.b_index
+    down, along = (coefficient(index, loop.symbol) for loop in (rows, contract.k[0]))
+    # Rows that lie along k are read well by an ordinary tile too, unless they start in the same sets of L1.
+    crowd = crowds(target.vector_registers, abs(estimate(down or 0)) * contract.dtype.size, target)
+    return down == 1 or (along == 1 and (crowd or columns.extent <= FEW_COLUMNS))
 
 
 def _root_at(kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:

@@ -64,9 +64,12 @@ def sizes(code: Code, values: Sequence[Size]) -> list[ir.Value]:
     return [code.size(value) for value in values]
 
 
-def chunk(code: Code, extent: Size, parts: int, part: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """[begin, end) of one of `parts` equal parts of an extent; the last ones may be short or empty."""
-    length, total = code.size(ceildiv(extent, parts)), code.size(extent)
+def chunk(code: Code, extent: Size, parts: int, part: ir.Value, step: int = 1) -> tuple[ir.Value, ir.Value]:
+    """[begin, end) of one of `parts` equal parts of an extent, each but the last a multiple of `step` long.
+
+    The last ones may be short or empty.
+    """
+    length, total = code.size(ceildiv(extent, parts * step) * step), code.size(extent)
     begin = minimum(code.b, mul(code.b, part, length), total)
     return begin, minimum(code.b, add(code.b, begin, length), total)
 

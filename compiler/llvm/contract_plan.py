@@ -62,12 +62,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Prefetch:
-    """At each step of k ask for the `width` elements that "a" or "b" has `steps` strides further on."""
+    """At each step of k ask for the `width` elements that "a" or "b" has `steps` strides further on.
+
+    They come to L1, or with a `locality` of 2 to L2.
+    """
 
     operand: str
     steps: int
     stride: Size
     width: int
+    locality: int = 3
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Plan:
     "columns" copied as [k][rows], "panels" copied as [k][rows] by a launch of its own.
     `masked`: how the tile reads B beyond n: "" never, "constant", "dynamic".
     `dots`: how many columns a block of dot products along k has, 0 where lanes run along n.
+    `sweep`: how many rows of B a tile adds at once to sums that wait in L1; 0 where sums stay in registers.
     `inline`: tiles are written into the loop over units, a unit is `batch_block` batch indices, B is packed there.
     `local`: a unit packs each block of a column panel into scratch itself, just before its row panels read it.
     `asks_ahead`: each row panel asks for some of what its unit packs next.
@@ -104,6 +109,7 @@ class Plan:
     tile_k: tuple[Axis, ...]
     has_fma: bool
     dots: int = 0
+    sweep: int = 0
     inline: bool = False
     local: bool = False
     batch_block: int = 1
@@ -226,6 +232,11 @@ class Plan:
         """Elements of all partial results: [split][batch][row][partial_columns]."""
         rows = self.batch_count * self.row_count
         return self.splits * rows * self.partial_columns if self.splits > 1 else 0
+
+    @property
+    def k_step(self) -> int:
+        """What parts and blocks of k are multiples of, so that vectors along k do not straddle cache lines."""
+        return self.lanes if self.dots and len(self.tile_k) == 1 else 1
 
     @property
     def block_depth(self) -> int:

@@ -7,7 +7,7 @@ rows, vectors = tile_shape(spec, groups, lanes, "", target)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract_plan import Axis, Contraction, Group
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # both limits it takes twice the product), or if vectors of B straddle cache lines.
 PACK_ROWS = 96
 PACK_STRIDE = 512
+# Bytes after which addresses share the sets of L1 (64 sets of 64 bytes).
+SET_BYTES = 4096
 
 
 def merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -63,12 +65,15 @@ def tile_shape(
     columns = max(1, -(-estimate(spec.n.extent) // lanes))
 
     def cost(shape: tuple[int, int]) -> float:
-        rows, vectors = shape
-        whole, edge = divmod(columns, vectors)
-        across = whole * cycles(rows, vectors) + (cycles(rows, edge) if edge else 0)
-        return runs * -(-run // rows) * across
+        return runs * -(-run // shape[0]) * across_cycles(columns, *shape, cycles)
 
     return min(tile_candidates(run, columns, target), key=cost)
+
+
+def across_cycles(columns: int, rows: int, vectors: int, cycles: Callable[[int, int], float]) -> float:
+    """Of one step of k for all tiles side by side that cover so many vectors; the last one may have fewer."""
+    whole, edge = divmod(columns, vectors)
+    return whole * cycles(rows, vectors) + (cycles(rows, edge) if edge else 0)
 
 
 def tile_cycles(rows: int, vectors: int) -> float:
@@ -97,6 +102,17 @@ def tile_candidates(run: int, columns: int, target: Target) -> Iterator[tuple[in
     for vectors in range(1, min(8, columns) + 1):
         most = (target.vector_registers - spare - vectors) // vectors
         yield from ((rows, vectors) for rows in range(1, min(most, run) + 1))
+
+
+def stageable(k: tuple[Axis, ...], size: int, target: Target) -> bool:
+    """Whether a row panel of A may be copied to scratch: its size must be known and the cache must hold it."""
+    depth = product(tuple(axis.extent for axis in k))
+    return isinstance(depth, int) and 0 < depth * size * 16 <= target.l2_bytes // 2
+
+
+def crowds(rows: int, stride: int, target: Target) -> bool:
+    """Whether elements of so many rows, `stride` bytes apart, crowd into few sets of L1."""
+    return rows * math.gcd(stride, SET_BYTES) > SET_BYTES * (target.l1_bytes // SET_BYTES) * 3 // 4
 
 
 def column_access(spec: Contraction, groups: tuple[Group, ...], width: int, target: Target) -> tuple[bool, str]:

@@ -240,7 +240,7 @@ def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
         first = mul(build, const(wanted.steps), tile.code.size(wanted.stride))
         for offset in range(0, wanted.width, 64 // plan.bytes):
             place = at(build, a if wanted.operand == "a" else b, add(build, first, const(offset)), tile.element)
-            prefetch(build, place)
+            prefetch(build, place, wanted.locality)
     for v, mask in enumerate(tile.masks):
         address = at(build, b, const(v * plan.lanes), tile.element)
         if mask is None:

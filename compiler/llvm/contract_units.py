@@ -36,6 +36,7 @@ from graphflow.compiler.llvm.contract_pack import (
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS
 from graphflow.compiler.llvm.contract_special import inline_cycles
 from graphflow.compiler.llvm.contract_stage import emit_stage_beside, emit_stage_panel
+from graphflow.compiler.llvm.contract_sweep import emit_sweep_tile
 from graphflow.compiler.llvm.contract_tile import emit_tile
 from graphflow.compiler.llvm.contract_walk import Rows, Unit, Walk
 from graphflow.core.dim import Size, ceildiv, estimate
@@ -140,6 +141,8 @@ class Emitter(Walk):
         plan, name = self.plan, self.name
         short = plan.may_be_short
         small = packing = pack = None
+        if plan.sweep:
+            return Tiles(emit_sweep_tile(self.module, name + ".tile", plan, plan.rows, self.emit_size, self.target))
         if plan.dots:
             wide = self.target.vector_bits >= 256
             whole = emit_dot_tile(self.module, name + ".tile", plan, plan.rows, False, self.emit_size, wide)
@@ -185,7 +188,9 @@ class Emitter(Walk):
                     b.call(finish, [code.function.args[0], code.dims, out, *place])
         units = plan.batch_count * plan.column_blocks * plan.row_blocks * plan.splits
         depth = estimate(plan.depth) // plan.splits
-        flops = 2 * plan.row_block * plan.rows * plan.column_block * plan.width * depth
+        # Of few rows a byte of B takes longer than what is computed with it.
+        products = max(2 * plan.row_block * plan.rows, plan.bytes)
+        flops = products * plan.column_block * plan.width * depth
         return Launch(self.name, units, flops)
 
     def tile(

@@ -190,7 +190,7 @@ class Walk:
             yield unit, ir.Constant(I1, 1)
             return
         with loop(b, const(0), const(plan.k_blocks)) as number:
-            span = chunk(code, plan.tile_k[0].extent, plan.k_blocks, number)
+            span = chunk(code, plan.tile_k[0].extent, plan.k_blocks, number, plan.k_step)
             yield replace(unit, span=span), b.icmp_signed("==", number, const(plan.k_blocks - 1))
 
     def out(self, code: Code, row: ir.Value, column: ir.Value) -> ir.Value:
@@ -214,7 +214,7 @@ class Walk:
             base, b_offset = self.argument(code, PACKED), self.packed_offset(code, index)
         else:
             base = self.argument(code, 1)
-        span = chunk(code, plan.tile_k[0].extent, plan.splits, split)
+        span = chunk(code, plan.tile_k[0].extent, plan.splits, split, plan.k_step)
         base = at(b, base, b_offset, self.element)
         return Unit(batch, index, row, column, split, a, base, span, base)
 

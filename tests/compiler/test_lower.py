@@ -114,10 +114,11 @@ EXAMPLES: dict[str, tuple[Any, Any, str]] = {
         lambda x: (op("ReduceSum", op("Exp", x), axes=(1,)), op("Exp", x)),
         """
         kernel k0(b0: float32[1000*n0], b1: float32[1000*n0], b2: float32[n0])
+          b3: float32[1000] of the thread
           for i0 in n0:
-            b2[i0] = sum(r2 < 1000: b1[1000*i0 + r2] := Exp(b0[1000*i0 + r2]))
+            b2[i0] = sum(r2 < 1000: b3[r2] := Exp(b0[1000*i0 + r2]))
             for i1 in 1000:
-              b1[1000*i0 + i1] = b1[1000*i0 + i1]
+              b1[1000*i0 + i1] = b3[i1]
         """,
     ),
 }

@@ -37,6 +37,8 @@ PRODUCTS = {
     "staged": (150, 512, 520),
     "columns staged": (400, 40, 520),
     "split": (20, 5000, 12),
+    "sweep": (2, 260, 1100),
+    "few columns": (2200, 270, 3),
 }
 """Rows, depth and columns that choose different kernels on most machines; the test draws sizes near them."""
 

@@ -157,10 +157,10 @@ def test_kept_memory_survives_the_cache(tmp_path: Path, monkeypatch: pytest.Monk
     assert STATISTICS.hits == before + 1
     assert isinstance(warm._made, Stored)
     assert warm.layout.kept == cold.layout.kept != ()
-    packed = pack(Packed((), cold.layout, {}, b"code"))
+    packed = pack(Packed((), cold.layout, {}, (b"code",)))
     assert unpack(packed, cold.layout.feeds).layout == cold.layout
     with pytest.raises(ValueError, match="where a count should be"):
-        unpack(pack(Packed((), replace(cold.layout, kept=(-1,)), {}, b"code")), cold.layout.feeds)
+        unpack(pack(Packed((), replace(cold.layout, kept=(-1,)), {}, (b"code",))), cold.layout.feeds)
 
 
 def test_readers_of_an_operand() -> None:
