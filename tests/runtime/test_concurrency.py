@@ -191,11 +191,13 @@ sys.path.insert(0, {root!r})
 import numpy as np
 import graphflow as tf
 from graphflow.runtime import bound
-from tests.runtime.test_concurrency import Pair, stress, work
+from tests.runtime.test_concurrency import Pair, after, work
 from graphflow.runtime.call_record import USERS, WAITERS
 
 bound.LONG_NS = {long}
 pair = Pair({size})
+# Whatever is imported on the way must be there: an import that Ctrl-C breaks off can leave CPython's lock of imports.
+work(pair, 0, after(200))
 state = {{"over": False, "ready": False, "sent": 0}}
 
 def interrupt():
