@@ -4,7 +4,8 @@
         compile_object(str(half), target)
 
 Functions whose names agree up to the first dot, a kernel with its tiles and packers, stay together.  What one half
-calls in the other is no longer internal; everything else, such as constants, stands in both.
+calls in the other is no longer internal; constants stand in both.  A module with variables of its own, as code with
+bounds checks has, stays whole.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def halves_of(module: Any) -> tuple[ir.Module, ...]:
         if size <= room:
             first.add(name)
             room -= size
-    if sizes.total() < SMALL or not 0 < len(first) < len(sizes):
+    if sizes.total() < SMALL or not 0 < len(first) < len(sizes) or _has_variables(module):
         return (module,)
     for function in _called_from_other_groups(module):
         function.linkage = ""
@@ -45,6 +46,11 @@ def halves_of(module: Any) -> tuple[ir.Module, ...]:
 
 def _defined(module: ir.Module) -> Iterator[ir.Function]:
     return (f for f in module.functions if not f.is_declaration)
+
+
+def _has_variables(module: ir.Module) -> bool:
+    found = (value for value in module.globals.values() if isinstance(value, ir.GlobalVariable))
+    return any(not value.global_constant for value in found)
 
 
 def _group(function: ir.Function) -> str:

@@ -50,6 +50,14 @@ def test_halves_have_every_function_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not groups[0] & groups[1]
 
 
+def test_code_with_variables_of_its_own_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds checks keep tables: there is one of each."""
+    monkeypatch.setattr(halves, "SMALL", 0)
+    monkeypatch.setenv("GRAPHFLOW_CHECK", "2")
+    _, checked = train(2)
+    assert len(checked.module.objects) == 1
+
+
 def defined_in(part: Any) -> list[str]:
     return [f.name for f in part.functions if not f.is_declaration]
 
