@@ -71,7 +71,7 @@ CALLS = {
     "x86_64": re.compile(r"^\s+callq?\s+(\S+)", re.MULTILINE),
     "aarch64": re.compile(r"^\s+blr?\s+(\S+)", re.MULTILINE),
 }
-OURS = re.compile(r"(kernel\d+(\.\w+)?|gf_parallel_for)(@PLT)?$")
+OURS = re.compile(r"(kernel\d+(\.\w+)?|gf_parallel_for|gf_poll)(@PLT)?$")
 LIBM = re.compile(r"(fmod|floor|ceil|rint)f?(@PLT)?$")
 """What the C library computes, a number at a time: remainders of floats; SSE2 has no instruction that rounds."""
 VECTORS = {"avx512": r"%zmm\d", "avx2": r"%ymm\d", "sse2": r"\b\w+p[sd]\b.*%xmm\d", "neon": r"\bv\d+\.(4s|2d)"}
