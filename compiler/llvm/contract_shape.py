@@ -57,7 +57,10 @@ def tile_shape(
     spec: Contraction, groups: tuple[Group, ...], lanes: int, staged: str, target: Target
 ) -> tuple[int, int]:
     """(rows, vectors) of the tile that needs the fewest cycles for all of C, padding included."""
-    cycles = tile_cycles if len(groups) > 1 and len(merged(spec.k)) > 1 else panel_cycles
+    windows = len(groups) > 1 and len(merged(spec.k)) > 1
+    cycles = tile_cycles if windows else panel_cycles
+    # Loads of rows that come from L2 wait ahead of their products, where registers are many.
+    waiting = 2 if target.has_avx512 and not windows else 0
     run = max(1, estimate(groups[-1].extent))
     runs = max(1, math.prod(estimate(g.extent) for g in groups[:-1]))
     if staged == "rows":
@@ -67,7 +70,7 @@ def tile_shape(
     def cost(shape: tuple[int, int]) -> float:
         return runs * -(-run // shape[0]) * across_cycles(columns, *shape, cycles)
 
-    return min(tile_candidates(run, columns, target), key=cost)
+    return min(tile_candidates(run, columns, target, waiting), key=cost)
 
 
 def across_cycles(columns: int, rows: int, vectors: int, cycles: Callable[[int, int], float]) -> float:
@@ -95,10 +98,10 @@ def least_cycles(rows: int, vectors: int) -> float:
     return max(instructions / 3, rows * vectors / 2, (rows + vectors) * 0.6, 4)
 
 
-def tile_candidates(run: int, columns: int, target: Target) -> Iterator[tuple[int, int]]:
-    """(rows, vectors) whose accumulators, one row of B and the broadcast of A fit the registers."""
+def tile_candidates(run: int, columns: int, target: Target, waiting: int = 0) -> Iterator[tuple[int, int]]:
+    """(rows, vectors) whose accumulators, one row of B, the broadcast of A and what waits fit the registers."""
     # x86 multiplies straight from memory; elsewhere the loads that wait ahead of their products take registers.
-    spare = (1 if target.has_fma else 2) if target.is_x86 else 4
+    spare = waiting + ((1 if target.has_fma else 2) if target.is_x86 else 4)
     for vectors in range(1, min(8, columns) + 1):
         most = (target.vector_registers - spare - vectors) // vectors
         yield from ((rows, vectors) for rows in range(1, min(most, run) + 1))
