@@ -128,7 +128,7 @@ class Emitter(Walk):
             with loop(b, const(0), const(plan.stage_parts)) as part:
                 span = chunk(code, plan.k[0].extent, plan.stage_parts, part)
                 stage = self.panel(code, batch, panel, span)
-                if plan.run.a == 1:
+                if plan.k[-1].a != 1:  # then rows do
                     whole = b.icmp_signed("<=", add(b, first, const(plan.rows)), code.size(plan.row_count))
                     emit_stage_beside(code, plan, stage, row_source, whole, span)
                 else:

@@ -197,6 +197,18 @@ def test_rows_staged_for_parts_of_k() -> None:
         check(Kernel(matmul_spec(m, n, k, ta=ta), small), guarded(a, True), guarded(b, True), (a.T if ta else a) @ b, k)
 
 
+def test_staged_windows_of_one_channel() -> None:
+    """Rows and steps of k both lie side by side there, but rows of a panel may be of several runs."""
+    small = replace(HOST, l1_bytes=4096, l2_bytes=1 << 14)
+    m = (Axis(60, 50, 0), Axis(45, 1, 0))
+    k = (Axis(3, 50, 3 * 1600), Axis(3, 1, 1600))
+    spec = Contraction("float32", (), m, Axis(1600, 0, 1), k)
+    assert make_plan(spec, small).staged == "panels"
+    image, b = random((62, 50)), random((3, 3, 1600), seed=1)
+    windows_of = np.lib.stride_tricks.sliding_window_view(image, (3, 3))[:60, :45]
+    check(Kernel(spec, small), guarded(image, True), guarded(b, True), np.einsum("ywij,ijn->ywn", windows_of, b), 9)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_first_tile_packs(target: str) -> None:
     """Columns side by side are packed beside products, not by a loop of their own unless rows may be too few."""
