@@ -7,7 +7,7 @@ along one of its own loops and combined by a fixed tree at the end, so its bits 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as cartesian
 from typing import Any
 
@@ -21,6 +21,7 @@ from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loo
 from graphflow.compiler.llvm.values import Values, element_type
 from graphflow.compiler.loops.ir import Condition, Expr, Loop, expr, walk
 from graphflow.core.dim import Dim, Size, atoms_of, coefficient, estimate, product
+from graphflow.core.dtype import DType, int32
 from graphflow.core.type import static
 from graphflow.ops.view import ravel
 
@@ -31,18 +32,24 @@ UNROLLED = 16
 def reduction(e: Expr, scope: Scope) -> Any:
     """The value of a reduce expression: a scalar, or a list of vectors where it is wide."""
     kind, loops = e.data
-    law = Law(kind, e.args[0].dtype, e.dtype)
+    total = product(tuple(loop.extent for loop in loops))
+    law = Law(kind, e.args[0].dtype, _counted(e, total))
     position = expr(
-        "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), e.dtype
+        "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), law.result
     )
     body, stops = trimmed(e, law, scope)
     task = Task(law, body, position, tuple(loops), stops, scope.function.ahead.get(e, ()))
+    k = values_of(scope, law.result)
     if is_wide(e, scope):
-        return task.across_lanes(scope)
-    total = product(tuple(loop.extent for loop in loops))
-    if isinstance(total, int) and total <= 4:
-        return task.plainly(scope)
-    return task.along_axis(scope)
+        return [k.cast(x, e.dtype) for x in task.across_lanes(scope)]
+    written_out = isinstance(total, int) and total <= 4
+    return k.cast(task.plainly(scope) if written_out else task.along_axis(scope), e.dtype)
+
+
+def _counted(e: Expr, total: Size) -> DType:
+    """The dtype of a reduction's results on the way: positions are counted in 32 bits where that is enough."""
+    short = e.data[0].startswith("arg") and isinstance(total, int) and total <= int32.max
+    return int32 if short else e.dtype
 
 
 Stops = dict[Loop, Any]  # loops that end early, and where: i64
@@ -87,6 +94,7 @@ class Task:
     loops: tuple[Loop, ...]
     stops: Stops
     ahead: tuple[Expr, ...] = ()
+    in_order: bool = True  # whether elements come in the order of their positions, in each lane
 
     def element(self, scope: Scope, wide: bool) -> list[State]:
         """The state that one element (or one vector of them, for each of the vectors) is."""
@@ -129,7 +137,10 @@ class Task:
     def _take(self, scope: Scope, states: list[State], wide: bool) -> list[State]:
         elements = self.element(scope, wide)
         k = values_of(scope, self.law.dtype)
-        return [self.law.join(k, s, x) for s, x in zip(states, elements, strict=True)]
+        return [self._with(k, s, x) for s, x in zip(states, elements, strict=True)]
+
+    def _with(self, k: Values, state: State, element: State) -> State:
+        return (self.law.take if self.in_order else self.law.join)(k, state, element)
 
     def _nest(
         self, scope: Scope, loops: list[Loop], states: list[State], inside: Callable[[Scope, list[State]], list[State]]
@@ -153,6 +164,9 @@ class Task:
     def along_axis(self, scope: Scope) -> Any:
         """One of the reduction's own loops is vectorised."""
         inner = self.loops[self._best_axis()]
+        return replace(self, in_order=inner is self.loops[-1])._along(scope, inner)
+
+    def _along(self, scope: Scope, inner: Loop) -> Any:
         outer = [loop for loop in self.loops if loop is not inner]
         width = scope.function.width
         vectors = self._vectors(inner.extent, width)
@@ -176,9 +190,9 @@ class Task:
 
     def _vectors(self, extent: Size, width: int) -> int:
         """Vectors at once: twice as many as hide an addition's latency, so that loads run ahead of the sums."""
-        if self.law.is_arg or len(walk([self.body])) > 24:
+        if len(walk([self.body])) > 24:
             return 1
-        most = 8 if len(walk([self.body])) <= 4 else 4
+        most = 8 if not self.law.is_arg and len(walk([self.body])) <= 4 else 4
         while most > 1 and estimate(extent) < most * width:
             most //= 2
         return most
@@ -229,7 +243,7 @@ class Task:
         if self.law.is_arg:
             far = k.constant(element[1].type, (1 << (element[1].type.element.width - 1)) - 1)
             element[1] = scope.builder.select(mask, element[1], far)
-        return self.law.join(k, state, element)
+        return self._with(k, state, element)
 
     def _horizontal(self, k: Values, state: State, width: int) -> State:
         """All lanes of a vector as one, halving it."""

@@ -57,8 +57,13 @@ def weight_of(e: Expr) -> int:
 def width_of(kernel: Kernel, target: Target) -> int:
     """Lanes: as many as the widest element type computed with has in a vector."""
     exprs = walk([s.value for s in kernel.stores])
-    wide = any(e.dtype.size == 8 for e in exprs if e.kind not in ("position", "const"))
+    wide = any(e.dtype.size == 8 for e in exprs if not _is_index(e))
     return target.lanes("float64" if wide else "float32")
+
+
+def _is_index(e: Expr) -> bool:
+    """Whether an expression is a place or a size, not what is computed with."""
+    return e.kind in ("position", "const") or (e.kind == "reduce" and e.data[0].startswith("arg"))
 
 
 @dataclass(frozen=True)
