@@ -25,7 +25,7 @@ from graphflow.core.dtype import DType, int32
 from graphflow.core.type import static
 from graphflow.ops.view import ravel
 
-UNROLLED = 16
+UNROLLED = 25
 """A reduction of at most this many elements is written out."""
 
 
@@ -135,8 +135,12 @@ class Task:
         return self._nest(scope, loops, states, lambda inner, s: self._take(inner, s, wide))
 
     def _take(self, scope: Scope, states: list[State], wide: bool) -> list[State]:
-        elements = self.element(scope, wide)
         k = values_of(scope, self.law.dtype)
+        factors = _factors(self.law, self.body)
+        if factors and k.has_fma:
+            rows = zip(*(spread(f, scope) if wide else [value(f, scope)] for f in factors), strict=True)
+            return [[k.fma(x, y, s[0])] for s, (x, y) in zip(states, rows, strict=True)]
+        elements = self.element(scope, wide)
         return [self._with(k, s, x) for s, x in zip(states, elements, strict=True)]
 
     def _with(self, k: Values, state: State, element: State) -> State:
@@ -255,6 +259,13 @@ class Task:
             halves = [[b.shuffle_vector(x, undefined(x.type), m) for x in state] for m in (low, high)]
             state = self.law.join(k, halves[0], halves[1])
         return [b.extract_element(x, ir.Constant(I32, 0)) for x in state]
+
+
+def _factors(law: Law, body: Expr) -> tuple[Expr, ...]:
+    """The factors of products that are summed; none where that is not what a reduction does."""
+    if law.kind != "sum" or not law.dtype.is_floating or body.kind != "apply":
+        return ()
+    return {"Mul": body.args, "Square": body.args * 2}.get(body.data[0].name, ())
 
 
 def _grouped(flat: list[Any], width: int) -> list[State]:
