@@ -1,7 +1,9 @@
 """How long the first run takes: `python -m benchmarks.compile_time [ROUNDS]` prints a table, medians of processes.
 
 cold: a new process, an empty cache.  warm: another process, the cache that the first one filled.  Each number is the
-time of the initializer's and of the step's first `Session.run`, from call to end; building the graph is not in it.
+time of the initializer's and of the step's first `Session.run`, from call to end: the modules that they import, the
+step itself (`run`: how long its second run takes) and memory that is touched for the first time are in it; importing
+graphflow, building the graph and opening the session are not.
 Python's own bytecode is there, as where graphflow is installed, whatever PYTHONDONTWRITEBYTECODE says here.
 `optimized` counts the modules that LLVM was given in a warm process: 0 means that it was never entered.
 """

@@ -1,13 +1,13 @@
 """All that a run needs besides machine code: `Layout`, of a plan and its step; and both as bytes (`pack`, `unpack`).
 
-The bytes are a length, a JSON text, and what is binary: the object code, then the constants.  JSON and not pickle, so
-that reading it makes numbers, strings and arrays and runs nothing; what is not as expected raises ValueError.
+The bytes are a length, a JSON text, and what is binary: the object code, then the constants, save for those that the
+user's graph has, which are at hand where the program is wanted.  JSON and not pickle, so that reading it makes numbers,
+strings and arrays and runs nothing; what is not as expected raises ValueError.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ __all__ = ["Layout", "Packed", "layout_of", "pack", "unpack"]
 LENGTH_BYTES = 8
 FIELDS = ("symbols", "reads", "writes", "kept", "updates", "scratch_bytes", "nanoseconds")
 """What JSON holds as it is."""
+
+STORED, KNOWN = "stored", "known"
+"""Where a constant is: among what is binary, or in the graph."""
 
 OPERATIONS_PER_NS, FLOPS_PER_NS, BYTES_PER_NS, KERNEL_NS = 2, 20, 5, 20
 """What one core does at the least; orders of magnitude will do."""
@@ -96,14 +99,15 @@ class Packed:
     objects: tuple[bytes, ...] = ()
 
 
-def pack(packed: Packed) -> bytes:
-    """The bytes of a program."""
+def pack(packed: Packed, known: Sequence[Array] = ()) -> bytes:
+    """The bytes of a program; those of constants that are `known` are not among them."""
     blobs: list[bytes] = list(packed.objects)
     head: dict[str, Any] = {"static": packed.static, "objects": len(blobs)}
     if packed.layout is not None:
         layout = packed.layout
         head |= {name: getattr(layout, name) for name in FIELDS}
-        head["buffers"] = [_buffer_text(b, blobs) for b in layout.buffers]
+        places = {array: n for n, array in enumerate(known)}
+        head["buffers"] = [_buffer_text(b, blobs, places) for b in layout.buffers]
         head["workspaces"] = [(_size_text(size), first, last) for size, first, last in layout.workspaces]
         head["assumed"] = dict(packed.assumed_initialized or {})
     head["blobs"] = [len(blob) for blob in blobs]
@@ -111,15 +115,15 @@ def pack(packed: Packed) -> bytes:
     return b"".join([len(text).to_bytes(LENGTH_BYTES, "little"), text, *blobs])
 
 
-def unpack(content: bytes, feeds: Sequence[TensorType]) -> Packed:
-    """What `pack` was given.  ValueError for anything else."""
+def unpack(content: bytes, feeds: Sequence[TensorType], known: Sequence[Array] = ()) -> Packed:
+    """What `pack` was given, the same constants known.  ValueError for anything else."""
     try:
-        return _unpack(content, tuple(feeds))
+        return _unpack(content, tuple(feeds), known)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"no packed program: {error!r}") from error
 
 
-def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
+def _unpack(content: bytes, feeds: tuple[TensorType, ...], known: Sequence[Array]) -> Packed:
     start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     head = json.loads(content[LENGTH_BYTES:start])
     if head["static"]:
@@ -132,7 +136,7 @@ def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
         raise ValueError(f"{len(content)} bytes where {start} were packed")
     layout = Layout(
         feeds,
-        tuple(_buffer(b, blobs) for b in head["buffers"]),
+        tuple(_buffer(b, blobs, known) for b in head["buffers"]),
         tuple(map(_text, head["symbols"])),
         tuple(map(_text, head["reads"])),
         tuple(map(_text, head["writes"])),
@@ -147,23 +151,24 @@ def _unpack(content: bytes, feeds: tuple[TensorType, ...]) -> Packed:
     )
 
 
-def _buffer_text(buffer: BufferSpec, blobs: list[bytes]) -> Any:
+def _buffer_text(buffer: BufferSpec, blobs: list[bytes], places: Mapping[Array, int]) -> Any:
     key = buffer.key
     if buffer.kind == "constant":
-        key = len(blobs)
-        blobs.append(buffer.key.value.tobytes())
+        place = places.get(key)
+        key = (KNOWN, place) if place is not None else (STORED, len(blobs))
+        blobs += [buffer.key.value.tobytes()] if place is None else []
     sizes = [_size_text(size) for size in buffer.shape]
     return buffer.kind, key, buffer.dtype.name, sizes, buffer.first, buffer.last
 
 
-def _buffer(row: Any, blobs: list[bytes]) -> BufferSpec:
+def _buffer(row: Any, blobs: list[bytes], known: Sequence[Array]) -> BufferSpec:
     kind, key, dtype, sizes, first, last = row
     type_ = TensorType(as_dtype(_text(dtype)), tuple(map(_size, sizes)))
     if kind == "constant":
-        shape = tuple(map(_number, type_.dims))
-        if len(blobs[key]) != math.prod(shape) * type_.dtype.size:
-            raise ValueError(f"{len(blobs[key])} bytes for a constant {type_}")
-        key = Array(np.frombuffer(blobs[key], type_.dtype.numpy).reshape(shape))
+        where, place = key
+        key = _stored(blobs[_number(place)], type_) if where == STORED else known[_number(place)]
+        if key.value.shape != type_.dims or key.value.dtype != type_.dtype.numpy:
+            raise ValueError(f"a constant {type_} is a {key.value.dtype}{key.value.shape}")
     elif kind == "variable":
         key = _text(key)
     elif kind in ("feed", "output"):
@@ -171,6 +176,11 @@ def _buffer(row: Any, blobs: list[bytes]) -> BufferSpec:
     elif kind != "arena":
         raise ValueError(f"no kind of buffer: {kind!r}")
     return BufferSpec(kind, key, type_, _number(first), _number(last))
+
+
+def _stored(data: bytes, type_: TensorType) -> Array:
+    """A constant of these bytes.  ValueError if there are too many, or too few."""
+    return Array(np.frombuffer(data, type_.dtype.numpy).reshape(tuple(map(_number, type_.dims))))
 
 
 def _text(value: Any) -> str:

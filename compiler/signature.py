@@ -19,7 +19,7 @@ from graphflow.core.node import Array
 from graphflow.core.type import TensorType
 from graphflow.framework.tensor import Operation, Tensor
 
-__all__ = ["signature"]
+__all__ = ["arrays_of", "signature"]
 
 
 class UnknownError(TypeError):
@@ -39,6 +39,13 @@ def signature(
         return digest_of((_graph(fetches, feeds, is_initialized), tuple(map(_plain, types)), surroundings))
     except UnknownError:
         return None
+
+
+def arrays_of(fetches: Sequence[Tensor | Operation], feeds: Sequence[Tensor]) -> tuple[Array, ...]:
+    """The constants of that part of the graph, in order: graphs of one signature have equal ones."""
+    operations = needed(fetches, dict.fromkeys(feeds))
+    found = (value for operation in operations for value in operation.attrs.values() if type(value) is Array)
+    return tuple(dict.fromkeys(found))
 
 
 def _graph(

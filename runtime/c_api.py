@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compiler.llvm.jit import declare_symbol
+from graphflow.compiler.llvm.load import declare_symbol
 
 __all__ = ["METH_FASTCALL", "METH_KEYWORDS", "METH_NOARGS", "METH_O", "declare_c_api", "new_builtin"]
 

@@ -18,7 +18,7 @@ from graphflow.compiler.capture import RANDOM_DRAWS, feed_types
 from graphflow.compiler.collector import paused_collector
 from graphflow.compiler.debug import Report, is_checked
 from graphflow.compiler.layout import layout_of
-from graphflow.compiler.llvm.jit import compile_module, load_objects
+from graphflow.compiler.llvm.load import load_objects
 from graphflow.compiler.llvm.target import host_target
 from graphflow.core.dim import Dim
 from graphflow.core.errors import FailedPreconditionError, InternalError
@@ -153,6 +153,7 @@ class Executable:
         return emit_step(*own, checked=checked, timed=self.timed, variables=variables)
 
     def _generate(self, plan: Plan) -> StepCode:
+        from graphflow.compiler.llvm.jit import compile_module
         from graphflow.compiler.pipeline import Stage
 
         report = Report()

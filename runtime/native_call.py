@@ -25,17 +25,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphflow.compiler.llvm import limits
-from graphflow.compiler.llvm.jit import stored_library
+from graphflow.compiler.llvm.load import stored_library
 from graphflow.compiler.llvm.target import host_target
 from graphflow.core.fork import MAKING
 from graphflow.runtime import call_record as at
 from graphflow.runtime.array_layout import ALIGNED, C_CONTIGUOUS, HEAD, WRITEABLE, check_layout
 from graphflow.runtime.c_api import METH_FASTCALL, METH_KEYWORDS, METH_O, declare_c_api, new_builtin
 from graphflow.runtime.memory import RECYCLED, most_kept
-from graphflow.runtime.native_call_code import native_module
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.jit import LoadedLibrary
+    from graphflow.compiler.llvm.load import LoadedLibrary
 
 __all__ = ["Call", "Form", "Record", "Slot", "idle_output_bytes", "is_native", "table_builtin", "trim_outputs"]
 
@@ -265,10 +264,17 @@ def native_code() -> LoadedLibrary:
     facts = (sys.hexversion, HEAD, RECYCLED)
     with MAKING:
         declare_c_api()
-        code = stored_library("native call", lambda: native_module(RECYCLED), host_target(), *facts)
+        code = stored_library("native call", _written, host_target(), *facts)
     code.keep_forever()
     ctypes.c_int64.from_address(code.address("gf_memory_limit")).value = most_kept()
     return code
+
+
+def _written() -> object:
+    """The module, where it is not stored."""
+    from graphflow.runtime.native_call_code import native_module
+
+    return native_module(RECYCLED)
 
 
 def table_builtin(name: str, symbol: str, table: at.Table) -> Any:

@@ -21,11 +21,12 @@ from graphflow.compiler.cache import Cache, of_environment
 from graphflow.compiler.conditions import broken_at
 from graphflow.compiler.debug import Report, is_checked
 from graphflow.compiler.layout import Layout, Packed, pack, unpack
-from graphflow.compiler.llvm.jit import surroundings
+from graphflow.compiler.llvm.load import surroundings
 from graphflow.compiler.llvm.target import host_target
 from graphflow.compiler.program import TensorProgram
-from graphflow.compiler.signature import signature
+from graphflow.compiler.signature import arrays_of, signature
 from graphflow.core.dim import Dim, fed, symbol
+from graphflow.core.node import Array
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 
@@ -63,7 +64,7 @@ class Order:
         if content is None:
             return None
         try:
-            packed = unpack(content, self.types)
+            packed = unpack(content, self.types, self.arrays)
         except ValueError:
             self.cache.reject(self.key)
             return None
@@ -78,13 +79,18 @@ class Order:
 
     def _keep(self, packed: Packed) -> None:
         if self.cache is not None and self.key is not None:
-            self.cache.write(self.key, pack(packed))
+            self.cache.write(self.key, pack(packed, self.arrays))
 
     @functools.cached_property
     def cache(self) -> Cache | None:
         """Where to look and keep; None where the passes are to be seen at work, code is
         checked (its sites are not stored), or nothing is to be cached."""
         return None if is_interpreted() or is_checked() or Report().level else of_environment()
+
+    @functools.cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        """The constants that the graph has, which need not be kept."""
+        return arrays_of(self.fetches, self.feeds)
 
     @functools.cached_property
     def key(self) -> str | None:

@@ -9,9 +9,10 @@ its size in hexadecimal, and its name.  A kernel's name is its ops and the user'
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from graphflow.compiler.llvm.elf import GLOBAL, ObjectFile
 
 if TYPE_CHECKING:
     from graphflow.runtime.executable import Executable
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Function", "anchors", "functions_in", "is_wanted", "map_file", "write"]
 
 FOLDER = "/tmp"  # perf looks there and nowhere else
-ELF64_LITTLE = b"\x7fELF\x02\x01"
-FUNCTION, GLOBAL, SYMBOLS = 2, 1, 2  # the type and the binding of a symbol, the type of a section
-SECTION, SYMBOL = struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ")
 LINES = 2
 
 
@@ -82,20 +80,7 @@ class Function(NamedTuple):
 
 def functions_in(object_code: bytes) -> Iterator[Function]:
     """The functions that a relocatable ELF object defines."""
-    if not object_code.startswith(ELF64_LITTLE):
-        raise ValueError("perf maps are made of 64-bit little-endian ELF objects, and this code is none")
-    table = struct.unpack_from("<Q", object_code, 40)[0]
-    size, count = struct.unpack_from("<HH", object_code, 58)
-    sections = [SECTION.unpack_from(object_code, table + n * size) for n in range(count)]
-    for section in sections:
-        if section[1] == SYMBOLS:
-            yield from _functions(object_code, section, sections[section[6]])
-
-
-def _functions(object_code: bytes, section: tuple[Any, ...], strings: tuple[Any, ...]) -> Iterator[Function]:
-    for at in range(section[4], section[4] + section[5], SYMBOL.size):
-        name, info, _, where, value, size = SYMBOL.unpack_from(object_code, at)
-        if info & 15 == FUNCTION and where:
-            start = strings[4] + name
-            found = object_code[start : object_code.index(b"\0", start)].decode()
-            yield Function(found, value, size, info >> 4 == GLOBAL)
+    file = ObjectFile(object_code)
+    for number in file.functions():
+        symbol = file.symbols[number]
+        yield Function(file.name(number), int(symbol["value"]), int(symbol["size"]), symbol["info"] >> 4 == GLOBAL)

@@ -22,7 +22,7 @@ from graphflow.runtime import call_record as at
 from graphflow.runtime.recorded_threads import known_threads, number_of_thread
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.jit import LoadedLibrary
+    from graphflow.compiler.llvm.load import LoadedLibrary
     from graphflow.runtime.timed import TimedProgram
 
 __all__ = ["BEGIN", "END", "FIRST_TICK", "LAST_TICK", "ROW_HEAD", "THREAD", "RunLog", "nanoseconds_of_tick"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.jit import stored_library
+from graphflow.compiler.llvm.load import stored_library
 from graphflow.compiler.llvm.stamps import counts_cycles, emit_clock, emit_ticks
 from graphflow.compiler.llvm.target import host_target, intrinsic
 from graphflow.runtime import call_record as at
@@ -23,7 +23,7 @@ from graphflow.runtime.recorded_threads import IDENT, NUMBER, THREAD_WORDS
 from graphflow.runtime.run_log import BEGIN, END, FIRST_TICK, LAST_TICK, ROW_HEAD, THREAD
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.jit import LoadedLibrary
+    from graphflow.compiler.llvm.load import LoadedLibrary
 
 __all__ = ["log_code"]
 

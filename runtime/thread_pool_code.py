@@ -27,9 +27,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.jit import LoadedLibrary, declare_symbol, stored_library
 from graphflow.compiler.llvm.limits import THREADS
-from graphflow.compiler.llvm.target import Target, host_target, intrinsic
+from graphflow.compiler.llvm.target import Target, intrinsic
 from graphflow.runtime.pool_function import (
     FUTEX_WAKE_PRIVATE,
     I8,
@@ -51,22 +50,12 @@ from graphflow.runtime.pool_limits_code import (
 from graphflow.runtime.pool_worker_code import emit_drain, emit_start_workers, emit_worker
 from graphflow.runtime.threads import MAX_THREADS, WORDS, has_workers
 
-__all__ = ["load_pool", "pool_module"]
+__all__ = ["pool_module"]
 
 PAUSES_BEFORE_YIELD = 100
 BLOCKS_PER_THREAD = 64  # units are taken in blocks, so small that the last one hardly delays
 NEXT_JOB = OPEN << 1
 PARALLEL_FOR = ir.FunctionType(VOID, (LAUNCH_PTR, PTR, PTR, I64, PTR, I64, I64, PTR))
-
-
-def load_pool() -> LoadedLibrary:
-    """The pool's code, loaded for good; modules loaded from now on know `gf_parallel_for` and `gf_poll`."""
-    target = host_target()
-    code = stored_library("thread pool", lambda: pool_module(target), target)
-    code.keep_forever()
-    for name in ("gf_parallel_for", "gf_poll"):
-        declare_symbol(name, code.address(name))
-    return code
 
 
 def pool_module(target: Target) -> ir.Module:

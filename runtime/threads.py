@@ -26,11 +26,11 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from graphflow.compiler.llvm.target import available_cpus
+from graphflow.compiler.llvm.target import available_cpus, host_target
 from graphflow.core.fork import MAKING, renew_after_fork
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.jit import LoadedLibrary
+    from graphflow.compiler.llvm.load import LoadedLibrary
 
 MAX_THREADS = 1024
 FUTEX_CALL = {"x86_64": 202, "amd64": 202, "aarch64": 98, "arm64": 98}
@@ -118,19 +118,31 @@ def native_parallel_for(address: int) -> Any:
 
 
 def pool() -> Pool:
-    """The process' only pool, compiled at the first call (some 30 ms)."""
+    """The process' only pool, compiled or loaded at the first call."""
     with MAKING:
         return make_pool()
 
 
 @functools.cache
 def make_pool() -> Pool:
-    """Compile the pool. Its code and words stay where they are until the process ends."""
-    from graphflow.runtime.thread_pool_code import load_pool
+    """Load the pool. Its code and words stay where they are until the process ends; modules loaded from now on know
+    `gf_parallel_for` and `gf_poll`."""
+    from graphflow.compiler.llvm.load import declare_symbol, stored_library
 
-    made = Pool(load_pool())
+    code = stored_library("thread pool", _written, host_target())
+    code.keep_forever()
+    for name in ("gf_parallel_for", "gf_poll"):
+        declare_symbol(name, code.address(name))
+    made = Pool(code)
     made.resize(thread_count())
     return made
+
+
+def _written() -> object:
+    """The pool's module, where it is not stored."""
+    from graphflow.runtime.thread_pool_code import pool_module
+
+    return pool_module(host_target())
 
 
 def thread_count() -> int:

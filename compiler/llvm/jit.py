@@ -5,33 +5,27 @@
     print(module.assembly())           # what was generated
     print(assembly_for(text, NEON))    # what another CPU would get; nothing runs
 
-Code that calls functions of ours by name finds those that `declare_symbol` made known, then the process' own (libc).
-Machine code is also had as bytes: `compile_object` makes them, `load_objects` loads them, in this process or another.
-A large module becomes two objects, made side by side.
-`stored_library` keeps them in the cache on disk; `cache.STATISTICS.optimized` counts what LLVM was given to compile.
+Machine code is also had as bytes: `compile_object` makes them, `load_objects` (load.py) loads them, in this process or
+another.  A large module becomes two objects, made side by side.
+`cache.STATISTICS.optimized` counts what LLVM was given to compile.
 """
 
-import ctypes
 import functools
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from typing import Any
 
-import llvmlite
 from llvmlite import binding as llvm
 
-from graphflow.compiler.cache import STATISTICS, digest_of, of_environment
-from graphflow.compiler.llvm.machine import CODEGEN_LEVEL, emit_object, initialize, target_machine
+from graphflow.compiler.cache import STATISTICS
+from graphflow.compiler.llvm.load import load_objects
+from graphflow.compiler.llvm.machine import emit_object, target_machine
 from graphflow.compiler.llvm.target import Target
 
 Stopwatch = dict[str, float]
 Object = tuple[bytes, tuple[str, ...]]
-
-_symbols: dict[str, int] = {}
-_library_numbers = itertools.count()
 
 
 class CompiledModule:
@@ -48,7 +42,8 @@ class CompiledModule:
         self.seconds: Mapping[str, float] = seconds
         self._module = module
         self.names = tuple(name for _, names in objects for name in names)
-        self._library = load_objects(self.objects, self.names, seconds)
+        with timed(seconds, "link"):
+            self._library = load_objects(self.objects, self.names)
 
     @property
     def text(self) -> str:
@@ -70,22 +65,6 @@ class CompiledModule:
     def keep_forever(self) -> None:
         """Never free the code, not even at exit: for code that threads we cannot stop may be running."""
         self._library.keep_forever()
-
-
-class LoadedLibrary:
-    """Machine code in memory, freed with the object."""
-
-    def __init__(self, tracker: Any, names: Collection[str]):
-        self._tracker = tracker
-        self._addresses: dict[str, int] = {name: tracker[name] for name in names}
-
-    def address(self, name: str) -> int:
-        """Where `name` starts. KeyError if it was not among the names asked for."""
-        return self._addresses[name]
-
-    def keep_forever(self) -> None:
-        """Never free the code."""
-        immortalize(self._tracker)
 
 
 def compile_module(module: object, target: Target, *, optimize: str = "light") -> CompiledModule:
@@ -129,48 +108,6 @@ def compile_object(text: str, target: Target, *, optimize: str = "light", second
     names = tuple(defined_names(module))
     with timed(seconds, "codegen"):
         return emit_object(target_machine(target), module), names
-
-
-def load_objects(objects: Iterable[bytes], names: Collection[str], seconds: Stopwatch | None = None) -> LoadedLibrary:
-    """Load what `compile_object` made; objects may call each other. RuntimeError if a symbol they call is unknown."""
-    with timed({} if seconds is None else seconds, "link"):
-        builder = llvm.JITLibraryBuilder().add_current_process()
-        for code in objects:
-            builder.add_object_img(code)
-        for name, address in _symbols.items():
-            if name not in names:
-                builder.import_symbol(name, address)
-        for name in names:
-            builder.export_symbol(name)
-        # A library's name can never be used again, even after it is freed.
-        return LoadedLibrary(builder.link(jit(), f"graphflow{next(_library_numbers)}"), names)
-
-
-def stored_library(name: str, make: Callable[[], object], target: Target, *facts: int) -> LoadedLibrary:
-    """The module that `make` writes, from the cache if it is there; `make` is not called then.
-
-    `name` tells modules apart, and `facts` are all that the code depends on besides the target and our sources.
-    """
-    cache = of_environment()
-    key = digest_of((name, facts, surroundings(target)))
-    found = None if cache is None else cache.read(key)
-    if found is not None:
-        names, _, object_code = found.partition(b"\n")
-        return load_objects((object_code,), tuple(names.decode().split()))
-    object_code, exported = compile_object(str(make()), target)
-    if cache is not None:
-        cache.write(key, b"%s\n%s" % (" ".join(exported).encode(), object_code))
-    return load_objects((object_code,), exported)
-
-
-def surroundings(target: Target) -> tuple[Any, ...]:
-    """What object code depends on besides the text that it is made of."""
-    return (*astuple(target), llvmlite.__version__, llvm.llvm_version_info, CODEGEN_LEVEL)
-
-
-def declare_symbol(name: str, address: int) -> None:
-    """Let modules compiled from now on call or read `name`, which is at `address` and must stay there."""
-    _symbols[name] = address
 
 
 def assembly_for(module: object, target: Target, optimize: str = "light") -> str:
@@ -280,21 +217,6 @@ def pass_builder(machine: Any, level: int) -> Any:
     options.loop_interleaving = False
     options.loop_unrolling = False
     return llvm.create_pass_builder(machine, options)
-
-
-@functools.cache
-def jit() -> Any:
-    """The process' one linker and loader. Never disposed of: threads may be inside its code until the very end."""
-    initialize()
-    llvm.initialize_native_asmparser()
-    engine = llvm.create_lljit_compiler(use_jit_link=True)
-    immortalize(engine)
-    return engine
-
-
-def immortalize(owner: Any) -> None:
-    """Never destroy `owner`, not even when the interpreter ends: one reference is given to nobody."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
 
 
 @contextmanager

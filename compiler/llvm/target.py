@@ -115,14 +115,11 @@ def host_target() -> Target:
 def this_machine() -> Target:
     """The machine that this process runs on."""
     # Imported here: thread counts and the named targets must not load LLVM.
-    from llvmlite import binding as llvm
+    from graphflow.compiler.llvm.host import host_description
 
-    return from_features(
-        llvm.get_process_triple(),
-        llvm.get_host_cpu_name(),
-        host_features(dict(llvm.get_host_cpu_features())),
-        cache_bytes(Path("/sys/devices/system/cpu/cpu0/cache")),
-    )
+    triple, cpu, features = host_description()
+    caches = cache_bytes(Path("/sys/devices/system/cpu/cpu0/cache"))
+    return from_features(triple, cpu, host_features(features), caches)
 
 
 def narrowed(machine: Target, name: str) -> Target:

@@ -129,6 +129,26 @@ def test_constants_are_compared_by_their_bytes() -> None:
         np.testing.assert_array_equal(value[:-1], data[:-1])
 
 
+def test_constants_of_the_graph_are_not_stored_again(cache_folder: Path) -> None:
+    """They are in the graph that wants the program; one that was computed is not."""
+    data = np.arange(100_000, dtype=np.float32)
+    v = tf.Variable(data)
+    for fetches, least, most in (
+        (v.initializer, 0, data.nbytes),
+        (tf.constant(data) * 2.0, data.nbytes, 2 * data.nbytes),
+    ):
+        first, _ = executable_of(fetches)
+        newest = max(cache_folder.glob("*.gfc"), key=lambda path: path.stat().st_mtime_ns)
+        assert least < newest.stat().st_size < most
+        second, executable = executable_of(fetches)
+        assert is_stored(executable)
+        assert (first is None and second is None) or np.array_equal(first, second)
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        np.testing.assert_array_equal(sess.run(v), data)
+        assert all(is_stored(one) for _, one in sess.compiled()[:1])
+
+
 def test_other_sizes_of_a_stored_program() -> None:
     x = tf.placeholder(tf.float32, [None, 3])
     y = tf.reduce_sum(tf.tanh(x), axis=1)
