@@ -11,7 +11,8 @@ __all__ = ["paused_collector"]
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """No search for cycles within the block, which makes hundreds of thousands of objects and keeps most of them.
+    """No search for cycles within the block, which makes hundreds of thousands of objects and keeps most of them; nor
+    right after it: they count as old from then on, and are looked at with what is old.
 
     Where the collector is off already it stays off.
     """
@@ -22,4 +23,7 @@ def paused_collector() -> Iterator[None]:
     try:
         yield
     finally:
+        if not gc.get_freeze_count():  # else what the program has put aside for good would come back
+            gc.freeze()
+            gc.unfreeze()
         gc.enable()

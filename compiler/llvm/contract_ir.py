@@ -8,6 +8,7 @@ Every function here continues in `builder.block`, which loops and branches chang
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -175,8 +176,13 @@ def splat(b: ir.IRBuilder, x: ir.Value, lanes: int) -> ir.Value:
     if isinstance(x, ir.Constant):
         return splat_constant(vector, x)
     single = b.insert_element(undefined(vector), x, ir.Constant(I32, 0))
-    first = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)  # llvmlite reads the numbers of a mask
-    return b.shuffle_vector(single, undefined(vector), first)
+    return b.shuffle_vector(single, undefined(vector), first_lane(lanes))
+
+
+@functools.cache
+def first_lane(lanes: int) -> ir.Constant:
+    """The mask that takes lane 0 for each; one object, since its text, which llvmlite keeps with it, is long."""
+    return ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)  # llvmlite reads the numbers of a mask
 
 
 class Written(ir.Constant):  # type: ignore[misc]  # llvmlite has no types

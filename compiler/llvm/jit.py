@@ -105,9 +105,10 @@ def compile_object(text: str, target: Target, *, optimize: str = "light", second
     """(relocatable object, names of the symbols it defines). ValueError if the IR is malformed."""
     seconds = {} if seconds is None else seconds
     module = optimized(text, target, optimize, seconds)
-    names = tuple(defined_names(module))
     with timed(seconds, "codegen"):
-        return emit_object(target_machine(target), module), names
+        code = emit_object(target_machine(target), module)
+    # Asked last: each question waits for llvmlite's lock, which another thread may have while it optimizes.
+    return code, tuple(defined_names(module))
 
 
 def assembly_for(module: object, target: Target, optimize: str = "light") -> str:

@@ -41,3 +41,22 @@ def test_it_is_off_while_a_run_compiles(monkeypatch: pytest.MonkeyPatch) -> None
         session.run(x + 1, {x: np.zeros(3)})
     assert seen == [False]
     assert gc.isenabled()
+
+
+def test_what_was_made_meanwhile_counts_as_old() -> None:
+    """The next search among the young, which is a moment away, does not go through it."""
+    gc.collect()
+    with paused_collector():
+        kept = [[n] for n in range(10_000)]
+    assert gc.get_count()[0] < len(kept)
+    assert not any(one is kept for one in gc.get_objects(generation=0))
+
+
+def test_what_was_put_aside_for_good_stays_so() -> None:
+    gc.freeze()
+    try:
+        with paused_collector():
+            pass
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
 import graphflow as tf
 from graphflow.compiler.llvm import halves
@@ -67,9 +68,23 @@ def defined_in(part: Any) -> list[str]:
 def test_halves_are_no_larger_than_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halves, "SMALL", 0)
     _, executable = train(1)
-    parts = halves.halves_of(executable._emit(executable.plan).module)
-    sizes = [sum(len(b.instructions) for f in part.functions for b in f.blocks) for part in parts]
-    assert 0 < sizes[0] <= halves.FIRST * sum(sizes)
+    module = executable._emit(executable.plan).module
+    work = halves.work_of_groups(module)
+    first, _ = ({name.partition(".")[0] for name in defined_in(part)} for part in halves.halves_of(module))
+    assert 0 < sum(work[name] for name in first) <= halves.FIRST * work.total()
+
+
+def test_equal_functions_are_counted_once() -> None:
+    text = ir.Module("twins")
+    for name in ("kernel0.tile", "kernel1.tile"):
+        function = ir.Function(text, ir.FunctionType(ir.VoidType(), ()), name)
+        ir.IRBuilder(function.append_basic_block()).ret_void()
+    other = ir.Function(text, ir.FunctionType(ir.IntType(32), (ir.IntType(32),)), "kernel2")
+    b = ir.IRBuilder(other.append_basic_block())
+    for _ in range(8):
+        b.add(*other.args, *other.args)
+    b.ret(other.args[0])
+    assert list(halves.work_of_groups(text).items()) == [("kernel2", 9), ("kernel0", 1), ("kernel1", 0)]
 
 
 def test_small_modules_stay_whole() -> None:
