@@ -35,7 +35,7 @@ from graphflow.compiler.llvm.contract_special import (
     table_plan,
 )
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
-from graphflow.core.dim import Size, estimate, product
+from graphflow.core.dim import Size, estimate, estimate_large, product
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
@@ -176,7 +176,8 @@ def blocked(plan: Plan, target: Target) -> Plan:
     splits = split_count(plan, batch * row_panels * column_panels, k, target)
     if splits == 1 and plan.staged == "panels" and plan.packed and len(plan.tile_k) == 1:
         return k_blocked(plan, batch, k, target)
-    units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
+    # More rows come with more units of their own; a sum that gets longer has those that it was given here.
+    units = min(TARGET_UNITS, max(1, 2 * batch * m * n * estimate_large(plan.depth) // UNIT_FLOPS))
     cached = max(1, target.l2_bytes // 2 // (plan.width * plan.bytes * max(1, k // splits)))
     columns = min(column_panels, cached)
     rows_wanted = -(-units // (batch * splits * -(-column_panels // columns)))

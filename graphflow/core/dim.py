@@ -28,6 +28,7 @@ __all__ = [
     "ceildiv",
     "coefficient",
     "estimate",
+    "estimate_large",
     "evaluate",
     "fed",
     "product",
@@ -284,6 +285,15 @@ def product(sizes: tuple[int | Dim, ...]) -> int | Dim:
 def estimate(x: int | Dim) -> int:
     """A number for cost decisions: the value itself; for symbols what was fed, and `LEAST` at the least."""
     return x.estimate() if isinstance(x, Dim) else x
+
+
+def estimate_large(x: int | Dim) -> int:
+    """The same where too little costs more than too much, as in cutting work into parts: symbols are `UNSEEN` at the
+    least, whatever the first run had."""
+    if not isinstance(x, Dim):
+        return x
+    known = {a.key: max(a.hint or 0, UNSEEN) for a in atoms_of(x) if isinstance(a, Symbol)}
+    return evaluate(x, known, default=True)
 
 
 def fed(x: int | Dim) -> int:

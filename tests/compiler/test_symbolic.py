@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.core.dim import estimate, fed, symbol
+from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract_plan import Axis, Contraction
+from graphflow.compiler.llvm.target import AVX512
+from graphflow.core.dim import estimate, evaluate, fed, symbol
 from graphflow.demo import cnn, mlp
 from tests.e2e import numpy_networks as reference
 
@@ -223,3 +227,12 @@ def test_a_sum_of_nothing_by_an_unknown_number():
     x = tf.placeholder(tf.float32, [None, 0])
     with tf.Session() as sess:
         assert sess.run(tf.reduce_sum(tf.tanh(x)), {x: np.zeros((3, 0), np.float32)}) == 0
+
+
+@pytest.mark.parametrize("hint", [1, 8, 64])
+def test_sums_that_may_get_longer_are_shared_by_as_many_units(hint: int) -> None:
+    """The gradient of a weight, compiled for a first batch of one: later batches make its units no more."""
+    batch = symbol("n0", hint=hint)
+    spec = Contraction("float32", (), m=(Axis(784, 1, 0),), n=Axis(128, 0, 1), k=(Axis(batch, 784, 128),))
+    plan, whole = make_plan(spec, AVX512), make_plan(replace(spec, k=(Axis(64, 784, 128),)), AVX512)
+    assert evaluate(plan.row_blocks * plan.column_blocks, {}) >= evaluate(whole.row_blocks * whole.column_blocks, {})
