@@ -13,6 +13,7 @@ from graphflow.compiler.assemble import Assembly
 from graphflow.compiler.buffers import base_of, is_buffer
 from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
 from graphflow.compiler.ranks import may_merge, merge_ranks
+from graphflow.compiler.split import FEW, LONG
 from graphflow.core.dim import Size, Symbol, estimate, product, symbol
 from graphflow.core.node import Node
 from graphflow.core.type import Shape
@@ -137,7 +138,7 @@ class Groups:
         if not small or len(large) != len(small) + 1 or small != (*large[:row], *large[row + 1 :]):
             return None
         if row == len(small):
-            return large
+            return None if _is_for_many(small, large[row]) else large
         whole = a if a.space == large else b
         along_rows = any(g.row == len(small) for g in (*whole.needs, *whole.users))
         return large if not along_rows and _fits_columns(small, large[row]) else None
@@ -226,6 +227,11 @@ def _inner(group: _Group) -> int | None:
     """The axis of a group's space that runs innermost, where it is not the last one."""
     inside = group.row is not None and any(len(n.shape) < len(group.space) for n in group.outputs)
     return group.row if inside else None
+
+
+def _is_for_many(rows: Shape, length: Size) -> bool:
+    """Whether rows are so few and long that parts of them had better be shared: a row that is reduced is one unit."""
+    return estimate(product(rows)) <= FEW and estimate(length) >= LONG
 
 
 def _fits_columns(columns: Shape, rows: Size) -> bool:

@@ -20,7 +20,7 @@ from graphflow.compiler.debug import Report, is_checked
 from graphflow.compiler.layout import layout_of
 from graphflow.compiler.llvm.load import load_objects
 from graphflow.compiler.llvm.target import host_target
-from graphflow.core.dim import Dim
+from graphflow.core.dim import Dim, estimate
 from graphflow.core.errors import FailedPreconditionError, InternalError
 from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 __all__ = ["Executable", "build"]
 
 Array = np.ndarray[Any, Any]
+
+FAR = 1_000
+"""A program serves sizes up to so many times those it was made for.  These decided how work is cut: a row that is one
+unit of work there may be far more than one thread should have, and than Ctrl-C should wait for."""
 
 KEPT_SIZES, KEPT_BYTES = 64, 1 << 27
 """For how many sets of sizes a program keeps memory, and how many bytes; the oldest give way, save for one."""
@@ -109,6 +113,7 @@ class Executable:
         self.assumed_initialized = made.assumed_initialized
         self.types = self.layout.feeds
         self.symbols = [_symbol_places(key, self.types) for key in self.layout.symbols]
+        self.made_for = {str(d): estimate(d) for t in self.types for d in t.dims if isinstance(d, Dim)}
         self.bounds: dict[tuple[int, ...], list[Bound]] = {}
         self.twin: TimedExecutable | None = None  # the same, timed, if somebody records
         self.last: Bound | None = None  # what ran last: native calls may use it from now on
@@ -188,10 +193,12 @@ class Executable:
         return state is None or all(state.is_initialized(n) == known for n, known in assumed.items())
 
     def _knows(self, sizes: dict[str, int]) -> bool:
-        """Whether the program is right for these sizes; each set of them is looked at once."""
+        """Whether the program is right for these sizes, and was not made for far smaller ones; each set of them is
+        looked at once."""
         key = tuple(sizes.values())
         if key not in self.known:
-            self.known[key] = self._made.is_right_for(sizes)
+            near = all(sizes[name] <= FAR * least for name, least in self.made_for.items())
+            self.known[key] = near and self._made.is_right_for(sizes)
         return self.known[key]
 
     def run(

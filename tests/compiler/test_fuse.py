@@ -10,6 +10,8 @@ import pytest
 
 import graphflow as tf
 from graphflow.compiler.fuse import fuse
+from graphflow.compiler.llvm.schedule import make_schedule
+from graphflow.compiler.llvm.target import AVX512
 from graphflow.compiler.loops.ir import walk
 from graphflow.compiler.pipeline import TENSOR_PASSES
 from graphflow.compiler.plan import Plan, plan
@@ -174,3 +176,20 @@ def test_adam_alone_is_one_kernel_a_variable():
     (update,) = [s for s in found.steps if [loop.extent for loop in s.kernel.loops] == [1200]]
     assert len(update.kernel.stores) == 3  # the variable and its two slots, in one pass
     assert not [b for b in found.buffers if b.kind == "arena" and b.type.size == 1200]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16])
+@pytest.mark.parametrize("normalized", [tf.nn.softmax, row_normalized, tf.nn.log_softmax])
+def test_few_long_rows_are_units_for_many(rows: int, normalized: Callable[[Any], Any]) -> None:
+    """A unit is what one thread does, and what Ctrl-C waits for: it must not be a row of millions."""
+    with tf.Session() as session:
+        shape = (rows, 1 << 22)
+        x = tf.placeholder(tf.float32, shape)
+        session.plan(normalized(x), {x: shape})
+        (_, executable) = session.compiled()[-1]
+    units = [make_schedule(step.kernel, AVX512).units for step in executable.plan.steps]
+    large = [
+        n for step, n in zip(executable.plan.steps, units, strict=True) if step.kernel.buffers[0].size == rows << 22
+    ]
+    assert large
+    assert min(large) >= rows * (1 << 22) // (1 << 16)

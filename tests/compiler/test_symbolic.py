@@ -236,3 +236,14 @@ def test_sums_that_may_get_longer_are_shared_by_as_many_units(hint: int) -> None
     spec = Contraction("float32", (), m=(Axis(784, 1, 0),), n=Axis(128, 0, 1), k=(Axis(batch, 784, 128),))
     plan, whole = make_plan(spec, AVX512), make_plan(replace(spec, k=(Axis(64, 784, 128),)), AVX512)
     assert evaluate(plan.row_blocks * plan.column_blocks, {}) >= evaluate(whole.row_blocks * whole.column_blocks, {})
+
+
+def test_a_size_that_is_far_larger_is_another_program() -> None:
+    """One row of five is a unit of work; a row of a million is work for all threads, and Ctrl-C waits for a unit."""
+    x = tf.placeholder(tf.float32, [None, None])
+    y = tf.reduce_sum(tf.nn.softmax(x), axis=1)
+    with tf.Session() as sess:
+        for rows, length, programs in ((1, 5, 1), (3, 4000, 1), (1, 1 << 20, 2), (2, 7, 2), (1, 3 << 20, 2)):
+            value = sess.run(y, {x: np.ones((rows, length), np.float32)})
+            np.testing.assert_allclose(value, np.ones(rows), rtol=1e-5)
+            assert len(compiled(sess)) == programs
