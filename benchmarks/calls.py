@@ -2,6 +2,7 @@
 
     python benchmarks/calls.py
     python benchmarks/calls.py torch=~/torch/bin/python tf=~/tf/bin/python    # peers in Pythons of their own
+    python benchmarks/calls.py tf:1.15=~/tf115/bin/python onnxruntime=~/ort/bin/python    # : tells two of a name apart
 
 The processes are timed in turn, ROUNDS times; a figure is the median over the rounds of each one's median, in
 microseconds a call.  `np.add` is timed in each process: ratios to it may be compared where times may not.
@@ -15,15 +16,18 @@ import statistics
 import subprocess
 import sys
 import timeit
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Calls = Iterator[tuple[str, Callable[[], Any]]]
+
 ROUNDS, REPEATS, BATCH_SECONDS = 5, 7, 0.02
 A, B, OUT = np.arange(16, dtype=np.float32), np.ones(16, np.float32), np.empty(16, np.float32)
-Calls = Iterator[tuple[str, Callable[[], Any]]]
 
 
 def numpy_calls() -> Calls:
@@ -57,7 +61,7 @@ def jax() -> Calls:
 def pytensor() -> Calls:
     import pytensor as framework
 
-    a, b = framework.tensor.vector("a", "float32"), framework.tensor.vector("b", "float32")
+    a, b = (framework.tensor.vector(name, dtype="float32") for name in "ab")
     add = framework.function([a, b], a + b)
     yield "function(a, b)", lambda: add(A, B)
 
@@ -116,7 +120,7 @@ def worker(name: str, python: str) -> dict[str, float] | str:
     """The same in a process of its own; why not, where it can't be had."""
     root = str(Path(__file__).resolve().parent.parent)
     env = {**os.environ, "PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [os.path.expanduser(python), __file__, "--worker", name]
+    command = [os.path.expanduser(python), __file__, "--worker", name.partition(":")[0]]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         return done.stderr.strip().splitlines()[-1] if done.stderr else f"exit code {done.returncode}"
@@ -128,7 +132,7 @@ def main(arguments: list[str]) -> None:
     pythons = dict.fromkeys(PEERS, sys.executable) | dict(a.split("=", 1) for a in arguments)
     rounds = [{name: worker(name, python) for name, python in pythons.items()} for _ in range(ROUNDS)]
     for name in pythons:
-        times = [found for one in rounds if isinstance(found := one[name], dict)]
+        times = [one[name] for one in rounds if isinstance(one[name], dict)]
         if not times:
             print(f"{name:<12} {rounds[0][name]}")
             continue
