@@ -146,10 +146,13 @@ class Cache:
         except OSError as error:
             _warn_if_named(self.folder, f"can't be used ({error.strerror})")
             return False
-        if stat.S_ISDIR(status.st_mode) and _is_own(status, stat.S_IFDIR):
-            return True
-        _warn(self.folder, "belongs to another user, or others can write to it")
-        return False
+        if not stat.S_ISDIR(status.st_mode):
+            _warn(self.folder, "is no directory")
+            return False
+        if not _is_own(status, stat.S_IFDIR):
+            _warn(self.folder, "belongs to another user, or others can write to it")
+            return False
+        return True
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """The files that this module made."""

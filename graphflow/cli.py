@@ -156,12 +156,12 @@ def run_cache(arguments: argparse.Namespace) -> None:
         print("the compile cache is turned off (GRAPHFLOW_CACHE)")
         return
     if arguments.action == "clear":
-        print(f"{cache.clear()} programs removed from {cache.folder}")
+        print(f"{cache.clear()} entries removed from {cache.folder}")
         return
     sizes = [status.st_size for _, status in cache.entries()]
     rows = {
         "folder": cache.folder,
-        "programs": len(sizes),
+        "entries": len(sizes),
         "size": f"{sum(sizes) / 1e6:.1f} MB of at most {cache.limit / 1e6:.0f} MB",
     }
     for name, value in rows.items():

@@ -63,11 +63,14 @@ class RunPlan:
         places = tuple(numbers.get(place, -1) for place in self.fetches.places)
         return Form(self.fetches.form, places, self.fetches.assemble)
 
-    def run(self, *fed: Any, out: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
+    def run(self, *fed: Any, out: Any = None, options: Any = None, run_metadata: Any = None, **unknown: Any) -> Any:
         """Convert, compile where that was not done, call; raises what TensorFlow would."""
         session, state = self.session, self.session._state
         if session._closed:  # asked after the state is at hand, so that a run which begins here keeps the variables
             raise RuntimeError("Attempted to use a closed Session.")
+        if unknown:
+            names = ", ".join(unknown)
+            raise TypeError(f"this callable takes values for its feed_list, in that order, and out=, but no {names}=")
         if len(fed) != len(self.feeds):
             raise TypeError(
                 f"this callable takes {len(self.feeds)} values, one an entry of feed_list, and got {len(fed)}"

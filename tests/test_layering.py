@@ -47,6 +47,8 @@ LLVM_USERS = (
     "graphflow.runtime.pool_limits_code",
     "graphflow.runtime.pool_worker_code",
     "graphflow.runtime.native_function",
+    "graphflow.runtime.native_answer_code",
+    "graphflow.runtime.native_arrays_code",
     "graphflow.runtime.native_call_code",
     "graphflow.runtime.native_limits_code",
     "graphflow.runtime.native_lock_code",

@@ -67,6 +67,9 @@ class Profile:
         if self.file is not None:
             write_whole(self.file, json.dumps(self.trace()))
 
+    def __str__(self) -> str:
+        return self.table()
+
     @property
     def recorder(self) -> Recorder:
         """What was recorded up to now."""

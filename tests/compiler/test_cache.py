@@ -104,6 +104,14 @@ def test_a_directory_that_others_can_write_to_is_not_used(cache: Cache) -> None:
     assert cache.read(OTHER) is None
 
 
+def test_a_file_in_place_of_the_directory_is_named_as_that(cache: Cache) -> None:
+    cache.folder.parent.mkdir(parents=True, exist_ok=True)
+    cache.folder.write_text("mine")
+    with pytest.warns(RuntimeWarning, match="is no directory"):
+        assert cache.read(KEY) is None
+    assert cache.folder.read_text() == "mine"
+
+
 @posix
 def test_another_users_directory_is_not_used(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.write(KEY, CONTENT)

@@ -58,9 +58,9 @@ def test_cache_says_where_and_how_much_and_clears(cache_folder: Path, capsys: py
     Cache(cache_folder, 10**6).write("0" * 64, bytes(1000))
     assert cli.main(["cache", "info"]) == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert rows == {"folder": str(cache_folder), "programs": "1", "size": "0.0 MB of at most 512 MB"}
+    assert rows == {"folder": str(cache_folder), "entries": "1", "size": "0.0 MB of at most 512 MB"}
     assert cli.main(["cache", "clear"]) == 0
-    assert capsys.readouterr().out == f"1 programs removed from {cache_folder}\n"
+    assert capsys.readouterr().out == f"1 entries removed from {cache_folder}\n"
     assert list(cache_folder.iterdir()) == []
 
 

@@ -155,6 +155,7 @@ def test_tables_add_up(model: Model, by: str, threads: int) -> None:
     printed = p.table(by).splitlines()
     assert len(printed) == len(rows) + 2
     assert printed[-1].startswith("300 runs")
+    assert (str(p) == p.table(by)) == (by == "op")
 
 
 def test_totals_agree_with_the_trace(model: Model, threads: int) -> None:
