@@ -22,8 +22,8 @@ import numpy as np
 from graphflow.compiler.llvm.jit import CompiledModule, compile_module
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory, Number
 from graphflow.compiler.llvm.launches import emit_launches, entry_of
-from graphflow.compiler.llvm.step import PARALLEL_NS
 from graphflow.compiler.llvm.target import host_target
+from graphflow.compiler.llvm.waves import PARALLEL_NS
 from graphflow.compiler.loops.work import Work, work_of
 from graphflow.compiler.plan import Plan, Step
 from graphflow.core.dim import evaluate

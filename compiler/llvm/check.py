@@ -32,7 +32,7 @@ from graphflow.compiler.llvm.scope import Function, Scope
 if TYPE_CHECKING:
     from graphflow.compiler.buffers import BufferSpec
     from graphflow.compiler.llvm.spaces import Space
-    from graphflow.compiler.llvm.step import Prepared
+    from graphflow.compiler.llvm.waves import Prepared
     from graphflow.compiler.plan import Plan, Step
 
 __all__ = ["RED_ZONE", "StepCheck"]

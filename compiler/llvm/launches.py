@@ -17,8 +17,8 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract_ir import I64, PTR, VOID, const, loop
 from graphflow.compiler.llvm.kernel import KernelCode, Launch
 from graphflow.compiler.llvm.share import emit_kernels
-from graphflow.compiler.llvm.step import parallel_for
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
+from graphflow.compiler.llvm.waves import parallel_for
 from graphflow.compiler.loops.ir import Kernel
 
 if TYPE_CHECKING:

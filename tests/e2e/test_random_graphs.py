@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from graphflow.compiler.differentiate import differentiate
 from graphflow.compiler.interpret import interpret
-from graphflow.compiler.llvm import step
+from graphflow.compiler.llvm import waves
 from graphflow.compiler.pipeline import TENSOR_PASSES
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.core.dim import Dim
@@ -127,7 +127,7 @@ def threaded(data: Any) -> None:
     graph = RandomGraph(data.draw)
     graph.grow(data.draw(st.integers(1, 10)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "PARALLEL_NS", 0)
+        patch.setattr(waves, "PARALLEL_NS", 0)
         executable = compile_program(TensorProgram(tuple(graph.types), tuple(graph.outputs())))
     before = thread_count()
     try:

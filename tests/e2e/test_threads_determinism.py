@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.compiler.llvm import step
+from graphflow.compiler.llvm import waves
 from graphflow.demo import cnn, mlp
 from graphflow.runtime.threads import has_workers, pool, set_thread_count, thread_count
 from tests.e2e.programs import PROGRAMS, benched
@@ -81,7 +81,7 @@ def test_training_gives_the_same_bits(build, batch):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_small_programs_give_the_same_bits_where_everything_is_shared(name, monkeypatch):
-    monkeypatch.setattr(step, "PARALLEL_NS", 0)  # every launch goes to the pool
+    monkeypatch.setattr(waves, "PARALLEL_NS", 0)  # every launch goes to the pool
     for_each_count(PROGRAMS[name])
 
 

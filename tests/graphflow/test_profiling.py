@@ -191,7 +191,7 @@ def test_time_of_launches_side_by_side_is_divided() -> None:
 
 
 def recording_launch(step: int, job: int) -> Any:
-    from graphflow.compiler.llvm.step import Launched
+    from graphflow.compiler.llvm.waves import Launched
 
     return Launched(step, f"kernel{step}", job)
 
