@@ -52,16 +52,16 @@ def halves_of(module: Any) -> tuple[ir.Module, ...]:
 def work_of_groups(module: ir.Module) -> Counter[str]:
     """About what each group costs LLVM, in instructions; groups with equal functions, which LLVM makes one, follow each
     other."""
+    found = [(_group(function), _work(function), len(function.blocks)) for function in _defined(module)]
     largest: Counter[str] = Counter()
-    for function in _defined(module):
-        largest[_group(function)] = max(largest[_group(function)], _work(function))
-    places = {name: place for place, (name, _) in enumerate(largest.most_common())}
+    for group, work, _ in found:
+        largest[group] = max(largest[group], work)
+    places = {group: place for place, (group, _) in enumerate(largest.most_common())}
     seen: set[tuple[int, int]] = set()
     sizes: Counter[str] = Counter()
-    for function in sorted(_defined(module), key=lambda function: places[_group(function)]):
-        work, alike = _work(function), (_work(function), len(function.blocks))
-        sizes[_group(function)] += work // EQUAL if alike in seen else work
-        seen.add(alike)
+    for group, work, blocks in sorted(found, key=lambda one: places[one[0]]):
+        sizes[group] += work // EQUAL if (work, blocks) in seen else work
+        seen.add((work, blocks))
     return sizes
 
 
