@@ -13,8 +13,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import splat_constant, undefined
-from graphflow.compiler.llvm.mathlib_tables import COEFFICIENTS, LOOKUP
+from graphflow.compiler.llvm.contract_ir import splat_constant
+from graphflow.compiler.llvm.mathlib.coefficients import COEFFICIENTS
 
 # llvmlite carries no types: IR types and values are Any, an operand is an IR value or a number.
 Value = Any
@@ -129,14 +129,14 @@ class Arithmetic:
             return self.builder.fadd(self.builder.fmul(x, y), z)
         return self.intrinsic("fma", x, y, z)
 
-    def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+    def polynomial(self, x: Value, coefficients: Sequence[Operand]) -> Value:
         """c[0] + c[1] x + c[2] x**2 + …, by Horner's rule: fewest operations and least error."""
-        y = self.splat(x, coefficients[-1])
+        y = self.lift(x, coefficients[-1])
         for c in reversed(coefficients[:-1]):
             y = self.fma(y, x, c)
         return y
 
-    def split_polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+    def split_polynomial(self, x: Value, coefficients: Sequence[Operand]) -> Value:
         """The same as even part plus x times odd part: half the latency, for a little more error.
 
         Measured to pay in long polynomials of hot functions (exp and pow of double: 5 to 10 % of their time): a core
@@ -211,40 +211,6 @@ class Arithmetic:
     def shuffle(self, x: Value, y: Value, lanes: Sequence[int]) -> Value:
         """The lanes of these numbers of x followed by y."""
         return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
-
-    def lookup(self, x: Value, name: str, index: Value) -> Value:
-        """The table `name` at `index & 15` in each lane, of x's type: double.
-
-        AVX-512 holds it in two registers; elsewhere each lane loads from memory.
-        """
-        if self.has_avx512 and self.lanes(x) == 8:
-            low, high = (ir.Constant(x.type, list(part)) for part in (LOOKUP[name][:8], LOOKUP[name][8:]))
-            kinds = [x.type, index.type, x.type]
-            return self.builder.call(
-                self.declared("llvm.x86.avx512.vpermi2var.pd.512", x.type, kinds), [low, index, high]
-            )
-        index = self.integer("and_", index, 15)
-        if self.lanes(x) == 1:
-            return self.entry(name, index)
-        y = undefined(x.type)
-        for lane in range(self.lanes(x)):
-            place = ir.Constant(ir.IntType(32), lane)
-            y = self.builder.insert_element(y, self.entry(name, self.builder.extract_element(index, place)), place)
-        return y
-
-    def entry(self, name: str, index: Value) -> Value:
-        """The entry of a table at one index, from a constant of the module."""
-        module, kind = self.builder.module, ir.ArrayType(ir.DoubleType(), len(LOOKUP[name]))
-        place = module.globals.get(name)
-        if place is None:
-            place = ir.GlobalVariable(module, kind, name)
-            place.initializer, place.global_constant, place.linkage = (
-                ir.Constant(kind, list(LOOKUP[name])),
-                True,
-                "internal",
-            )
-        address = self.builder.gep(place, [index], source_etype=kind.element)
-        return self.builder.load(address, typ=kind.element)
 
     # selections
 

@@ -1,11 +1,11 @@
 """exp and what is built of it and the logarithm: hyperbolic functions, their inverses, sigmoid and softplus.
 
-Polynomials are near-minimax fits (see `mathlib_tables`), reductions those of W. J. Cody and W. Waite, "Software Manual
+Polynomials are near-minimax fits (see `coefficients`), reductions those of W. J. Cody and W. Waite, "Software Manual
 for the Elementary Functions" (1980). Measured errors are in `mathlib.ULP`.
 """
 
-from graphflow.compiler.llvm.mathlib_arithmetic import INFINITY, NAN, Value, by_format
-from graphflow.compiler.llvm.mathlib_logarithm import LOG2_E, LOG_2, LOG_2_HIGH, LOG_2_LOW, Logarithm
+from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, Value, by_format
+from graphflow.compiler.llvm.mathlib.logarithm import LOG2_E, LOG_2, LOG_2_HIGH, LOG_2_LOW, Logarithm
 
 EXP_OVERFLOWS_ABOVE = by_format(88.72283172607421875, 709.782712893383973096)
 EXP_NORMAL_FROM = by_format(-87.33654022216796875, -708.39641853226410622)

@@ -5,7 +5,9 @@ sixteenth of an octave that m is in, which leaves a small r: m = (1 + r) / c, wi
 Tang, "Table-driven implementation of the logarithm function in IEEE floating-point arithmetic", 1990).
 """
 
-from graphflow.compiler.llvm.mathlib_arithmetic import INFINITY, NAN, SMALLEST_NORMAL, Arithmetic, Value, by_format
+from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, SMALLEST_NORMAL, Value, by_format
+from graphflow.compiler.llvm.mathlib.coefficients import LOOKUP
+from graphflow.compiler.llvm.mathlib.lookup import Lookup
 
 LOG2_E = 1.4426950408889634
 # log(2) in two positive parts; the first has so few digits that its product with an exponent is exact without FMA too.
@@ -19,7 +21,7 @@ THREE_QUARTERS_BITS = {"float": 0x3F400000, "double": 0x3FE8000000000000}
 MANTISSA_FROM_THREE_QUARTERS = 0b1011  # operand of AVX-512's getmant: m in [3/4, 3/2), NaN for negative numbers
 
 
-class Logarithm(Arithmetic):
+class Logarithm(Lookup):
     """Logarithms; every method maps values of any float type to values of that type."""
 
     def split_log(self, x: Value) -> tuple[Value, Value]:
@@ -64,7 +66,7 @@ class Logarithm(Arithmetic):
             tail = self.fma(self.mul(f, f), q, self.mul(k, LOG_2_LOW(kind)))
             return self.fma(k, LOG_2_HIGH(kind), self.add(f, tail))
         index, r, _ = self.reduce_log(f, m)
-        high = self.fma(k, LOG_2_HIGH(kind), self.lookup(m, "log_high", index))  # exact
+        high = self.fma(k, LOG_2_HIGH(kind), self.lookup(m, LOOKUP["log_high"], index))  # exact
         q = self.fma(self.split_polynomial(r, self.table(f, "log")), r, -0.5)
         tail = self.fma(self.mul(r, r), q, self.mul(k, LOG_2_LOW(kind)))
         return self.add(high, self.add(r, tail))
@@ -72,7 +74,7 @@ class Logarithm(Arithmetic):
     def reduce_log(self, f: Value, m: Value) -> tuple[Value, Value, Value]:
         """(index, r, c) of doubles: 1 + f = (1 + r) / c with -1/32 <= r <= 1/16; r rounded once. m is 1 + f rounded."""
         index = self.integer("lshr", self.bits(m), 48)
-        c = self.lookup(m, "log_inverse", index)
+        c = self.lookup(m, LOOKUP["log_inverse"], index)
         if self.has_fma:
             return index, self.fma(f, c, self.sub(c, 1.0)), c
         h, low = self.exact_product(f, c)
@@ -92,8 +94,8 @@ class Logarithm(Arithmetic):
         f = self.sub(m, 1.0)
         if kind.name == "double":
             index, f, _ = self.reduce_log(f, m)
-            k = self.add(k, self.lookup(m, "log2_high", index))  # exact
-            tail = self.fma(f, LOG2_E_LOW(kind), self.lookup(m, "log2_low", index))
+            k = self.add(k, self.lookup(m, LOOKUP["log2_high"], index))  # exact
+            tail = self.fma(f, LOG2_E_LOW(kind), self.lookup(m, LOOKUP["log2_low"], index))
         else:
             tail = self.mul(f, LOG2_E_LOW(kind))
         q = self.split_polynomial(f, [LOG2_E * c for c in self.table(x, "log")])

@@ -1,14 +1,14 @@
 """sin, cos, tan and the inverse functions.
 
 Arguments are reduced to |r| <= pi / 4 by subtracting n pi / 2 in several parts (W. J. Cody and W. Waite, "Software
-Manual for the Elementary Functions", 1980). Polynomials are near-minimax fits (see `mathlib_tables`). Measured errors
+Manual for the Elementary Functions", 1980). Polynomials are near-minimax fits (see `coefficients`). Measured errors
 are in `mathlib.ULP`.
 """
 
 import math
 
-from graphflow.compiler.llvm.mathlib_arithmetic import Arithmetic, Value, by_format
-from graphflow.compiler.llvm.mathlib_tables import HALF_PI_PARTS
+from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic, Value, by_format
+from graphflow.compiler.llvm.mathlib.coefficients import HALF_PI_PARTS
 
 TWO_OVER_PI = 0.6366197723675814
 # pi / 2 as the nearest number of the format, and what that lacks.

@@ -1,8 +1,9 @@
 """pow, which needs log(x) to more digits than its own type has."""
 
-from graphflow.compiler.llvm.mathlib_arithmetic import INFINITY, NAN, Value
-from graphflow.compiler.llvm.mathlib_exponential import Exponential
-from graphflow.compiler.llvm.mathlib_logarithm import LOG_2_HIGH, LOG_2_LOW
+from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, Value
+from graphflow.compiler.llvm.mathlib.coefficients import LOOKUP
+from graphflow.compiler.llvm.mathlib.exponential import Exponential
+from graphflow.compiler.llvm.mathlib.logarithm import LOG_2_HIGH, LOG_2_LOW
 
 
 class Power(Exponential):
@@ -40,8 +41,8 @@ class Power(Exponential):
         """a**y as doubles: relative errors of 2**-40 in log2 and 2**-29 in exp2 vanish in the rounding to float."""
         k, m = self.split_any_log(a)
         index = self.integer("lshr", self.bits(m), 48)
-        r = self.fma(m, self.lookup(m, "log_inverse", index), -1.0)
-        high = self.add(k, self.lookup(m, "log2_high", index))
+        r = self.fma(m, self.lookup(m, LOOKUP["log_inverse"], index), -1.0)
+        high = self.add(k, self.lookup(m, LOOKUP["log2_high"], index))
         log = self.fma(self.polynomial(r, self.table(a, "log2_pow")), r, high)
         log = log if self.has_getexp(a) else self.log_extremes(a, log)
         z = self.maximum(self.minimum(self.mul(y, log), 200.0), -200.0)
@@ -61,14 +62,14 @@ class Power(Exponential):
         return self.exp_limits(z, self.add_exponent(self.exp_near_zero(r), t))
 
     def log_of_double(self, x: Value) -> tuple[Value, Value]:
-        """log(x) as h + l to about 2**-65: k log(2) - log(c) + log1p(r + r_low), see `mathlib_logarithm`."""
+        """log(x) as h + l to about 2**-65: k log(2) - log(c) + log1p(r + r_low), see `logarithm`."""
         k, m = self.split_any_log(x)
         index = self.integer("lshr", self.bits(m), 48)
-        product, r_low = self.exact_product(m, self.lookup(m, "log_inverse", index))
+        product, r_low = self.exact_product(m, self.lookup(m, LOOKUP["log_inverse"], index))
         r = self.sub(product, 1.0)  # exact
         f = self.format(x)
-        high = self.fma(k, LOG_2_HIGH(f), self.lookup(m, "log_high", index))  # exact
-        low = self.fma(k, LOG_2_LOW(f), self.lookup(m, "log_low", index))
+        high = self.fma(k, LOG_2_HIGH(f), self.lookup(m, LOOKUP["log_high"], index))  # exact
+        low = self.fma(k, LOG_2_LOW(f), self.lookup(m, LOOKUP["log_low"], index))
         square, square_low = self.exact_product(r, self.mul(r, -0.5))
         cubic = self.fma(self.mul(self.mul(r, r), r), self.split_polynomial(r, self.table(x, "log_pow")), square_low)
         low = self.add(self.add(low, cubic), self.fma(self.neg(r), r_low, r_low))

@@ -1,0 +1,92 @@
+"""Small tables in registers, polynomials whose coefficients depend on the argument, and code for rare arguments.
+
+c = k.lookup(x, LOOKUP["log_inverse"], index)          # of sixteen numbers, one a lane
+constant, rest = k.piecewise(x, "erf", offset=0.4375)  # erf(x), by the polynomial that serves x
+y = k.where_rare(huge, usual, lambda: slow(x))         # slow's code runs only if some lane is huge
+"""
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_ir import undefined
+from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic, Value
+from graphflow.compiler.llvm.mathlib.pieces import PIECES
+
+PERMUTES = {
+    ("float", 16): "llvm.x86.avx512.permvar.sf.512",
+    ("double", 8): "llvm.x86.avx512.vpermi2var.pd.512",
+}
+
+
+class Lookup(Arithmetic):
+    """Lookups, piecewise polynomials and branches, for values of any float type."""
+
+    # tables
+
+    def lookup(self, x: Value, numbers: Sequence[float], index: Value) -> Value:
+        """`numbers[index & 15]` in each lane, of x's type; sixteen numbers.
+
+        AVX-512 holds them in one register or two; elsewhere each lane loads from memory.
+        """
+        kind = self.format(x).name, self.lanes(x)
+        if self.has_avx512 and kind in PERMUTES:
+            size = kind[1]
+            parts = [ir.Constant(x.type, list(numbers[start : start + size])) for start in range(0, 16, size)]
+            operands = [parts[0], index, *parts[1:]]
+            return self.builder.call(self.declared(PERMUTES[kind], x.type, [one.type for one in operands]), operands)
+        index = self.integer("and_", index, 15)
+        if self.lanes(x) == 1:
+            return self.entry(x, numbers, index)
+        y = undefined(x.type)
+        for lane in range(self.lanes(x)):
+            place = ir.Constant(ir.IntType(32), lane)
+            one = self.entry(x, numbers, self.builder.extract_element(index, place))
+            y = self.builder.insert_element(y, one, place)
+        return y
+
+    def entry(self, x: Value, numbers: Sequence[float], index: Value) -> Value:
+        """The number at one index, of x's element type, from a constant of the module."""
+        element = getattr(x.type, "element", x.type)
+        module, kind = self.builder.module, ir.ArrayType(element, len(numbers))
+        constant = ir.Constant(kind, list(numbers))
+        known = (one for one in module.global_values if getattr(one, "initializer", None) == constant)
+        place = next(known, None)
+        if place is None:
+            place = ir.GlobalVariable(module, kind, module.get_unique_name("table"))
+            place.initializer, place.global_constant, place.linkage = constant, True, "internal"
+        return self.builder.load(self.builder.gep(place, [index], source_etype=element), typ=element)
+
+    # polynomials
+
+    def piecewise(self, x: Value, name: str, offset: float) -> tuple[Value, Value]:
+        """(c, r): the function `name` of `PIECES` at x is c + r; c is one of sixteen numbers and has no error.
+
+        `offset` is the one of scripts/fit_pieces.py; beyond the last piece results have no meaning.
+        """
+        f = self.format(x)
+        index = self.integer("lshr", self.bits(self.add(x, offset)), f.mantissa - 2)
+        centre, constant, *powers = (self.lookup(x, row, index) for row in PIECES[name][f.name])
+        t = self.sub(x, centre)
+        return constant, self.mul(self.split_polynomial(t, powers), t)
+
+    # branches
+
+    def where_rare(self, condition: Value, usual: Value, rare: Callable[[], Value]) -> Value:
+        """`usual`, and where the condition holds `rare()`, whose code is jumped over while no lane needs it."""
+        b = self.builder
+        before = b.block
+        with b.if_then(self.any(condition), likely=False):
+            chosen = self.builder.select(condition, rare(), usual)
+            inside = b.block
+        y = b.phi(usual.type)
+        y.add_incoming(chosen, inside)
+        y.add_incoming(usual, before)
+        return y
+
+    def any(self, condition: Value) -> Value:
+        """One i1: whether a condition holds in some lane."""
+        if self.lanes(condition) == 1:
+            return condition
+        bits = self.builder.bitcast(condition, ir.IntType(self.lanes(condition)))
+        return self.builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
