@@ -262,6 +262,24 @@ class Arithmetic:
         f = self.format(t)
         return self.from_bits(self.integer("shl", self.integer("add", self.bits(t), f.bias + offset), f.mantissa), t)
 
+    def rough_inverse(self, x: Value) -> Value:
+        """1 / x to 14 bits or more: enough for a correction."""
+        if not self.has_getexp(x):
+            return self.div(1.0, x)
+        f, count = self.format(x), self.lanes(x)
+        name = f"llvm.x86.avx512.rcp14.{'ps' if f.name == 'float' else 'pd'}.{count * f.bits}"
+        every = ir.Constant(ir.IntType(max(count, 8)), -1)
+        operands = [x, ir.Constant(x.type, None), every]
+        return self.builder.call(self.declared(name, x.type, [one.type for one in operands]), operands)
+
+    def times_power(self, y: Value, n: Value) -> Value:
+        """y * 2**n for whole n; some small number where n < 2 - bias, and NaN where n is not finite."""
+        if self.has_getexp(y):
+            return self.masked_avx512("scalef", y, [y, n, ir.Constant(y.type, None)])
+        f = self.format(y)
+        t, _ = self.shifted(self.maximum(n, 2.0 - f.bias))
+        return self.mul(y, self.power_of_two(t))
+
     def add_exponent(self, y: Value, t: Value) -> Value:
         """y * 2**n for the n in the low bits of t; y and the result must be normal numbers."""
         n = self.integer("shl", self.bits(t), self.format(y).mantissa)
@@ -280,13 +298,22 @@ class Arithmetic:
 
     def avx512(self, op: str, x: Value, *immediate: int) -> Value:
         """AVX-512's "getexp" (the exponent as a number) or "getmant" of every lane."""
-        f, count, i32 = self.format(x), self.lanes(x), ir.IntType(32)
+        operands = [x, *(ir.Constant(ir.IntType(32), i) for i in immediate), ir.Constant(x.type, None)]
+        return self.masked_avx512(op, x, operands)
+
+    def fixup(self, y: Value, x: Value, table: int) -> Value:
+        """y, replaced where x is special by what AVX-512's fixupimm finds in `table`."""
+        operands = [y, x, self.splat(self.bits(x), table), ir.Constant(ir.IntType(32), 0)]
+        return self.masked_avx512("fixupimm", x, operands)
+
+    def masked_avx512(self, op: str, x: Value, operands: Sequence[Value]) -> Value:
+        """A call of AVX-512's `op` for values of x's type, in every lane."""
+        f, count = self.format(x), self.lanes(x)
         bits = count * f.bits
         name = f"llvm.x86.avx512.mask.{op}.{'ps' if f.name == 'float' else 'pd'}.{bits}"
-        every = ir.Constant(ir.IntType(max(count, 8)), -1)
-        operands = [x, *(ir.Constant(i32, i) for i in immediate), ir.Constant(x.type, None), every]
+        operands = [*operands, ir.Constant(ir.IntType(max(count, 8)), -1)]
         if bits == 512:
-            operands.append(ir.Constant(i32, 4))  # round as the thread does
+            operands.append(ir.Constant(ir.IntType(32), 4))  # round as the thread does
         return self.builder.call(self.declared(name, x.type, [one.type for one in operands]), operands)
 
     def intrinsic(self, op: str, *args: Value, flags: Sequence[str] = ()) -> Value:

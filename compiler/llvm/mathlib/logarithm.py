@@ -20,6 +20,10 @@ LOG2_E_LOW = by_format(1.9259629911266175e-08, 2.0355273740931033e-17)
 THREE_QUARTERS_BITS = {"float": 0x3F400000, "double": 0x3FE8000000000000}
 MANTISSA_FROM_THREE_QUARTERS = 0b1011  # operand of AVX-512's getmant: m in [3/4, 3/2), NaN for negative numbers
 
+# Operand of AVX-512's fixupimm, a digit for each kind of argument: positive, negative, inf, -inf, 1, 0, NaNs; 0 leaves
+# the result alone, 2 is the NaN itself, 3 a NaN, 4 -inf and 5 inf.
+LOG_FIXUP = 0x03530422
+
 
 class Logarithm(Lookup):
     """Logarithms; every method maps values of any float type to values of that type."""
@@ -52,11 +56,13 @@ class Logarithm(Lookup):
         k = self.exponent_value(e, x)
         return self.select(tiny, self.sub(k, f.mantissa + 1.0), k), m
 
-    def log_limits(self, x: Value, y: Value, zero: float = 0.0) -> Value:
-        """y = log(x - zero), corrected where that is not finite: at x = zero, below it, at inf and NaN."""
+    def log_limits(self, x: Value, y: Value) -> Value:
+        """y = log(x), corrected where that is not finite: at 0, below it, at inf and NaN."""
+        if self.has_getexp(x):
+            return self.fixup(y, x, LOG_FIXUP)
         y = self.select(self.compare(x, "<", INFINITY), y, x)
-        pole = self.select(self.compare(x, "==", zero), self.splat(x, -INFINITY), NAN)
-        return self.select(self.compare(x, ">", zero), y, pole)
+        pole = self.select(self.compare(x, "==", 0.0), self.splat(x, -INFINITY), NAN)
+        return self.select(self.compare(x, ">", 0.0), y, pole)
 
     def log_of_split(self, f: Value, m: Value, k: Value) -> Value:
         """k log(2) + log(1 + f) for -1/4 <= f <= 1/2 and whole k; m is 1 + f rounded. Infinite where k is."""
@@ -104,11 +110,17 @@ class Logarithm(Lookup):
         return y if self.has_getexp(x) else self.log_limits(x, y)
 
     def log1p(self, x: Value) -> Value:
-        """log(1 + x): the exponent comes from the rounded 1 + x, the mantissa from x, so nothing is lost. -0 at -0."""
-        kind = self.format(x)
-        e, m = self.split_log(self.add(x, 1.0))
-        scale = self.from_bits(self.integer("shl", self.builder.sub(self.splat(e, 2 * kind.bias), e), kind.mantissa), x)
-        k = self.exponent_value(e, x)
-        exact = self.add(self.mul(x, scale), self.sub(scale, 1.0))  # the product is exact: scale is a power of two
-        f = self.select(self.compare(k, "<", kind.mantissa + 4.0), exact, self.sub(m, 1.0))
-        return self.copysign(self.log_limits(x, self.log_of_split(f, m, k), zero=-1.0), x)
+        """log(1 + x): what the rounding of 1 + x loses joins the mantissa. -0 at -0."""
+        return self.log1p_of_sum(x, None)
+
+    def log1p_of_sum(self, x: Value, low: Value | None) -> Value:
+        """log(1 + x + low), low being small beside x or absent; the sign is that of x.
+
+        y = 1 + x rounded is 2**k m, and log(y + rest) = k log(2) + log(1 + f) with f = (m - 1) + 2**-k rest.
+        """
+        y = self.add(x, 1.0)
+        rest = self.sub(self.minimum(x, 1.0), self.sub(y, self.maximum(x, 1.0)))
+        rest = rest if low is None else self.add(rest, low)
+        k, m = self.split_any_log(y)
+        f = self.add(self.sub(m, 1.0), self.times_power(rest, self.neg(k)))
+        return self.copysign(self.log_limits(y, self.log_of_split(f, m, k)), x)
