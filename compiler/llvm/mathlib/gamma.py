@@ -6,13 +6,18 @@ float is computed in double. Series and reflection are jumped over by vectors th
 import math
 
 from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, Value
-from graphflow.compiler.llvm.mathlib.coefficients import DIGAMMA_SERIES, STIRLING_SERIES
 from graphflow.compiler.llvm.mathlib.exponential import Exponential
 from graphflow.compiler.llvm.mathlib.trigonometric import Trigonometric
 
 OFFSET = 0.25  # see scripts/fit_pieces.py, as for where pieces begin and end
 REFLECTED_BELOW, SERIES_FROM = 0.5, 11.75
 DIGAMMA_ZERO, DIGAMMA_ZERO_LOW = 1.4616321449683622, 9.549995429965697e-17  # digamma's zero is their sum
+
+
+# B(2k) / (2k (2k - 1)), k = 1, 2, …: the correction of Stirling's formula in 1 / w, powers of 1 / w**2.
+STIRLING_SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
+# B(2k) / (2k), k = 1, 2, …: digamma(w) - log(w) + 1 / (2 w), negated, in powers of 1 / w**2.
+DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 
 
 class Gamma(Exponential, Trigonometric):

@@ -6,7 +6,7 @@ Tang, "Table-driven implementation of the logarithm function in IEEE floating-po
 """
 
 from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, SMALLEST_NORMAL, Value, by_format
-from graphflow.compiler.llvm.mathlib.coefficients import LOOKUP
+from graphflow.compiler.llvm.mathlib.log_table import LOG_TABLE
 from graphflow.compiler.llvm.mathlib.lookup import Lookup
 
 LOG2_E = 1.4426950408889634
@@ -72,15 +72,23 @@ class Logarithm(Lookup):
             tail = self.fma(self.mul(f, f), q, self.mul(k, LOG_2_LOW(kind)))
             return self.fma(k, LOG_2_HIGH(kind), self.add(f, tail))
         index, r, _ = self.reduce_log(f, m)
-        high = self.fma(k, LOG_2_HIGH(kind), self.lookup(m, LOOKUP["log_high"], index))  # exact
+        high = self.fma(k, LOG_2_HIGH(kind), self.log_entry(m, "high", index))  # exact
         q = self.fma(self.split_polynomial(r, self.table(f, "log")), r, -0.5)
         tail = self.fma(self.mul(r, r), q, self.mul(k, LOG_2_LOW(kind)))
         return self.add(high, self.add(r, tail))
 
+    def log_entry(self, m: Value, name: str, index: Value) -> Value:
+        """A number of the logarithms' table for each lane."""
+        return self.lookup(m, f"log.{name}", LOG_TABLE[name][self.format(m).name], index)
+
+    def log_index(self, m: Value) -> Value:
+        """Where the table has m in [3/4, 3/2): `lookup` takes the lowest four bits."""
+        return self.integer("lshr", self.bits(m), self.format(m).mantissa - 4)
+
     def reduce_log(self, f: Value, m: Value) -> tuple[Value, Value, Value]:
         """(index, r, c) of doubles: 1 + f = (1 + r) / c with -1/32 <= r <= 1/16; r rounded once. m is 1 + f rounded."""
-        index = self.integer("lshr", self.bits(m), 48)
-        c = self.lookup(m, LOOKUP["log_inverse"], index)
+        index = self.log_index(m)
+        c = self.log_entry(m, "inverse", index)
         if self.has_fma:
             return index, self.fma(f, c, self.sub(c, 1.0)), c
         h, low = self.exact_product(f, c)
@@ -100,8 +108,8 @@ class Logarithm(Lookup):
         f = self.sub(m, 1.0)
         if kind.name == "double":
             index, f, _ = self.reduce_log(f, m)
-            k = self.add(k, self.lookup(m, LOOKUP["log2_high"], index))  # exact
-            tail = self.fma(f, LOG2_E_LOW(kind), self.lookup(m, LOOKUP["log2_low"], index))
+            k = self.add(k, self.log_entry(m, "high2", index))  # exact
+            tail = self.fma(f, LOG2_E_LOW(kind), self.log_entry(m, "low2", index))
         else:
             tail = self.mul(f, LOG2_E_LOW(kind))
         q = self.split_polynomial(f, [LOG2_E * c for c in self.table(x, "log")])

@@ -24,8 +24,8 @@ class Lookup(Arithmetic):
 
     # tables
 
-    def lookup(self, x: Value, numbers: Sequence[float], index: Value) -> Value:
-        """`numbers[index & 15]` in each lane, of x's type; sixteen numbers.
+    def lookup(self, x: Value, name: str, numbers: Sequence[float], index: Value) -> Value:
+        """`numbers[index & 15]` in each lane, of x's type; sixteen numbers, which `name` tells from others.
 
         AVX-512 holds them in one register or two; elsewhere each lane loads from memory.
         """
@@ -37,24 +37,27 @@ class Lookup(Arithmetic):
             return self.builder.call(self.declared(PERMUTES[kind], x.type, [one.type for one in operands]), operands)
         index = self.integer("and_", index, 15)
         if self.lanes(x) == 1:
-            return self.entry(x, numbers, index)
+            return self.entry(x, name, numbers, index)
         y = undefined(x.type)
         for lane in range(self.lanes(x)):
             place = ir.Constant(ir.IntType(32), lane)
-            one = self.entry(x, numbers, self.builder.extract_element(index, place))
+            one = self.entry(x, name, numbers, self.builder.extract_element(index, place))
             y = self.builder.insert_element(y, one, place)
         return y
 
-    def entry(self, x: Value, numbers: Sequence[float], index: Value) -> Value:
+    def entry(self, x: Value, name: str, numbers: Sequence[float], index: Value) -> Value:
         """The number at one index, of x's element type, from a constant of the module."""
         element = getattr(x.type, "element", x.type)
         module, kind = self.builder.module, ir.ArrayType(element, len(numbers))
-        constant = ir.Constant(kind, list(numbers))
-        known = (one for one in module.global_values if getattr(one, "initializer", None) == constant)
-        place = next(known, None)
+        name = f"{name}.{self.format(x).name}"
+        place = module.globals.get(name)
         if place is None:
-            place = ir.GlobalVariable(module, kind, module.get_unique_name("table"))
-            place.initializer, place.global_constant, place.linkage = constant, True, "internal"
+            place = ir.GlobalVariable(module, kind, name)
+            place.initializer, place.global_constant, place.linkage = (
+                ir.Constant(kind, list(numbers)),
+                True,
+                "internal",
+            )
         return self.builder.load(self.builder.gep(place, [index], source_etype=element), typ=element)
 
     # polynomials
@@ -66,7 +69,8 @@ class Lookup(Arithmetic):
         """
         f = self.format(x)
         index = self.integer("lshr", self.bits(self.add(x, offset)), f.mantissa - 2)
-        centre, constant, *powers = (self.lookup(x, row, index) for row in PIECES[name][f.name])
+        rows = enumerate(PIECES[name][f.name])
+        centre, constant, *powers = (self.lookup(x, f"{name}.{n}", row, index) for n, row in rows)
         t = self.sub(x, centre)
         return constant, self.mul(self.split_polynomial(t, powers), t)
 

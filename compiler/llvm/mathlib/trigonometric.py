@@ -8,12 +8,27 @@ are in `mathlib.ULP`.
 import math
 
 from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic, Value, by_format
-from graphflow.compiler.llvm.mathlib.coefficients import HALF_PI_PARTS
 
 TWO_OVER_PI = 0.6366197723675814
 # pi / 2 as the nearest number of the format, and what that lacks.
 HALF_PI_HIGH = by_format(1.57079637050628662109375, 1.5707963267948966)
 HALF_PI_LOW = by_format(-4.37113882867379e-08, 6.123233995736766e-17)
+
+# pi / 2 in parts. With FMA: the nearest number of the format, the nearest to the rest, and again. Without: parts with
+# so few digits (33 of double for float arguments, 23 for double ones) that their products with n are exact.
+HALF_PI_PARTS: dict[str, tuple[float, ...]] = {
+    "float fma": (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
+    "double fma": (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
+    "float": (1.5707963267341256, 6.077100506506192e-11),
+    "double": (
+        1.570796251296997,
+        7.549789415861596e-08,
+        5.390302529957765e-15,
+        3.2820031633724233e-22,
+        3.795010649787914e-29,
+        1.2293331171481208e-36,
+    ),
+}
 
 
 class Trigonometric(Arithmetic):
