@@ -4,9 +4,9 @@
     python scripts/fit_polynomials.py               # writes compiler/llvm/mathlib/coefficients.py: some minutes
     python scripts/fit_polynomials.py exp log       # prints the coefficients of these
 
-Remez' exchange in 40 digits on a grid of Chebyshev points, with the weight that makes the relative error of the function
-itself least; then rounded to the format one by one, constant term first, the rest being fitted again where it can. Errors
-are printed in units of 2**-53 (double) or 2**-24 (float) of the function.
+Remez' exchange in 40 digits on a grid of Chebyshev points, with the weight that makes the relative error of the
+function itself least; then rounded to the format one by one, constant term first, the rest being fitted again where it
+can. Errors are printed in units of 2**-53 (double) or 2**-24 (float) of the function.
 """
 
 import sys
@@ -37,7 +37,7 @@ COEFFICIENTS: dict[str, dict[str, tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Spec:
-    """`target` on [low, high] of each format, in so many coefficients; `weight`: target times it is the function's part.
+    """`target` on [low, high] of each format, in so many coefficients.
 
     An error e of the polynomial at x is an error e * weight(x) relative to the function.
     """
@@ -45,8 +45,12 @@ class Spec:
     what: str
     target: Function
     weight: Function
-    float: tuple[float, float, int] | None
-    double: tuple[float, float, int] | None
+    single: tuple[float, float, int]
+    double: tuple[float, float, int]
+
+    def interval(self, kind: str) -> tuple[float, float, int]:
+        """(low, high, count) of a format."""
+        return self.single if kind == "float" else self.double
 
 
 def less(function: Function, power: int, *terms: Any) -> Function:
@@ -65,7 +69,7 @@ def of_root(function: Function) -> Function:
     return lambda z: function(mpmath.sqrt(z))
 
 
-def odd(name: str, function: Function, weight_power: int = 2) -> tuple[str, Function, Function]:
+def odd(name: str, function: Function) -> tuple[str, Function, Function]:
     """(function(x) - x) / x**3 in z = x**2."""
     target = of_root(lambda x: less(function, 3, 0, 1)(x))
     return f"({name}(x) - x) / x**3 in z = x**2", target, of_root(lambda x: x**3 / function(x))
@@ -142,11 +146,16 @@ def remez(grid: Grid, given: Sequence[float], count: int) -> list[Any] | None:
     None where the exchange does not end: on both sides of 0 there need not be one such set once some are given.
     """
     first, size = len(given), len(grid.x)
-    rest = [f - mpmath.polyval([mp(c) for c in reversed(given)] or [0], x) for f, x in zip(grid.target, grid.x, strict=True)]
+    rest = [
+        f - mpmath.polyval([mp(c) for c in reversed(given)] or [0], x) for f, x in zip(grid.target, grid.x, strict=True)
+    ]
     usable = [i for i in range(size) if grid.weight[i] != 0]
     points = [usable[round(j * (len(usable) - 1) / count)] for j in range(count + 1)]
     for _ in range(30):
-        rows = [[grid.x[i] ** (first + j) for j in range(count)] + [(-1) ** n / grid.weight[i]] for n, i in enumerate(points)]
+        rows = [
+            [grid.x[i] ** (first + j) for j in range(count)] + [(-1) ** n / grid.weight[i]]
+            for n, i in enumerate(points)
+        ]
         solved = mpmath.lu_solve(mpmath.matrix(rows), mpmath.matrix([rest[i] for i in points]))
         found, level = list(solved[:count]), abs(solved[count])
         powers = [0] * first + found
@@ -174,10 +183,12 @@ def extrema(error: Sequence[Any], count: int) -> list[int] | None:
 
 def fit(spec: Spec, name: str) -> tuple[list[float], float]:
     """(rounded coefficients, largest error in units of the format's half epsilon): the best of some roundings."""
-    low, high, count = getattr(spec, name)
+    low, high, count = spec.interval(name)
     grid = make_grid(spec, low, high)
     tried = (rounded(grid, count, name, again) for again in (0, 1, 2, 3, count))
-    return min(((found, float(error_of(grid, found) * mp(2) ** DIGITS[name])) for found in tried), key=lambda one: one[1])
+    return min(
+        ((found, float(error_of(grid, found) * mp(2) ** DIGITS[name])) for found in tried), key=lambda one: one[1]
+    )
 
 
 def rounded(grid: Grid, count: int, name: str, again: int) -> list[float]:
@@ -202,8 +213,6 @@ def show(name: str) -> dict[str, list[float]]:
     """Fit one name for its formats and print what comes of it."""
     found = {}
     for kind in FORMATS:
-        if getattr(SPECS[name], kind) is None:
-            continue
         found[kind], error = fit(SPECS[name], kind)
         print(f"{name:<9}{kind:<7} error {error:.4f}", *(found[kind] if sys.argv[1:] else ()), flush=True)
     return found

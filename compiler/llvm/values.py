@@ -121,11 +121,7 @@ class Values:
         """The rest with the divisor's sign; by the integer zero 0."""
         b = self.builder
         if self.is_float_value(x):
-            rest = b.frem(x, y)
-            zero = self.constant(x.type, 0.0)
-            opposite = b.fcmp_ordered("<", b.fmul(rest, y), zero)
-            moved = b.select(b.and_(b.fcmp_ordered("!=", rest, zero), opposite), b.fadd(rest, y), rest)
-            return b.select(b.fcmp_ordered("==", rest, zero), self.copysign(zero, y), moved)
+            return self.math.floormod(x, y)
         _, rest, divisor, bad = self._divide(x, y)
         zero = self.constant(x.type, 0)
         if self.signed:

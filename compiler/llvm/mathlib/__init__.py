@@ -13,6 +13,7 @@ Each function's docstring names its method and its error bounds, which are those
 from graphflow.compiler.llvm.mathlib.error_function import ErrorFunction
 from graphflow.compiler.llvm.mathlib.gamma import Gamma
 from graphflow.compiler.llvm.mathlib.power import Power
+from graphflow.compiler.llvm.mathlib.remainder import Remainder
 
 # Bounds on the error, in units in the last place of the exact result, over the ranges of the tests; 1e7 floats and as
 # many doubles stay below (2e4 doubles, where NumPy has no long double function). 900 ulps, for lgamma and digamma of
@@ -50,7 +51,7 @@ ULP: dict[str, dict[str, float]] = {
 }
 
 
-class Math(ErrorFunction, Gamma, Power):
+class Math(ErrorFunction, Gamma, Power, Remainder):
     """Every function of this library, at the position of `builder`.
 
     exp exp2 expm1 log log2 log1p pow · sinh cosh tanh asinh acosh atanh · sigmoid softplus · sin cos tan asin acos atan

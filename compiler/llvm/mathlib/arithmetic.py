@@ -272,6 +272,12 @@ class Arithmetic:
         operands = [x, ir.Constant(x.type, None), every]
         return self.builder.call(self.declared(name, x.type, [one.type for one in operands]), operands)
 
+    def lost_in_root(self, root: Value, rest: Value) -> Value:
+        """What a square root lacks whose square lacks `rest`: rest / (2 root), and 0 at 0."""
+        return self.mul(
+            rest, self.rough_inverse(self.maximum(self.add(root, root), SMALLEST_NORMAL(self.format(root))))
+        )
+
     def times_power(self, y: Value, n: Value) -> Value:
         """y * 2**n for whole n; some small number where n < 2 - bias, and NaN where n is not finite."""
         if self.has_getexp(y):

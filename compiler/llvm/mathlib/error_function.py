@@ -43,5 +43,5 @@ class ErrorFunction(Exponential):
         a = self.abs(x)
         w = self.neg(self.log(self.mul(self.rsub(1.0, a), self.add(a, 1.0))))
         high, low = self.exact_sum(*self.piecewise(w, "erfinv", ERFINV_OFFSET))
-        y = self.fma(high, x, self.mul(low, x))
-        return self.select(self.compare(a, "==", 1.0), self.mul(x, INFINITY), y)
+        y = self.fma(high, a, self.mul(low, a))
+        return self.copysign(self.select(self.compare(a, "==", 1.0), INFINITY, y), x)

@@ -166,7 +166,7 @@ class Exponential(Logarithm):
         root = self.sqrt(square)
         rest = self.add(self.fma(self.neg(root), root, square), self.fma(t, t, self.sub(double, square)))
         high, low = self.exact_sum(root, t)
-        low = self.fma(rest, self.rough_inverse(self.add(root, root)), low)
+        low = self.add(self.lost_in_root(root, rest), low)
         y = self.log1p_of_sum(self.select(huge, x, high), self.select(huge, 0.0, low))
         y = self.add(y, self.select(huge, self.splat(x, LOG_2), 0.0))
         return self.select(self.compare(x, ">=", 1.0), y, NAN)

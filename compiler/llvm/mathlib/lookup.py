@@ -1,16 +1,17 @@
-"""Small tables in registers, polynomials whose coefficients depend on the argument, and code for rare arguments.
+"""Small tables in registers, and polynomials whose coefficients depend on the argument.
 
 c = k.lookup(x, LOOKUP["log_inverse"], index)          # of sixteen numbers, one a lane
 constant, rest = k.piecewise(x, "erf", offset=0.4375)  # erf(x), by the polynomial that serves x
 y = k.where_rare(huge, usual, lambda: slow(x))         # slow's code runs only if some lane is huge
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import undefined
-from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic, Value
+from graphflow.compiler.llvm.mathlib.arithmetic import Value
+from graphflow.compiler.llvm.mathlib.branches import Branches
 from graphflow.compiler.llvm.mathlib.pieces import PIECES
 
 PERMUTES = {
@@ -19,10 +20,8 @@ PERMUTES = {
 }
 
 
-class Lookup(Arithmetic):
-    """Lookups, piecewise polynomials and branches, for values of any float type."""
-
-    # tables
+class Lookup(Branches):
+    """Lookups and piecewise polynomials, for values of any float type."""
 
     def lookup(self, x: Value, name: str, numbers: Sequence[float], index: Value) -> Value:
         """`numbers[index & 15]` in each lane, of x's type; sixteen numbers, which `name` tells from others.
@@ -60,8 +59,6 @@ class Lookup(Arithmetic):
             )
         return self.builder.load(self.builder.gep(place, [index], source_etype=element), typ=element)
 
-    # polynomials
-
     def piecewise(self, x: Value, name: str, offset: float) -> tuple[Value, Value]:
         """(c, r): the function `name` of `PIECES` at x is c + r; c is one of sixteen numbers and has no error.
 
@@ -73,24 +70,3 @@ class Lookup(Arithmetic):
         centre, constant, *powers = (self.lookup(x, f"{name}.{n}", row, index) for n, row in rows)
         t = self.sub(x, centre)
         return constant, self.mul(self.split_polynomial(t, powers), t)
-
-    # branches
-
-    def where_rare(self, condition: Value, usual: Value, rare: Callable[[], Value]) -> Value:
-        """`usual`, and where the condition holds `rare()`, whose code is jumped over while no lane needs it."""
-        b = self.builder
-        before = b.block
-        with b.if_then(self.any(condition), likely=False):
-            chosen = self.builder.select(condition, rare(), usual)
-            inside = b.block
-        y = b.phi(usual.type)
-        y.add_incoming(chosen, inside)
-        y.add_incoming(usual, before)
-        return y
-
-    def any(self, condition: Value) -> Value:
-        """One i1: whether a condition holds in some lane."""
-        if self.lanes(condition) == 1:
-            return condition
-        bits = self.builder.bitcast(condition, ir.IntType(self.lanes(condition)))
-        return self.builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
