@@ -10,6 +10,7 @@ digits, with its constant term given: the function's value at the centre. Centre
 number of the format, to some thousandths of an ulp (S. Gal, "Computing elementary functions", 1986).
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -151,10 +152,10 @@ def errors(spec: Spec, name: str, rows: Sequence[Sequence[float]], samples: int 
         worst = mpmath.mpf(0)
         for x in np.linspace(low, high, samples + 1)[1:]:
             t = mpmath.mpf(float(x)) - centre
-            value = mpmath.polyval(coefficients[::-1], t)
-            value += spec.linear * t if centre == spec.centre else 0
+            got = functools.reduce(lambda y, c: y * t + c, reversed(coefficients), mpmath.mpf(0))
+            got += spec.linear * t if centre == spec.centre else 0
             exact = spec.function(mpmath.mpf(float(x)))
-            worst = max(worst, abs(value / exact - 1))
+            worst = max(worst, abs(got / exact - 1))
         found.append(float(worst / unit))
     return found
 

@@ -9,6 +9,7 @@ function itself least; then rounded to the format one by one, constant term firs
 can. Errors are printed in units of 2**-53 (double) or 2**-24 (float) of the function.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,11 @@ SPECS = {
 # fitting
 
 
+def value(coefficients: Sequence[Any], x: Any) -> Any:
+    """The polynomial of these coefficients, constant term first, at x."""
+    return functools.reduce(lambda y, c: y * x + c, reversed(coefficients), mpmath.mpf(0))
+
+
 @dataclass(frozen=True)
 class Grid:
     """Chebyshev points of an interval, with target and weight there."""
@@ -146,9 +152,7 @@ def remez(grid: Grid, given: Sequence[float], count: int) -> list[Any] | None:
     None where the exchange does not end: on both sides of 0 there need not be one such set once some are given.
     """
     first, size = len(given), len(grid.x)
-    rest = [
-        f - mpmath.polyval([mp(c) for c in reversed(given)] or [0], x) for f, x in zip(grid.target, grid.x, strict=True)
-    ]
+    rest = [f - value(given, x) for f, x in zip(grid.target, grid.x, strict=True)]
     usable = [i for i in range(size) if grid.weight[i] != 0]
     points = [usable[round(j * (len(usable) - 1) / count)] for j in range(count + 1)]
     for _ in range(30):
@@ -159,7 +163,7 @@ def remez(grid: Grid, given: Sequence[float], count: int) -> list[Any] | None:
         solved = mpmath.lu_solve(mpmath.matrix(rows), mpmath.matrix([rest[i] for i in points]))
         found, level = list(solved[:count]), abs(solved[count])
         powers = [0] * first + found
-        error = [(mpmath.polyval(powers[::-1], x) - r) * w for x, r, w in zip(grid.x, rest, grid.weight, strict=True)]
+        error = [(value(powers, x) - r) * w for x, r, w in zip(grid.x, rest, grid.weight, strict=True)]
         points = extrema(error, count + 1) or points
         if max(map(abs, error)) <= level * mp("1.001"):
             return found
@@ -205,7 +209,7 @@ def rounded(grid: Grid, count: int, name: str, again: int) -> list[float]:
 
 def error_of(grid: Grid, coefficients: Sequence[float]) -> Any:
     """The largest weighted error of a polynomial."""
-    values = (mpmath.polyval([mp(c) for c in reversed(coefficients)], x) for x in grid.x)
+    values = (value(coefficients, x) for x in grid.x)
     return max(abs((v - f) * w) for v, f, w in zip(values, grid.target, grid.weight, strict=True))
 
 

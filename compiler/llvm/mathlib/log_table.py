@@ -4,9 +4,9 @@
 """
 
 # inverse: c, near 1 / the middle of the interval, but 1 around 1. high and low: -log(c), high being a multiple of
-# 2**-42 (float: 2**-16), so that its sum with a multiple of `LOG_2_HIGH` is exact; high2 and low2: -log2(c). The doubles
-# c were picked such that low is less than 2**-63 (S. Gal, "Computing elementary functions", 1986); the floats are these
-# rounded. A test computes high and low again.
+# 2**-42 (float: 2**-16), so that its sum with a multiple of `LOG_2_HIGH` is exact; high2 and low2: -log2(c). The
+# doubles c were picked such that low is less than 2**-63 (S. Gal, "Computing elementary functions", 1986); the floats
+# are these rounded. A test computes high and low again.
 # fmt: off
 LOG_TABLE: dict[str, dict[str, tuple[float, ...]]] = {
     "inverse": {
