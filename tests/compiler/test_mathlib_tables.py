@@ -21,7 +21,8 @@ MANTISSA = {"float": 23, "double": 52}
 def script(name: str) -> Any:
     """A script as a module; it works in 40 digits."""
     spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     with mpmath.workdps(15):
         spec.loader.exec_module(module)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic, Value
+from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic
+from graphflow.compiler.llvm.mathlib.basis import Value
 
 
 class Branches(Arithmetic):

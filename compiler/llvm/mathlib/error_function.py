@@ -1,6 +1,6 @@
 """erf, erfc and erfinv: piecewise polynomials (scripts/fit_pieces.py), the same in both formats."""
 
-from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, Value, by_format
+from graphflow.compiler.llvm.mathlib.basis import INFINITY, Value, by_format
 from graphflow.compiler.llvm.mathlib.exponential import Exponential
 
 ERF_OFFSET, ERFCX_OFFSET, ERFINV_OFFSET = 0.4375, 2.0, 2.5  # see scripts/fit_pieces.py

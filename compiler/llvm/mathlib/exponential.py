@@ -4,7 +4,7 @@ Polynomials are near-minimax fits (see `coefficients`), reductions those of W. J
 for the Elementary Functions" (1980). Measured errors are in `mathlib.ULP`.
 """
 
-from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, Value, by_format
+from graphflow.compiler.llvm.mathlib.basis import INFINITY, NAN, Value, by_format
 from graphflow.compiler.llvm.mathlib.logarithm import LOG2_E, LOG_2, LOG_2_HIGH, LOG_2_LOW, Logarithm
 
 EXP_OVERFLOWS_ABOVE = by_format(88.72283172607421875, 709.782712893383973096)

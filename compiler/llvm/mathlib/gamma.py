@@ -5,7 +5,7 @@ float is computed in double. Series and reflection are jumped over by vectors th
 
 import math
 
-from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, Value
+from graphflow.compiler.llvm.mathlib.basis import INFINITY, NAN, Value
 from graphflow.compiler.llvm.mathlib.exponential import Exponential
 from graphflow.compiler.llvm.mathlib.trigonometric import Trigonometric
 

@@ -5,7 +5,7 @@ sixteenth of an octave that m is in, which leaves a small r: m = (1 + r) / c, wi
 Tang, "Table-driven implementation of the logarithm function in IEEE floating-point arithmetic", 1990).
 """
 
-from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, SMALLEST_NORMAL, Value, by_format
+from graphflow.compiler.llvm.mathlib.basis import INFINITY, NAN, SMALLEST_NORMAL, Value, by_format
 from graphflow.compiler.llvm.mathlib.log_table import LOG_TABLE
 from graphflow.compiler.llvm.mathlib.lookup import Lookup
 

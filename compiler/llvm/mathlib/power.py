@@ -1,6 +1,6 @@
 """pow, which needs log(x) to more digits than its own type has."""
 
-from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, NAN, Value, by_format
+from graphflow.compiler.llvm.mathlib.basis import INFINITY, NAN, Value, by_format
 from graphflow.compiler.llvm.mathlib.exponential import Exponential
 from graphflow.compiler.llvm.mathlib.logarithm import LOG_2_HIGH, LOG_2_LOW
 

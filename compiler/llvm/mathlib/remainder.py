@@ -1,6 +1,6 @@
 """The remainder of a division, exactly: x - y * floor(x / y) as NumPy has it."""
 
-from graphflow.compiler.llvm.mathlib.arithmetic import INFINITY, Value, by_format
+from graphflow.compiler.llvm.mathlib.basis import INFINITY, Value, by_format
 from graphflow.compiler.llvm.mathlib.branches import Branches
 
 DROPPED = 2  # digits that a quotient is shortened by: from 2**(mantissa - 2) on it is an integer then

@@ -7,7 +7,8 @@ are in `mathlib.ULP`.
 
 import math
 
-from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic, Value, by_format
+from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic
+from graphflow.compiler.llvm.mathlib.basis import Value, by_format
 
 TWO_OVER_PI = 0.6366197723675814
 # pi / 2 as the nearest number of the format, and what that lacks.
