@@ -507,6 +507,53 @@ def test_edges_are_numpys(name: str, dtype: str) -> None:
     np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(expected[known]))
 
 
+def piece_edges(offset: float) -> list[float]:
+    """Where the next of sixteen polynomials begins: see `Lookup.piecewise`."""
+    edges = sorted((1 + quarter / 4) * 2.0**power for power in range(-2, 6) for quarter in range(4))
+    return [edge - offset for edge in edges if offset < edge < 16 * offset]
+
+
+# Where functions go over to another formula.
+SEAMS = {
+    "exp": [0.3466, 88.7, 709.7],
+    "expm1": [0.3466, 20.0, 40.0, 88.7, 709.7],
+    "log": [0.75, 1.0, 1.5],
+    "log2": [0.75, 1.0, 1.5],
+    "log1p": [0.5, 1.0, 2.0**24, 2.0**53],
+    "sinh": [1.0],
+    "tanh": [0.1733, 0.5199, 10.0],
+    "asinh": [1.0, 2.0**30, 2.0**60],
+    "acosh": [1.5, 2.0**30, 2.0**60],
+    "atanh": [0.5, 0.75],
+    "sigmoid": [0.3466, 20.0, 40.0],
+    "softplus": [0.3466, 0.6931],
+    "sin": [np.pi / 4, np.pi / 2, np.pi],
+    "tan": [0.25, np.pi / 4, np.pi / 2],
+    "asin": [0.5],
+    "acos": [0.5],
+    "atan": [1.0],
+    "erf": [0.0625, *piece_edges(0.4375)],
+    "erfc": [*piece_edges(2.0)],
+    "erfinv": [np.sqrt(-np.expm1(-w)) for w in piece_edges(2.5)],
+    "lgamma": [0.5, 1.0, 2.0, 11.75, *piece_edges(0.25)],
+    "digamma": [0.5, 1.25, 11.75, *piece_edges(0.25)],
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", SEAMS)
+def test_formulas_meet(name: str, dtype: str) -> None:
+    """On both sides of every seam, and on the last numbers before it, the bound holds."""
+    case, steps = CASES[name], np.arange(-4, 5)
+    near = [x + steps * np.spacing(np.array(x, dtype)) for x in np.array(SEAMS[name], dtype)]
+    x = np.concatenate([*near, *(-one for one in near)] if case.mirrored else near).astype(dtype)
+    x = x[(x != 0) & ((np.abs(x) < 1) if name == "erfinv" else True) & ((x >= 1) if name == "acosh" else True)]
+    x = x[np.abs(x) < 26] if name == "erfc" else x
+    got = library()(name, x)
+    known = np.isfinite(got)
+    assert np.max(ulps_against_mpmath(got[known], [x[known]], case.exact)) <= bound(name, dtype)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.floats(width=32), st.sampled_from([name for name in CASES if ARITY[name] == 1]))
 def test_any_float_is_close_to_the_double_result(x: float, name: str) -> None:

@@ -4,7 +4,7 @@ from graphflow.compiler.llvm.mathlib.basis import INFINITY, Value, by_format
 from graphflow.compiler.llvm.mathlib.exponential import Exponential
 
 ERF_OFFSET, ERFCX_OFFSET, ERFINV_OFFSET = 0.4375, 2.0, 2.5  # see scripts/fit_pieces.py
-ERF_SECOND_PIECE = 0.0625  # the first one has erf(x) - x
+ERF_SECOND_PIECE = 0.5  # from there on of x + ERF_OFFSET; the first piece has erf(x) - x
 ERF_IS_ONE = 6.5  # erf is 1 in both formats, and the pieces have not ended
 ERFC_VANISHES = by_format(9.3, 26.6)  # the result is denormal before, the exponential normal still
 
@@ -16,7 +16,8 @@ class ErrorFunction(Exponential):
         """Error function; -0 at -0."""
         a = self.minimum(self.abs(x), ERF_IS_ONE)
         constant, rest = self.piecewise(a, "erf", ERF_OFFSET)
-        y = self.add(self.select(self.compare(a, "<", ERF_SECOND_PIECE), a, constant), rest)
+        first = self.compare(self.add(a, ERF_OFFSET), "<", ERF_SECOND_PIECE)  # the rounded sum, as `piecewise` has it
+        y = self.add(self.select(first, a, constant), rest)
         return self.copysign(y, x)
 
     def erfc(self, x: Value) -> Value:

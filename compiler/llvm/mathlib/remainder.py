@@ -30,16 +30,27 @@ class Remainder(Branches):
     def rest_of_positive(self, a: Value, b: Value) -> Value:
         """a - b floor(a / b) for a, b >= 0.
 
-        With n the integer nearest to a / b, a - n b is a number of the format, and so is it plus b. Quotients that are
-        too large to be rounded are rare; they are brought down before.
+        Quotients that are too large to be rounded are rare; they are brought down before.
         """
         limit = 2.0 ** (self.format(a).mantissa - self.dropped(a))
-        large = self.compare(self.div(a, b), ">=", limit)
-        reduced = self.where_rare(large, a, lambda: self.bring_down(a, b, limit))
-        _, n = self.shifted(self.div(reduced, b))
-        rest = self.minus_product(reduced, n, b)
-        rest = self.select(self.compare(rest, "<", 0.0), self.add(rest, b), rest)
+        q = self.div(a, b)
+        rest = self.where_rare(
+            self.compare(q, ">=", limit),
+            self.rest_by_quotient(a, q, b),
+            lambda: self.rest_of_far(a, b, limit),
+        )
         return self.select(self.compare(a, "<", b), a, rest)
+
+    def rest_by_quotient(self, a: Value, q: Value, b: Value) -> Value:
+        """The rest in [0, b), q being a / b: a less the nearest multiple of b is a number of the format, plus b too."""
+        _, n = self.shifted(q)
+        rest = self.minus_product(a, n, b)
+        return self.select(self.compare(rest, "<", 0.0), self.add(rest, b), rest)
+
+    def rest_of_far(self, a: Value, b: Value, limit: float) -> Value:
+        """The rest of quotients of any size."""
+        near = self.bring_down(a, b, limit)
+        return self.rest_by_quotient(near, self.div(near, b), b)
 
     def dropped(self, a: Value) -> int:
         """Digits that quotients are shortened by."""
