@@ -51,21 +51,6 @@ class Trigonometric(Arithmetic):
         # Rounding may carry |r| a little beyond pi / 4; where n is inexact, this keeps the results finite.
         return t, self.maximum(self.minimum(r, 0.8), -0.8)
 
-    def lost_in_angle(self, x: Value, r: Value) -> Value:
-        """What the rounding of r lost where r is x - n pi / 2, as `reduce_angle` has it.
-
-        0 without FMA, for huge x, and for small r, where little is lost and a difference below would not be exact.
-        """
-        f = self.format(x)
-        if not self.has_fma:
-            return self.splat(x, 0.0)
-        first, second, third = HALF_PI_PARTS[f"{f.name} fma"]
-        _, n = self.shifted(x, TWO_OVER_PI)
-        high = self.fma(n, -first, x)  # exact
-        low = self.fma(n, -third, self.fma(n, -second, self.sub(high, r)))
-        known = self.builder.and_(self.compare(self.abs(r), ">", 0.25), self.compare(self.abs(low), "<", 2.0**-20))
-        return self.select(known, low, 0.0)
-
     def subtract_half_pi(self, n: Value, x: Value, parts: str) -> Value:
         """x - n pi / 2 by the parts of that name; all products but the last are exact, or the target has FMA."""
         for part in HALF_PI_PARTS[parts]:
@@ -109,11 +94,9 @@ class Trigonometric(Arithmetic):
         t, r = self.reduce_angle(x)
         z = self.mul(r, r)
         y, low = self.exact_sum(r, self.mul(self.mul(r, z), self.polynomial(z, self.table(r, "tan"))))
-        lost = self.lost_in_angle(x, r)
-        low = self.add(low, self.fma(lost, self.mul(y, y), lost))
         q = self.div(-1.0, y)
         rest = self.fma(low, q, self.fma(y, q, 1.0))
-        y = self.select(self.is_odd(self.bits(t)), self.fma(q, rest, q), self.add(y, low))
+        y = self.select(self.is_odd(self.bits(t)), self.fma(q, rest, q), y)
         return self.select(self.compare(x, "==", 0.0), x, y)
 
     # inverse functions
