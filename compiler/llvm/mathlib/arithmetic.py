@@ -165,7 +165,7 @@ class Arithmetic(Basis):
 
     def times_power(self, y: Value, n: Value) -> Value:
         """y * 2**n for whole n; some small number where n < 2 - bias, and NaN where n is not finite."""
-        if self.has_getexp(y):
+        if self.fits_avx512(y):
             return self.masked_avx512("scalef", y, [y, n, ir.Constant(y.type, None)])
         f = self.format(y)
         t, _ = self.shifted(self.maximum(n, 2.0 - f.bias))
@@ -180,7 +180,7 @@ class Arithmetic(Basis):
 
     def rough_inverse(self, x: Value) -> Value:
         """1 / x to 14 bits or more: enough for a correction."""
-        if not self.has_getexp(x):
+        if not self.fits_avx512(x):
             return self.div(1.0, x)
         f, count = self.format(x), self.lanes(x)
         name = f"llvm.x86.avx512.rcp14.{'ps' if f.name == 'float' else 'pd'}.{count * f.bits}"

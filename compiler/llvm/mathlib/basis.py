@@ -137,8 +137,8 @@ class Basis:
         found = self.builder.module.globals.get(name)
         return found or ir.Function(self.builder.module, ir.FunctionType(result, operands), name)
 
-    def has_getexp(self, x: Value) -> bool:
-        """Whether `avx512` can be called for x."""
+    def fits_avx512(self, x: Value) -> bool:
+        """Whether AVX-512's own instructions can be used on x: a whole vector, and the target has them."""
         return self.has_avx512 and self.lanes(x) * self.format(x).bits in (128, 256, 512)
 
     def avx512(self, op: str, x: Value, *immediate: int) -> Value:

@@ -47,7 +47,7 @@ class Logarithm(Lookup):
 
         With AVX-512 for all x: k is infinite at 0 (-inf) and inf, m NaN for x < 0 and NaN.
         """
-        if self.has_getexp(x):
+        if self.fits_avx512(x):
             m = self.avx512("getmant", x, MANTISSA_FROM_THREE_QUARTERS)
             return self.sub(self.avx512("getexp", x), self.avx512("getexp", m)), m
         f = self.format(x)
@@ -58,7 +58,7 @@ class Logarithm(Lookup):
 
     def log_limits(self, x: Value, y: Value) -> Value:
         """y = log(x), corrected where that is not finite: at 0, below it, at inf and NaN."""
-        if self.has_getexp(x):
+        if self.fits_avx512(x):
             return self.fixup(y, x, LOG_FIXUP)
         y = self.select(self.compare(x, "<", INFINITY), y, x)
         pole = self.select(self.compare(x, "==", 0.0), self.splat(x, -INFINITY), NAN)
@@ -99,7 +99,7 @@ class Logarithm(Lookup):
         """Natural logarithm: k log(2) + f - f**2 / 2 + f**3 P(f), P of degree 7; in double f is what a table leaves."""
         k, m = self.split_any_log(x)
         y = self.log_of_split(self.sub(m, 1.0), m, k)
-        return y if self.has_getexp(x) else self.log_limits(x, y)
+        return y if self.fits_avx512(x) else self.log_limits(x, y)
 
     def log2(self, x: Value) -> Value:
         """Logarithm to base 2; exact for powers of two. log2(e) f keeps its low part; in double as in `log`."""
@@ -115,7 +115,7 @@ class Logarithm(Lookup):
         q = self.split_polynomial(f, [LOG2_E * c for c in self.table(x, "log")])
         tail = self.fma(self.mul(f, f), self.fma(q, f, -0.5 * LOG2_E), tail)
         y = self.add(k, self.fma(f, LOG2_E_HIGH(kind), tail))
-        return y if self.has_getexp(x) else self.log_limits(x, y)
+        return y if self.fits_avx512(x) else self.log_limits(x, y)
 
     def log1p(self, x: Value) -> Value:
         """log(1 + x): what the rounding of 1 + x loses joins the mantissa. -0 at -0."""
