@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every function of the compiler's mathematical library beside NumPy's, PyTorch's and JAX's.
+"""Every function of the compiler's mathematical library beside NumPy's, SciPy's, PyTorch's and JAX's.
 
     python -m benchmarks.mathlib                                       # all functions, float32 and float64
     python -m benchmarks.mathlib --only exp 'log*' --dtype float64 --rounds 9
@@ -42,12 +42,21 @@ RANGES = {
     "log1p": [(-0.9, 8.0)],
     "pow": [(0.1, 10.0), (-4.0, 4.0)],
     "atan2": [(-4.0, 4.0), (-4.0, 4.0)],
+    "floormod": [(-100.0, 100.0), (-4.0, 4.0)],
 }
 
 # What peers call a function, where it is not by our name.
 NUMPY = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "pow": "power"}
-NUMPY |= {"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh"}
-TORCH = {"softplus": "_C._nn.softplus"}
+NUMPY |= {"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "floormod": "mod"}
+SCIPY = {
+    "sigmoid": "expit",
+    "lgamma": "gammaln",
+    "digamma": "digamma",
+    "erf": "erf",
+    "erfc": "erfc",
+    "erfinv": "erfinv",
+}
+TORCH = {"softplus": "_C._nn.softplus", "floormod": "remainder"}
 JAX = {name: f"numpy.{other}" for name, other in NUMPY.items()}
 JAX |= {"sigmoid": "nn.sigmoid", "softplus": "nn.softplus", "rsqrt": "lax.rsqrt"}
 JAX |= {name: f"scipy.special.{name}" for name in ("erf", "erfc", "erfinv", "digamma")}
@@ -69,7 +78,7 @@ def main() -> None:
     peers = {"graphflow": ours} | {name: peer for name, peer in PEERS.items() if importlib.util.find_spec(name)}
     print(f"{'ns per element':<18}" + "".join(f"{name:>11}" for name in peers) + f"{'ratio':>8}")
     for dtype in options.dtype:
-        for name in (name for name in ULP if any(fnmatch.fnmatch(name, one) for one in options.only)):
+        for name in (name for name in (*ULP, "floormod") if any(fnmatch.fnmatch(name, one) for one in options.only)):
             times = measure(name, dtype, peers, options.rounds)
             own, best = (
                 times["graphflow"],
@@ -155,6 +164,14 @@ def numpy_run(name: str, args: Arrays) -> Run | None:
     return None if function is None else lambda: function(*args, out=out)
 
 
+def scipy_run(name: str, args: Arrays) -> Run | None:
+    """SciPy's function, where NumPy has none."""
+    if name not in SCIPY:
+        return None
+    function, out = getattr(importlib.import_module("scipy.special"), SCIPY[name]), np.empty_like(args[0])
+    return lambda: function(*args, out=out)
+
+
 def torch_run(name: str, args: Arrays) -> Run | None:
     """PyTorch's function."""
     torch = importlib.import_module("torch")
@@ -177,7 +194,7 @@ def jax_run(name: str, args: Arrays) -> Run | None:
     return lambda: function(*arrays).block_until_ready()
 
 
-PEERS: dict[str, Peer] = {"numpy": numpy_run, "torch": torch_run, "jax": jax_run}
+PEERS: dict[str, Peer] = {"numpy": numpy_run, "scipy": scipy_run, "torch": torch_run, "jax": jax_run}
 
 if __name__ == "__main__":
     main()

@@ -26,7 +26,7 @@ __all__ = [
     "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min",
     "reduce_prod", "reduce_sum", "rint", "round", "rsqrt", "scalar_mul", "sigmoid", "sign", "sin", "sinh", "sqrt",
     "square", "squared_difference", "sub", "subtract", "tan", "tanh", "tensordot", "to_double", "to_float", "to_int32",
-    "to_int64", "truediv",
+    "to_int64", "truediv", "truncatemod",
 ]  # fmt: skip
 
 
@@ -78,6 +78,7 @@ multiply = mul = _binary("Mul")
 realdiv = _binary("RealDiv")
 floordiv = _binary("FloorDiv", "floordiv")
 mod = floormod = _binary("FloorMod")
+truncatemod = _binary("TruncateMod")
 pow = _binary("Pow")  # noqa: A001  (TensorFlow's name)
 maximum, minimum = _binary("Maximum"), _binary("Minimum")
 squared_difference = _binary("SquaredDifference")

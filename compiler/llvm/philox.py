@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from graphflow.compiler.llvm.mathlib_arithmetic import Value
+from graphflow.compiler.llvm.mathlib.basis import Value
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -121,11 +121,7 @@ class Values:
         """The rest with the divisor's sign; by the integer zero 0."""
         b = self.builder
         if self.is_float_value(x):
-            rest = b.frem(x, y)
-            zero = self.constant(x.type, 0.0)
-            opposite = b.fcmp_ordered("<", b.fmul(rest, y), zero)
-            moved = b.select(b.and_(b.fcmp_ordered("!=", rest, zero), opposite), b.fadd(rest, y), rest)
-            return b.select(b.fcmp_ordered("==", rest, zero), self.copysign(zero, y), moved)
+            return self.math.floormod(x, y)
         _, rest, divisor, bad = self._divide(x, y)
         zero = self.constant(x.type, 0)
         if self.signed:
@@ -133,6 +129,13 @@ class Values:
             moved = b.and_(opposite, b.icmp_signed("!=", rest, zero))
             rest = b.select(moved, b.add(rest, divisor), rest)
         return b.select(bad, zero, rest)
+
+    def truncatemod(self, x: Any, y: Any) -> Any:
+        """The rest with the sign of x; by the integer zero 0."""
+        if self.is_float_value(x):
+            return self.math.truncatemod(x, y)
+        _, rest, _, bad = self._divide(x, y)
+        return self.builder.select(bad, self.constant(x.type, 0), rest)
 
     def _divide(self, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
         """(quotient, rest, a divisor that is safe, whether y is zero): integer division never traps."""
@@ -215,12 +218,15 @@ class Values:
         return x
 
     def _float_to_int(self, x: Any, target: Any, dtype: DType) -> Any:
-        """Truncated toward zero, saturated, NaN as 0."""
-        kind = "fptosi" if dtype.kind == "int" else "fptoui"
-        count = f"v{x.type.count}" if isinstance(x.type, ir.VectorType) else ""
-        source = "f32" if self.format(x).name == "float" else "f64"
-        name = f"llvm.{kind}.sat.{count}i{8 * dtype.size}.{count}{source}"
-        function = self.builder.module.globals.get(name)
-        if function is None:
-            function = ir.Function(self.builder.module, ir.FunctionType(target, [x.type]), name)
-        return self.builder.call(function, [x])
+        """Truncated toward zero, saturated, NaN as 0. (LLVM's own saturating conversion goes lane by lane.)"""
+        b, signed = self.builder, dtype.kind == "int"
+        width = 8 * dtype.size
+        lowest = -(1 << (width - 1)) if signed else 0
+        highest = (1 << (width - 1)) - 1 if signed else (1 << width) - 1
+        low, beyond = self.constant(x.type, float(lowest)), self.constant(x.type, float(highest + 1))
+        below, above = b.fcmp_ordered("<", x, low), b.fcmp_ordered(">=", x, beyond)
+        inside = b.fcmp_ordered("<", b.select(below, beyond, x), beyond)
+        number = b.select(inside, x, self.constant(x.type, 0.0))
+        y = (b.fptosi if signed else b.fptoui)(number, target)
+        y = b.select(above, self.constant(target, highest), y)
+        return b.select(below, self.constant(target, lowest), y)

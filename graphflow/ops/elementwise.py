@@ -122,6 +122,20 @@ mod = elementwise(
     ],
     cost=8,
 )
+truncatemod = elementwise(
+    "TruncateMod",
+    doc="x - y * (x / y rounded toward zero), with the sign of x; the rest by the integer zero is 0.",
+    eval=_quiet(
+        lambda x, y: np.where(y == 0, 0, np.fmod(x, np.where(y == 0, 1, y))) if x.dtype.kind in "iu" else np.fmod(x, y)
+    ),
+    grad=None,
+    emit=lambda k, x, y: k.truncatemod(x, y),
+    cases=[
+        case(integers(-9, 9, 20), integers(-3, 4, 20, seed=1)),
+        case(normal(9), positive(9)),
+    ],
+    cost=8,
+)
 neg = elementwise(
     "Neg", doc="-x.", eval=np.negative, grad=lambda g, y, x: -g, emit=lambda k, x: k.neg(x), cases=[case(normal(3, 4))]
 )

@@ -1,4 +1,4 @@
-"""The transcendental functions against NumPy and mpmath: errors in ulps, special values, and what code they become."""
+"""The mathematical functions against NumPy and mpmath: errors in ulps, special values, and what code they become."""
 
 import ctypes
 import functools
@@ -104,7 +104,9 @@ CASES = {
 }
 
 EXACT = {"floor": np.floor, "ceil": np.ceil, "rint": np.rint, "abs": np.abs, "copysign": np.copysign}
+REMAINDERS = {"floormod": np.mod, "truncatemod": np.fmod}
 ARITY = {name: case.arity for name, case in CASES.items()} | dict.fromkeys(EXACT, 1) | {"copysign": 2}
+ARITY |= dict.fromkeys(REMAINDERS, 2)
 
 
 # compiling
@@ -130,7 +132,7 @@ def emit_loop(module: ir.Module, name: str, dtype: str, lanes: int, *, fma: bool
     builder.store(getattr(Math(builder, fma=fma, avx512=avx512), name)(*operands), at[2], align=align)
     following = builder.add(i, index(lanes))
     i.add_incoming(index(0), entry)
-    i.add_incoming(following, body)
+    i.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_unsigned("<", following, function.args[3]), body, leave)
     builder.position_at_end(leave)
     builder.ret_void()
@@ -273,8 +275,62 @@ def test_error_of_many_floats_is_within_the_declared_bound(name: str) -> None:
 # is double, or is computed in software.
 WIDE = np.longdouble
 HAS_WIDE = np.finfo(WIDE).nmant == 63
-WIDE_REFERENCE = {name: case.numpy for name, case in CASES.items() if case.numpy and name not in ("sin", "cos", "tan")}
+
+
+@functools.cache
+def wide_libm(name: str) -> Callable[[Array], Array]:
+    """The C library's function of long doubles, for arrays."""
+    text = f"""
+    declare x86_fp80 @{name}(x86_fp80)
+    define void @f(ptr %x, ptr %out, i64 %n) {{
+    entry:
+      br label %loop
+    loop:
+      %i = phi i64 [0, %entry], [%j, %loop]
+      %from = getelementptr x86_fp80, ptr %x, i64 %i
+      %value = load x86_fp80, ptr %from
+      %result = call x86_fp80 @{name}(x86_fp80 %value)
+      %to = getelementptr x86_fp80, ptr %out, i64 %i
+      store x86_fp80 %result, ptr %to
+      %j = add i64 %i, 1
+      %more = icmp ult i64 %j, %n
+      br i1 %more, label %loop, label %leave
+    leave:
+      ret void
+    }}"""
+    machine = target_machine(HOST)
+    engine = llvm.create_mcjit_compiler(compiled(text, machine), machine)
+    engine.finalize_object()
+    address = engine.get_function_address("f")
+
+    def function(x: Array, keep: Any = engine) -> Array:
+        x = np.ascontiguousarray(x, WIDE)
+        out = np.empty_like(x)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)(
+            x.ctypes.data, out.ctypes.data, x.size
+        )
+        return out
+
+    return function
+
+
+def wide_erfinv(x: Array) -> Array:
+    """Newton's iteration on long doubles; beyond 1/2 on erfc, where 1 - |x| is exact."""
+    a, y = np.abs(x), np.abs(library()("erfinv", x.astype(np.float64))).astype(WIDE)
+    slope = 2 / np.sqrt(WIDE("3.14159265358979323846264338327950288"))
+    for _ in range(2):
+        error = np.where(a < 0.5, wide_libm("erfl")(y) - a, (1 - a) - wide_libm("erfcl")(y))
+        y = y - error / (slope * np.exp(-y * y))
+    return np.copysign(y, x)
+
+
+WIDE_REFERENCE = {name: case.numpy for name, case in CASES.items() if case.numpy}
 WIDE_REFERENCE["sigmoid"] = lambda x: 1 / (1 + np.exp(-x))
+WIDE_LIBM = {name: f"{name}l" for name in ("sin", "cos", "tan", "erf", "erfc", "lgamma")}
+WIDE_REFERENCE |= {
+    name: functools.partial(lambda libm, x: wide_libm(libm)(x), libm) for name, libm in WIDE_LIBM.items()
+}
+WIDE_REFERENCE["erfinv"] = wide_erfinv
 
 
 @pytest.mark.soak
@@ -312,6 +368,40 @@ def test_exact_functions(name: str, dtype: str) -> None:
     got, expected = library()(name, *args), EXACT[name](*args)
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(expected[~np.isnan(got)]))
+
+
+def remainder_operands(kind: str, dtype: str) -> tuple[Array, Array]:
+    """Operands of few and of many digits in the quotient, multiples, and every pair of special values."""
+    rng, info = np.random.default_rng(0), np.finfo(dtype)
+    if kind == "near":
+        return (100 * rng.normal(size=20_000)).astype(dtype), rng.normal(size=20_000).astype(dtype)
+    if kind == "multiples":
+        y = rng.normal(size=20_000).astype(dtype)
+        return (y * rng.integers(-1000, 1000, y.size)).astype(dtype), y
+    if kind == "far":
+        exponents = rng.uniform(np.log10(info.tiny) + 1, np.log10(info.max) - 1, (2, 20_000))
+        x, y = (rng.choice([-1.0, 1.0], exponents.shape) * 10**exponents).astype(dtype)
+        return x, y
+    sizes = [0.0, 0.5, 1.0, 3.0, 1 / 3, 2.0**info.nmant, info.max, info.tiny, 1e30, 1e-30, INF]
+    signed = np.array([*sizes, *(-v for v in sizes), NAN], dtype)
+    x, y = (grid.ravel() for grid in np.meshgrid(signed, signed))
+    return x, y
+
+
+@pytest.mark.parametrize("fma", {HOST.has_fma, False})
+@pytest.mark.parametrize("kind", ["near", "multiples", "far", "special"])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", REMAINDERS)
+def test_remainders_are_exact(name: str, dtype: str, kind: str, fma: bool) -> None:
+    """The very bits of NumPy, signs of zeros too, whatever the quotient; vectors and scalars."""
+    x, y = remainder_operands(kind, dtype)
+    with np.errstate(invalid="ignore"):
+        expected = REMAINDERS[name](x, y)
+    for lanes in (None, 1):
+        got = library(fma)(name, x, y, lanes=lanes)
+        np.testing.assert_array_equal(got, expected)
+        known = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(expected[known]))
 
 
 # special values
@@ -417,6 +507,53 @@ def test_edges_are_numpys(name: str, dtype: str) -> None:
     np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(expected[known]))
 
 
+def piece_edges(offset: float) -> list[float]:
+    """Where the next of sixteen polynomials begins: see `Lookup.piecewise`."""
+    edges = sorted((1 + quarter / 4) * 2.0**power for power in range(-2, 6) for quarter in range(4))
+    return [edge - offset for edge in edges if offset < edge < 16 * offset]
+
+
+# Where functions go over to another formula.
+SEAMS = {
+    "exp": [0.3466, 88.7, 709.7],
+    "expm1": [0.3466, 20.0, 40.0, 88.7, 709.7],
+    "log": [0.75, 1.0, 1.5],
+    "log2": [0.75, 1.0, 1.5],
+    "log1p": [0.5, 1.0, 2.0**24, 2.0**53],
+    "sinh": [1.0],
+    "tanh": [0.1733, 0.5199, 10.0],
+    "asinh": [1.0, 2.0**30, 2.0**60],
+    "acosh": [1.5, 2.0**30, 2.0**60],
+    "atanh": [0.5, 0.75],
+    "sigmoid": [0.3466, 20.0, 40.0],
+    "softplus": [0.3466, 0.6931],
+    "sin": [np.pi / 4, np.pi / 2, np.pi],
+    "tan": [0.25, np.pi / 4, np.pi / 2],
+    "asin": [0.5],
+    "acos": [0.5],
+    "atan": [1.0],
+    "erf": [0.0625, *piece_edges(0.4375)],
+    "erfc": [*piece_edges(2.0)],
+    "erfinv": [np.sqrt(-np.expm1(-w)) for w in piece_edges(2.5)],
+    "lgamma": [0.5, 1.0, 2.0, 11.75, *piece_edges(0.25)],
+    "digamma": [0.5, 1.25, 11.75, *piece_edges(0.25)],
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", SEAMS)
+def test_formulas_meet(name: str, dtype: str) -> None:
+    """On both sides of every seam, and on the last numbers before it, the bound holds."""
+    case, steps = CASES[name], np.arange(-4, 5)
+    near = [x + steps * np.spacing(np.array(x, dtype)) for x in np.array(SEAMS[name], dtype)]
+    x = np.concatenate([*near, *(-one for one in near)] if case.mirrored else near).astype(dtype)
+    x = x[(x != 0) & ((np.abs(x) < 1) if name == "erfinv" else True) & ((x >= 1) if name == "acosh" else True)]
+    x = x[np.abs(x) < 26] if name == "erfc" else x
+    got = library()(name, x)
+    known = np.isfinite(got)
+    assert np.max(ulps_against_mpmath(got[known], [x[known]], case.exact)) <= bound(name, dtype)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.floats(width=32), st.sampled_from([name for name in CASES if ARITY[name] == 1]))
 def test_any_float_is_close_to_the_double_result(x: float, name: str) -> None:
@@ -437,18 +574,34 @@ def test_any_float_is_close_to_the_double_result(x: float, name: str) -> None:
 # the code itself
 
 
+# How many jumps a function has besides its loop's: over code for rare arguments, and back in a loop of such code.
+JUMPS = {"pow": 1, "floormod": 2, "truncatemod": 2, "lgamma": 2, "digamma": 2}
+
+
+def instructions_of(assembly: str) -> list[list[str]]:
+    return [line.split() for line in assembly.splitlines() if line.startswith("\t") and line[1] != "."]
+
+
 @pytest.mark.parametrize("target", [targets.AVX512, targets.AVX2], ids=["avx512", "avx2"])
-def test_no_branch_and_no_call(target: targets.Target) -> None:
-    """A loop over vectors has one jump, its own, and calls nothing; on the host and for other machines."""
-    module = ir.Module()
-    for name, dtype in itertools.product(ARITY, FLOATS):
-        emit_loop(module, name, dtype, target.lanes(dtype), fma=target.has_fma, avx512=target.has_avx512)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_no_call_and_no_jump_but_over_what_is_rare(target: targets.Target, dtype: str) -> None:
+    """A loop over vectors calls nothing; on the host and for other machines."""
     machine = target_machine(target)
-    assembly = machine.emit_assembly(compiled(str(module), machine))
-    instructions = [line.split() for line in assembly.splitlines() if line.startswith("\t") and line[1] != "."]
-    assert [words for words in instructions if words[0].startswith("call")] == []
-    jumps = [words for words in instructions if words[0].startswith("j")]
-    assert len(jumps) == len(ARITY) * len(FLOATS)
+    for name in ARITY:
+        module = ir.Module()
+        emit_loop(module, name, dtype, target.lanes(dtype), fma=target.has_fma, avx512=target.has_avx512)
+        instructions = instructions_of(machine.emit_assembly(compiled(str(module), machine)))
+        assert [words for words in instructions if words[0].startswith("call")] == []
+        jumps = [words for words in instructions if words[0].startswith("j") and words[0] != "jmp"]
+        halves = 2 if dtype == "float32" and name in ("lgamma", "digamma") else 1  # computed as two vectors of doubles
+        assert len(jumps) == 1 + halves * JUMPS.get(name, 0), name
+
+
+def test_only_vectors_with_rare_arguments_take_the_rare_path() -> None:
+    """A NaN that the usual code would make of any lane of a vector stays out of the other lanes."""
+    x = np.array([2.0, -2.0, 0.0, INF, NAN, 3.0, -0.0, 1.0] * 2, np.float64)
+    y = np.array([3.0, 3.0, -1.0, 2.0, 0.0, INF, -3.0, NAN] * 2, np.float64)
+    np.testing.assert_array_equal(library()("pow", x, y), [8, -8, INF, INF, 1, INF, -INF, 1] * 2)
 
 
 @pytest.mark.parametrize("target", [targets.SSE2, targets.NEON], ids=["sse2", "neon"])

@@ -1,11 +1,11 @@
 """exp and what is built of it and the logarithm: hyperbolic functions, their inverses, sigmoid and softplus.
 
-Polynomials are near-minimax fits (see `mathlib_tables`), reductions those of W. J. Cody and W. Waite, "Software Manual
+Polynomials are near-minimax fits (see `coefficients`), reductions those of W. J. Cody and W. Waite, "Software Manual
 for the Elementary Functions" (1980). Measured errors are in `mathlib.ULP`.
 """
 
-from graphflow.compiler.llvm.mathlib_arithmetic import INFINITY, NAN, Value, by_format
-from graphflow.compiler.llvm.mathlib_logarithm import LOG2_E, LOG_2, LOG_2_HIGH, LOG_2_LOW, Logarithm
+from graphflow.compiler.llvm.mathlib.basis import INFINITY, NAN, Value, by_format
+from graphflow.compiler.llvm.mathlib.logarithm import LOG2_E, LOG_2, LOG_2_HIGH, LOG_2_LOW, Logarithm
 
 EXP_OVERFLOWS_ABOVE = by_format(88.72283172607421875, 709.782712893383973096)
 EXP_NORMAL_FROM = by_format(-87.33654022216796875, -708.39641853226410622)
@@ -25,6 +25,14 @@ class Exponential(Logarithm):
         f = self.format(x)
         t, n = self.shifted(x, LOG2_E)
         return t, self.fma(n, -LOG_2_LOW(f), self.fma(n, -LOG_2_HIGH(f), x))
+
+    def reduce_exp_exactly(self, x: Value) -> tuple[Value, Value, Value]:
+        """(t, r, l): as `reduce_exp`, and l is what the rounding of r lost."""
+        f = self.format(x)
+        t, n = self.shifted(x, LOG2_E)
+        high = self.fma(n, -LOG_2_HIGH(f), x)
+        r = self.fma(n, -LOG_2_LOW(f), high)
+        return t, r, self.fma(n, -LOG_2_LOW(f), self.sub(high, r))
 
     def exp_near_zero(self, r: Value, scale: float = 1.0) -> Value:
         """scale * exp(r) for |r| <= log(2) / 2; scale is a power of two and costs nothing."""
@@ -69,19 +77,21 @@ class Exponential(Logarithm):
         return self.copysign(self.add(half, half), x)
 
     def half_expm1(self, x: Value) -> Value:
-        """(e**x - 1) / 2 for x from -VANISHES to a little beyond the overflow of exp; +0 at -0."""
-        t, r = self.reduce_exp(x)
+        """(e**x - 1) / 2 for x from -VANISHES to a little beyond the overflow of exp; +0 at -0. Small terms last."""
+        t, r, low = self.reduce_exp_exactly(x)
         scale = self.power_of_two(t, -1)
-        return self.fma(scale, self.expm1_near_zero(r), self.sub(scale, 0.5))
+        large = self.fma(scale, r, self.sub(scale, 0.5))
+        return self.fma(scale, self.fma(self.mul(r, r), self.exp_tail(r), low), large)
 
     # functions of exp
 
     def sigmoid(self, x: Value) -> Value:
         """1 / (1 + e**-x), where 1 + e**-x = 2**n + (2**n (exp(r) - 1) + 1): the large term rounds once."""
         f = self.format(x)
-        t, r = self.reduce_exp(self.maximum(self.minimum(self.neg(x), SURELY_OVERFLOWS(f)), -VANISHES(f)))
+        t, r, low = self.reduce_exp_exactly(self.maximum(self.minimum(self.neg(x), SURELY_OVERFLOWS(f)), -VANISHES(f)))
         scale = self.power_of_two(t, -1)
-        half = self.add(self.fma(scale, self.expm1_near_zero(r), 0.5), scale)
+        p = self.add(r, self.fma(self.mul(r, r), self.exp_tail(r), low))
+        half = self.add(self.fma(scale, p, 0.5), scale)
         return self.div(1.0, self.add(half, half))  # doubled, it becomes inf where the result is to be 0
 
     def softplus(self, x: Value) -> Value:
@@ -98,17 +108,26 @@ class Exponential(Logarithm):
     def tanh(self, x: Value) -> Value:
         """h / (h + 1) with h = (e**2a - 1) / 2 and a = |x|, or a = -|x| for small x, where h + 1 then rounds finer.
 
-        One division. h = 2**n (r + r**2 P(r)) + (2**n - 1) / 2 with 2 a = n log(2) + 2 r; its terms are added one by
-        one, the small one last. An error in n log(2) fades as n grows, so one part of log(2) will do.
+        h = 2**n (r + r**2 P(r)) + (2**n - 1) / 2 with 2 a = n log(2) + 2 r; its terms are added one by one, the small
+        one last. An error in n log(2) fades as n grows, so one part of log(2) will do. Where n <= 1, the quotient is
+        computed as l + (h - l - l h) / (h + 1), where l is the sum without r**2 P(r) and has the smaller error.
         """
         f = self.format(x)
         a = self.minimum(self.abs(x), TANH_IS_ONE(f))
         t, n = self.shifted(a, 2.0 * LOG2_E)
         r = self.select(self.compare(n, "==", 0.0), self.neg(a), self.fma(n, -0.5 * LOG_2, a))
         scale = self.power_of_two(t)
-        h = self.fma(scale, r, self.fma(scale, 0.5, -0.5))
-        h = self.fma(self.mul(self.mul(r, r), scale), self.exp_tail(r, 2.0, scale=2.0), h)
-        return self.copysign(self.builder.fdiv(h, self.add(h, 1.0)), x)
+        large = self.fma(scale, r, self.fma(scale, 0.5, -0.5))
+        square, tail = self.mul(self.mul(r, r), scale), self.exp_tail(r, 2.0, scale=2.0)
+        if f.name == "float":  # below 2 ulp without more
+            h = self.fma(square, tail, large)
+            return self.copysign(self.builder.fdiv(h, self.add(h, 1.0)), x)
+        small = self.mul(square, tail)
+        h = self.add(large, small)
+        near = self.compare(n, "<=", 1.0)
+        top = self.select(near, self.fma(self.neg(large), h, small), h)
+        rest = self.builder.fdiv(top, self.add(h, 1.0))
+        return self.copysign(self.add(self.select(near, large, 0.0), rest), x)
 
     def sinh(self, x: Value) -> Value:
         """x + x**3 P(x**2) up to |x| = 1, beyond e / 2 - 1 / (2 e) with e = exp(|x|). Overflows as late as it may."""
@@ -142,13 +161,23 @@ class Exponential(Logarithm):
         """log1p(t + sqrt(2 t + t**2)) with t = x - 1, and log1p(x) + log(2) for large x; NaN below 1."""
         huge = self.compare(x, ">", LARGE(self.format(x)))
         t = self.sub(x, 1.0)
-        moderate = self.add(t, self.sqrt(self.fma(t, t, self.add(t, t))))
-        y = self.log1p(self.select(huge, x, moderate))
+        double = self.add(t, t)
+        square = self.fma(t, t, double)
+        root = self.sqrt(square)
+        rest = self.add(self.fma(self.neg(root), root, square), self.fma(t, t, self.sub(double, square)))
+        high, low = self.exact_sum(root, t)
+        low = self.add(self.lost_in_root(root, rest), low)
+        y = self.log1p_of_sum(self.select(huge, x, high), self.select(huge, 0.0, low))
         y = self.add(y, self.select(huge, self.splat(x, LOG_2), 0.0))
         return self.select(self.compare(x, ">=", 1.0), y, NAN)
 
     def atanh(self, x: Value) -> Value:
-        """log1p(2 |x| / (1 - |x|)) / 2; inf at 1, NaN beyond."""
+        """log1p(2 |x| / (1 - |x|)) / 2, the quotient as a sum of two numbers; inf at 1, NaN beyond."""
         a = self.abs(x)
-        y = self.log1p(self.div(self.add(a, a), self.rsub(1.0, a)))
+        top = self.add(a, a)
+        d, d_low = self.exact_sum(self.splat(x, 1.0), self.neg(a))
+        q = self.builder.fdiv(top, d)
+        rest = self.fma(self.neg(q), d_low, self.fma(self.neg(q), d, top))
+        y = self.log1p_of_sum(q, self.mul(rest, self.rough_inverse(d)))
+        y = self.select(self.compare(a, "==", 1.0), INFINITY, y)
         return self.copysign(self.mul(y, 0.5), x)

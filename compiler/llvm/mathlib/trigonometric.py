@@ -1,19 +1,35 @@
 """sin, cos, tan and the inverse functions.
 
 Arguments are reduced to |r| <= pi / 4 by subtracting n pi / 2 in several parts (W. J. Cody and W. Waite, "Software
-Manual for the Elementary Functions", 1980). Polynomials are near-minimax fits (see `mathlib_tables`). Measured errors
+Manual for the Elementary Functions", 1980). Polynomials are near-minimax fits (see `coefficients`). Measured errors
 are in `mathlib.ULP`.
 """
 
 import math
 
-from graphflow.compiler.llvm.mathlib_arithmetic import Arithmetic, Value, by_format
-from graphflow.compiler.llvm.mathlib_tables import HALF_PI_PARTS
+from graphflow.compiler.llvm.mathlib.arithmetic import Arithmetic
+from graphflow.compiler.llvm.mathlib.basis import Value, by_format
 
 TWO_OVER_PI = 0.6366197723675814
 # pi / 2 as the nearest number of the format, and what that lacks.
 HALF_PI_HIGH = by_format(1.57079637050628662109375, 1.5707963267948966)
 HALF_PI_LOW = by_format(-4.37113882867379e-08, 6.123233995736766e-17)
+
+# pi / 2 in parts. With FMA: the nearest number of the format, the nearest to the rest, and again. Without: parts with
+# so few digits (33 of double for float arguments, 23 for double ones) that their products with n are exact.
+HALF_PI_PARTS: dict[str, tuple[float, ...]] = {
+    "float fma": (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
+    "double fma": (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
+    "float": (1.5707963267341256, 6.077100506506192e-11),
+    "double": (
+        1.570796251296997,
+        7.549789415861596e-08,
+        5.390302529957765e-15,
+        3.2820031633724233e-22,
+        3.795010649787914e-29,
+        1.2293331171481208e-36,
+    ),
+}
 
 
 class Trigonometric(Arithmetic):
@@ -74,10 +90,13 @@ class Trigonometric(Arithmetic):
         return self.builder.icmp_signed("!=", self.integer("and_", n, 1), self.splat(n, 0))
 
     def tan(self, x: Value) -> Value:
-        """Tangent: tan(r) or -1 / tan(r); see the class for the range. -0 at -0."""
+        """Tangent: tan(r) or -1 / tan(r), tan(r) being a sum of two numbers; see the class for the range. -0 at -0."""
         t, r = self.reduce_angle(x)
-        y = self.odd_polynomial(r, "tan")
-        y = self.select(self.is_odd(self.bits(t)), self.div(-1.0, y), y)
+        z = self.mul(r, r)
+        y, low = self.exact_sum(r, self.mul(self.mul(r, z), self.polynomial(z, self.table(r, "tan"))))
+        q = self.div(-1.0, y)
+        rest = self.fma(low, q, self.fma(y, q, 1.0))
+        y = self.select(self.is_odd(self.bits(t)), self.fma(q, rest, q), y)
         return self.select(self.compare(x, "==", 0.0), x, y)
 
     # inverse functions
@@ -109,26 +128,28 @@ class Trigonometric(Arithmetic):
         unordered = self.builder.fcmp_unordered("uno", x, y)
         return self.select(unordered, self.add(x, y), self.copysign(z, y))
 
-    def asin_parts(self, x: Value) -> tuple[Value, Value, Value]:
-        """(inner, s, q): inner where |x| <= 1/2; asin(s) = s + q for s = |x| there, else sqrt((1 - |x|) / 2)."""
+    def asin_parts(self, x: Value) -> tuple[Value, Value, Value, Value]:
+        """(inner, s, q, l): asin(s) = s + q for s = |x| where inner, |x| <= 1/2, else s + l = sqrt((1 - |x|) / 2)."""
         a = self.abs(x)
         inner = self.compare(a, "<=", 0.5)
         outer_square = self.fma(a, -0.5, 0.5)
+        root = self.sqrt(outer_square)
+        low = self.lost_in_root(root, self.fma(self.neg(root), root, outer_square))
         z = self.select(inner, self.mul(a, a), outer_square)
-        s = self.select(inner, a, self.sqrt(outer_square))
-        return inner, s, self.mul(self.mul(s, z), self.polynomial(z, self.table(x, "asin")))
+        s = self.select(inner, a, root)
+        return inner, s, self.mul(self.mul(s, z), self.polynomial(z, self.table(x, "asin"))), low
 
     def asin(self, x: Value) -> Value:
         """Arc sine: a polynomial for |x| <= 1/2, else pi / 2 - 2 asin(sqrt((1 - |x|) / 2)). -0 at -0, NaN beyond 1."""
         f = self.format(x)
-        inner, s, q = self.asin_parts(x)
+        inner, s, q, low = self.asin_parts(x)
         # Subtracted one after the other: a rounded s + q would count twice.
-        outer = self.sub(self.fma(s, -2.0, HALF_PI_HIGH(f)), self.fma(q, 2.0, -HALF_PI_LOW(f)))
+        outer = self.sub(self.fma(s, -2.0, HALF_PI_HIGH(f)), self.fma(self.add(q, low), 2.0, -HALF_PI_LOW(f)))
         return self.copysign(self.select(inner, self.add(s, q), outer), x)
 
     def acos(self, x: Value) -> Value:
         """Arc cosine: pi / 2 - asin(x) inside, 2 asin(sqrt((1 - x) / 2)) and its mirror image outside. NaN beyond 1."""
-        inner, s, q = self.asin_parts(x)
+        inner, s, q, _ = self.asin_parts(x)
         p = self.add(s, q)
         outer = self.add(p, p)
         outer = self.select(self.compare(x, "<", 0.0), self.from_half_pi(outer, 2.0), outer)
