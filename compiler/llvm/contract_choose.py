@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from graphflow.compiler.llvm.contract_choose_dot import dot_blocks, dot_plan, dot_prefetches
+from graphflow.compiler.llvm.contract_choose_inline import inline_plan
+from graphflow.compiler.llvm.contract_choose_sweep import sweep_plan, sweep_prefetches
+from graphflow.compiler.llvm.contract_choose_table import table_plan
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
 from graphflow.compiler.llvm.contract_shape import (
     SET_BYTES,
@@ -24,15 +28,6 @@ from graphflow.compiler.llvm.contract_shape import (
     merged_rows,
     stageable,
     tile_shape,
-)
-from graphflow.compiler.llvm.contract_special import (
-    dot_blocks,
-    dot_plan,
-    dot_prefetches,
-    inline_plan,
-    sweep_plan,
-    sweep_prefetches,
-    table_plan,
 )
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.core.dim import Size, estimate, product
@@ -100,7 +95,7 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
         1, 1, 1, 1, k, target.has_fma,
     )  # fmt: skip
     small = inline_plan(draft, target)
-    if small is not None and not (small.packed and spec.is_kept):
+    if small is not None and not (small.packs_inline and spec.is_kept):
         return with_tile_axes(small)
     dots = dot_plan(draft, target)
     if dots is not None:

@@ -96,12 +96,17 @@ def emit_tile(
         start = begun(plan, code, sums_at, begin, vector)
         axes = tuple(map(packing, plan.tile_k)) if packs else plan.tile_k
         places = moved(code, element, axes[0], (a, b, packed) if packs else (a, b), begin)
-        # Without FMA a product takes a register of its own: none is left for the next step's loads.
-        unroll = UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
-        sums = sum_over(code, element, axes, sub(code.b, end, begin), places, start, lambda *x: step(tile, *x), unroll)
+        steps = sub(code.b, end, begin)
+        sums = sum_over(code, element, axes, steps, places, start, lambda *x: step(tile, *x), unrolled(plan))
         for place, value in zip(sums_at, sums, strict=True):
             code.b.store(value, place, align=plan.lanes * plan.bytes)
     return code.function
+
+
+def unrolled(plan: Plan) -> int:
+    """Steps of k in a turn of the innermost loop."""
+    # Without FMA a product takes a register of its own: none is left for the next step's loads.
+    return UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
 
 
 def packing(axis: Axis) -> Axis:
