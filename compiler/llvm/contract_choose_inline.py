@@ -20,6 +20,8 @@ INLINE_MOST = 65_536
 UNIT_CYCLES = 12_000
 # Sums of so many products are short.
 SHORT_SUM = 64
+# Rows of a tile whose results go past the caches: more stores than these fill the queue, and loads wait behind them.
+STREAMED_ROWS = 8
 # Bytes before its use that a piece of an operand is asked for.
 AHEAD = 8192
 # Cycles of a tile's call and of handing on what it leaves in memory.
@@ -42,7 +44,8 @@ def inline_plan(plan: Plan, target: Target) -> Plan | None:
     if packed and not small and plan.packed_batch != 1:
         return None
     draft = replace(plan, lanes=lanes, staged="", packed=packed, masked="", inline=True)
-    shapes = tile_candidates(max(1, estimate(plan.row_count)), -(-n // lanes), target)
+    most = estimate(plan.row_count) if plan.spec.streams is None else min(estimate(plan.row_count), STREAMED_ROWS)
+    shapes = tile_candidates(max(1, most), -(-n // lanes), target)
     best = min((replace(draft, rows=rows, vectors=vectors) for rows, vectors in shapes), key=inline_cycles)
     if packed and dots_beat(best, plan, target):
         return None
