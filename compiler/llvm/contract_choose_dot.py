@@ -32,6 +32,8 @@ CROWDED_COLUMNS = 4
 PAGE = 4096
 # How many lines ahead of its use a column of B is asked for.
 DOT_AHEAD = 48
+# The same in bytes, of columns that are shorter than a page and follow each other.
+SHORT_AHEAD = 8192
 # Cycles that a cache line from L2 costs.
 LINE_CYCLES = 1.5
 
@@ -102,9 +104,12 @@ def dot_blocks(plan: Plan, target: Target) -> Plan:
 
 
 def dot_prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
-    """Of columns that come from memory, where so many rows use them that a processor does not look far ahead itself."""
-    if (
-        plan.rows >= BUSY_ROWS
-        and estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes > MEMORY_L2 * target.l2_bytes
-    ):
-        yield Prefetch("b", DOT_AHEAD * 64 // (plan.lanes * plan.bytes), 1, plan.lanes, locality=2)
+    """Of columns that come from beyond L2, where a processor does not look far enough ahead itself: it loses its way
+    from one short column to the next, and has no time where many rows use each."""
+    inner, vector = plan.k[-1], plan.lanes * plan.bytes
+    whole = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes
+    if plan.rows >= BUSY_ROWS and whole > MEMORY_L2 * target.l2_bytes:
+        yield Prefetch("b", DOT_AHEAD * 64 // vector, 1, plan.lanes, locality=2)
+    short = estimate(inner.extent) * plan.bytes < PAGE and plan.spec.n.b == inner.extent
+    if plan.rows < BUSY_ROWS and short and whole * estimate(plan.packed_batch) > target.l2_bytes:
+        yield Prefetch("b", SHORT_AHEAD // vector, 1, plan.lanes)

@@ -3,7 +3,7 @@ the way of its results through memory would cost as much as they do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,11 @@ UNIT_CYCLES = 12_000
 SHORT_SUM = 64
 # Rows of a tile whose results go past the caches: more stores than these fill the queue, and loads wait behind them.
 STREAMED_ROWS = 8
-# Bytes before its use that a piece of an operand is asked for.
+# Bytes before its use that a piece of an operand is asked for; the most lines at once, more of which would wait; rows of
+# a tile that still hide the latency of additions.
 AHEAD = 8192
+ASK_LINES = 32
+LEAST_ROWS = 4
 # Cycles of a tile's call and of handing on what it leaves in memory.
 CALL_CYCLES = 120
 
@@ -44,13 +47,22 @@ def inline_plan(plan: Plan, target: Target) -> Plan | None:
     if packed and not small and plan.packed_batch != 1:
         return None
     draft = replace(plan, lanes=lanes, staged="", packed=packed, masked="", inline=True)
-    most = estimate(plan.row_count) if plan.spec.streams is None else min(estimate(plan.row_count), STREAMED_ROWS)
-    shapes = tile_candidates(max(1, most), -(-n // lanes), target)
+    shapes = tile_candidates(most_rows(plan, small, target), -(-n // lanes), target)
     best = min((replace(draft, rows=rows, vectors=vectors) for rows, vectors in shapes), key=inline_cycles)
     if packed and dots_beat(best, plan, target):
         return None
     best = whole_products(best) if small else parts_of_products(best)
-    return replace(best, asks=tuple(asks(best, target)))
+    found = tuple(asks(best, target))
+    return replace(best, asks=found if lines_of(best, found) <= ASK_LINES else ())
+
+
+def most_rows(plan: Plan, small: bool, target: Target) -> int:
+    """The most rows of a tile, so that memory keeps up with it."""
+    most = max(1, estimate(plan.row_count))
+    if not small:
+        lines = lines_of(replace(plan, rows=1), asks(plan, target))
+        most = min(most, max(LEAST_ROWS, ASK_LINES // max(1, lines)))
+    return most if plan.spec.streams is None else min(most, STREAMED_ROWS)
 
 
 def whole_products(plan: Plan) -> Plan:
@@ -75,6 +87,11 @@ def asks(plan: Plan, target: Target) -> Iterator[Ask]:
             row = -(-piece // m)
             unit = piece if batch > 1 else row
             yield Ask(operand, unit * -(-AHEAD // (unit * plan.bytes)), row)
+
+
+def lines_of(plan: Plan, found: Iterable[Ask]) -> int:
+    """How many lines a row panel asks for."""
+    return sum(-(-plan.rows * ask.row * plan.bytes // 64) for ask in found)
 
 
 def dense_piece(plan: Plan, operand: str) -> int:
