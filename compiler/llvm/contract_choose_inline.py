@@ -22,8 +22,8 @@ UNIT_CYCLES = 12_000
 SHORT_SUM = 64
 # Rows of a tile whose results go past the caches: more stores than these fill the queue, and loads wait behind them.
 STREAMED_ROWS = 8
-# Bytes before its use that a piece of an operand is asked for; the most lines at once, more of which would wait; rows of
-# a tile that still hide the latency of additions.
+# Bytes before its use that a piece of an operand is asked for; the most lines at once, more of which would wait; rows
+# of a tile that still hide the latency of additions.
 AHEAD = 8192
 ASK_LINES = 32
 LEAST_ROWS = 4

@@ -131,24 +131,24 @@ class Inline:
         """Some rows and columns of one batch index, row panel after row panel."""
         plan, b = self.plan, code.b
         index = unravel(b, batch, sizes(code, [axis.extent for axis in plan.batch]))
-        places = self.operands(code, index)
+        asked = self.operands(code, index)
+        places = (asked[0], self.pack(code, asked[1])) if plan.packs_inline else asked
         for down in parts(b, *rows, plan.rows, plan.row_count):
             with turns(b, down) as row:
-                self.ask_ahead(code, places, row, down.length)
+                self.ask_ahead(code, asked, row, down.length)
                 for across in parts(b, *columns, plan.width, plan.spec.n.extent):
                     with turns(b, across) as lane:
                         self.tile(code, (batch, index), places, (row, down.length), (lane, across.length))
 
     def operands(self, code: Code, index: tuple[ir.Value, ...]) -> tuple[ir.Value, ir.Value]:
-        """Where A and B of a batch index start, B perhaps packed."""
+        """Where A and B of a batch index start; B in its packed copy if a launch made one."""
         plan, b, spec = self.plan, code.b, self.plan.spec
         a_offset = add(b, dot(b, index, sizes(code, [axis.a for axis in plan.batch])), code.size(spec.a_offset))
         b_offset = add(b, dot(b, index, sizes(code, [axis.b for axis in plan.batch])), code.size(spec.b_offset))
         a = at(b, self.emitter.argument(code, 0), a_offset, self.element)
         if plan.packs_first:
             return a, at(b, self.emitter.argument(code, PACKED), self.emitter.packed_offset(code, index), self.element)
-        source = at(b, self.emitter.argument(code, 1), b_offset, self.element)
-        return a, self.pack(code, source) if plan.packs_inline else source
+        return a, at(b, self.emitter.argument(code, 1), b_offset, self.element)
 
     def ask_ahead(self, code: Code, places: tuple[ir.Value, ir.Value], row: ir.Value, height: int) -> None:
         """Before a row panel ask for its share of what a later one, or a later product, reads."""
