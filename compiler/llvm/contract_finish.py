@@ -3,7 +3,7 @@
     void finish(ptr args, ptr dims, ptr values, i64 batch, outer, start, first, last, lane, columns, split)
 
 handles rows [first, last) of the tile at `values`, whose row r is row `start + r` of run `outer` and whose first column
-is `lane`.  It is a function of its own because LLVM's time grows fast with the depth of loop nests.
+is `lane`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from graphflow.compiler.llvm.contract_ir import (
     divmod_,
     loop,
     mul,
-    new_function,
+    part_function,
     plus,
     unravel,
     zeros,
@@ -73,9 +73,7 @@ def emit_finish(
     module: ir.Module, name: str, plan: Plan, size: SizeEmitter, epilogue: Epilogue, partial_start: Size
 ) -> ir.Function:
     """The function `finish`; partial results lie `partial_start` bytes into the workspace."""
-    with new_function(module, name, ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, ARGUMENTS, size) as code:
         args, _, values, batch, outer, start, first, last, lane, columns, split = code.function.args
         b, finisher = code.b, Finisher(code, plan, args, epilogue, partial_start)
         batch_index = unravel(b, batch, sizes(code, [axis.extent for axis in plan.batch]))

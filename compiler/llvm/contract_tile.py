@@ -31,7 +31,7 @@ from graphflow.compiler.llvm.contract_ir import (
     minimum,
     mul,
     multiply_add,
-    new_function,
+    part_function,
     prefetch,
     splat,
     sub,
@@ -83,9 +83,7 @@ def emit_tile(
 
     A clamped one reads row `count` - 1 again in place of those beyond it; one that packs leaves B in `packed`.
     """
-    with new_function(module, name, ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, ARGUMENTS, size) as code:
         a, b, packed, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
