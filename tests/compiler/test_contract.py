@@ -10,7 +10,7 @@ import pytest
 
 from graphflow.compiler.llvm.contract import Axis, Contraction
 from graphflow.compiler.llvm.contract_choose import make_plan
-from graphflow.compiler.llvm.contract_tile import UNROLL
+from graphflow.compiler.llvm.contract_tile import UNROLL, sum_sets
 from graphflow.compiler.llvm.jit import assembly_for
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.core.dim import Dim, symbol
@@ -70,6 +70,18 @@ def test_long_k_is_split() -> None:
     assert make_plan(matmul_spec(60, 300, 8192), AVX512).splits > 1
     check_matmul(60, 300, 8192, False, False)
     check_matmul(20, 40, 5000, False, False, target=TARGETS["sse2"])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_long_sums_of_few_products(target: str) -> None:
+    """Steps of k take turns with several sets of sums, whatever is left of k after whole turns."""
+    chosen = TARGETS[target]
+    for m, n, k in ((4, 4, 5003), (2, 3, 3333), (1, 16, 4100), (3, 5, 9001)):
+        plan = make_plan(matmul_spec(m, n, k, ta=True), chosen)
+        if not plan.inline:
+            assert (sum_sets(plan, plan.rows * plan.vectors) > 1) == (chosen.has_fma and plan.rows * plan.vectors <= 4)
+        for ta, tb in TRANSPOSES:
+            check_matmul(m, n, k, ta, tb, target=chosen)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 4, 13, 30, 64])
