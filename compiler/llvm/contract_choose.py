@@ -10,11 +10,15 @@ were measured on one AVX-512 machine; what they know of others is widths, regist
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from graphflow.compiler.llvm.contract_choose_dot import dot_blocks, dot_plan, dot_prefetches
+from graphflow.compiler.llvm.contract_choose_inline import inline_plan
+from graphflow.compiler.llvm.contract_choose_split import TARGET_UNITS, split_count, split_extent
+from graphflow.compiler.llvm.contract_choose_sweep import sweep_plan, sweep_prefetches
+from graphflow.compiler.llvm.contract_choose_table import table_plan
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
 from graphflow.compiler.llvm.contract_shape import (
     SET_BYTES,
@@ -25,26 +29,14 @@ from graphflow.compiler.llvm.contract_shape import (
     stageable,
     tile_shape,
 )
-from graphflow.compiler.llvm.contract_special import (
-    dot_blocks,
-    dot_plan,
-    dot_prefetches,
-    inline_plan,
-    sweep_plan,
-    sweep_prefetches,
-    table_plan,
-)
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.core.dim import Size, estimate, estimate_large, product
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
-# Units to aim at, so that eight threads balance, and the least work that is worth a unit of its own.
-TARGET_UNITS = 32
+# The least work that is worth a unit of its own.
 UNIT_FLOPS = 500_000
-# A part of a split k must be worth its partial result.
-SPLIT_LEAST = 256
 # Staging pays if this many column panels read a staged row panel, and if rows a multiple of this many bytes apart
 # crowd into few cache sets.
 STAGE_READERS = 4
@@ -100,7 +92,7 @@ def shaped_plan(spec: Contraction, target: Target) -> Plan:
         1, 1, 1, 1, k, target.has_fma,
     )  # fmt: skip
     small = inline_plan(draft, target)
-    if small is not None and not (small.packed and spec.is_kept):
+    if small is not None and not (small.packs_inline and spec.is_kept):
         return with_tile_axes(small)
     dots = dot_plan(draft, target)
     if dots is not None:
@@ -285,40 +277,3 @@ def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:
 def even(count: int, most: int) -> int:
     """The size of as few equal blocks of `count` as there are if none is larger than `most`."""
     return -(-count // -(-count // max(1, most)))
-
-
-def split_count(plan: Plan, tiles: int, k: int, target: Target) -> int:
-    """Parts that k is split into: enough for all threads if tiles are few, so many that a panel of B stays cached."""
-    wanted = min(-(-TARGET_UNITS // tiles) if tiles < TARGET_UNITS // 4 else 1, k // SPLIT_LEAST)
-    if plan.dots or (plan.staged == "panels" and plan.packed):
-        return split_extent(plan.tile_k[0].extent, wanted)
-    most = max(2 * SPLIT_LEAST, target.l2_bytes // (plan.width * plan.bytes))
-    return split_extent(plan.tile_k[0].extent, max(wanted, -(-k // min(most, cached_steps(plan, k, target)))))
-
-
-def cached_steps(plan: Plan, k: int, target: Target) -> int:
-    """So many steps of k that L2 keeps both operands of a unit while its row panels go by; k where that is no matter.
-
-    It matters where rows are windows, which overlap: each row panel reads the same lines of A and B again (gradients of
-    filters).  Where a part's results would be much beside what it reads, they had better stay in one sum.
-    """
-    m, n = estimate(plan.row_count), estimate(plan.spec.n.extent)
-    if len(plan.k) < 2 or len(plan.groups) < 2 or m * n * plan.bytes > target.l2_bytes // 8:
-        return k
-    run, inner = plan.run, plan.k[-1]
-    row = min(estimate(run.extent) * abs(estimate(run.a)), max(1, abs(estimate(inner.a)))) * plan.bytes
-    step = cache_bytes(inner.a, row, plan) + cache_bytes(inner.b, plan.width * plan.bytes, plan)
-    return max(SPLIT_LEAST, target.l2_bytes // 4 // step)
-
-
-def cache_bytes(stride: Size, used: int, plan: Plan) -> int:
-    """What `used` bytes at every `stride` elements take of a cache: addresses far apart share few of its sets."""
-    return max(used, math.gcd(estimate(stride) * plan.bytes, SET_BYTES))
-
-
-def split_extent(extent: Size, wanted: int) -> int:
-    """At most `wanted` equal parts of an extent, none of them empty if it is known."""
-    if not isinstance(extent, int):
-        return max(1, wanted)
-    wanted = max(1, min(wanted, extent))
-    return -(-extent // -(-extent // wanted)) if extent else 1

@@ -26,7 +26,7 @@ from graphflow.compiler.llvm.contract_ir import (
     minimum,
     mul,
     multiply_add,
-    new_function,
+    part_function,
     plus,
     prefetch,
     sub,
@@ -57,9 +57,7 @@ def emit_dot_tile(
     module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool, size: SizeEmitter, masks: bool
 ) -> ir.Function:
     """The tile function for `rows` rows, as contract_tile.emit_tile; `masks`: whether the target has masked loads."""
-    with new_function(module, name, ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, ARGUMENTS, size) as code:
         a, b, _, out, columns, count, begin, end, _ = code.function.args
         element, build = ELEMENTS[plan.spec.dtype], code.b
         offsets = row_offsets(plan, code, rows, clamped, count)

@@ -3,12 +3,12 @@
     void finish(ptr args, ptr dims, ptr values, i64 batch, outer, start, first, last, lane, columns, split)
 
 handles rows [first, last) of the tile at `values`, whose row r is row `start + r` of run `outer` and whose first column
-is `lane`.  It is a function of its own because LLVM's time grows fast with the depth of loop nests.
+is `lane`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,13 @@ from graphflow.compiler.llvm.contract_ir import (
     divmod_,
     loop,
     mul,
-    new_function,
+    part_function,
     plus,
     unravel,
     zeros,
 )
 from graphflow.compiler.llvm.contract_pack import sizes
+from graphflow.compiler.llvm.contract_plan import PIECE
 from graphflow.core.dim import Size
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class EpiloguePoint:
     `row` is `index` as one row-major number over all batch and m axes: where C is dense, `value` belongs at element
     `row * n + lane`.  `count` is the number of valid lanes, None for all of them.  `entry` writes to the function's
     entry block: load pointers and sizes there, once, since LLVM may not move loads across the stores of the loop.
+    `streams`: whether it goes past the caches.
     """
 
     entry: ir.IRBuilder
@@ -61,6 +63,7 @@ class EpiloguePoint:
     lane: ir.Value
     value: ir.Value
     count: ir.Value | None
+    streams: bool = False
 
 
 Epilogue = Callable[[ir.IRBuilder, EpiloguePoint], None]
@@ -70,9 +73,7 @@ def emit_finish(
     module: ir.Module, name: str, plan: Plan, size: SizeEmitter, epilogue: Epilogue, partial_start: Size
 ) -> ir.Function:
     """The function `finish`; partial results lie `partial_start` bytes into the workspace."""
-    with new_function(module, name, ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, ARGUMENTS, size) as code:
         args, _, values, batch, outer, start, first, last, lane, columns, split = code.function.args
         b, finisher = code.b, Finisher(code, plan, args, epilogue, partial_start)
         batch_index = unravel(b, batch, sizes(code, [axis.extent for axis in plan.batch]))
@@ -82,17 +83,36 @@ def emit_finish(
         first_flat = mul(b, batch, code.size(plan.row_count))
         if not plan.gathered:
             first_flat = add(b, first_flat, mul(b, outer, code.size(plan.run.extent)))
-        with loop(b, first, last) as row:
+
+        def finish_row(row: ir.Value, streams: bool) -> None:
             source = at(b, values, mul(b, row, const(plan.width)), finisher.element)
             number = add(b, start, row)
             flat = add(b, first_flat, number)
             if plan.splits > 1:
-                finisher.store_partial(split, flat, lane, columns, source)
-            else:
-                index = unravel(b, number, flat_extents if plan.gathered else extents[-1])
-                index = index if plan.gathered else (*outer_index, *index)
-                finisher.finish((*batch_index, *index), flat, lane, columns, finisher.reader(source))
+                return finisher.store_partial(split, flat, lane, columns, source)
+            index = unravel(b, number, flat_extents if plan.gathered else extents[-1])
+            index = index if plan.gathered else (*outer_index, *index)
+            return finisher.finish((*batch_index, *index), flat, lane, columns, finisher.reader(source), streams)
+
+        for streams in ways_to_store(code, plan, args):
+            with loop(b, first, last) as row:
+                finish_row(row, streams)
     return code.function
+
+
+def ways_to_store(code: Code, plan: Plan, args: ir.Value) -> Iterator[bool]:
+    """Whether to store past the caches: for each answer that is possible write the code; one of them runs."""
+    number = plan.spec.streams
+    if number is None or plan.splits > 1:
+        yield False
+        return
+    place = code.entry.ptrtoint(argument(code, args, number), I64)
+    whole = code.entry.icmp_unsigned("==", code.entry.and_(place, const(PIECE - 1)), const(0))
+    with code.b.if_else(whole, likely=True) as (then, otherwise):
+        with then:
+            yield True
+        with otherwise:
+            yield False
 
 
 class Finisher:
@@ -121,21 +141,23 @@ class Finisher:
         lane: ir.Value,
         columns: ir.Value,
         value: Callable[[ir.Value], ir.Value],
+        streams: bool = False,
     ) -> None:
         """Call the epilogue for the vectors of a row: once in the code for whole ones, once for a partial one."""
         code, plan, b, n = self.code, self.plan, self.code.b, self.plan.spec.n.extent
         whole, left = divmod_(b, columns, const(plan.lanes))
 
-        def point(v: ir.Value, count: ir.Value | None) -> None:
+        def hand_on(v: ir.Value, count: ir.Value | None) -> None:
             place = add(b, lane, mul(b, v, const(plan.lanes)))
-            self.epilogue(b, EpiloguePoint(code.entry, self.args, code.dims, index, row, place, value(v), count))
+            point = EpiloguePoint(code.entry, self.args, code.dims, index, row, place, value(v), count, streams)
+            self.epilogue(b, point)
 
         if not isinstance(n, int) or n >= plan.lanes:
             with loop(b, const(0), whole) as v:
-                point(v, None)
+                hand_on(v, None)
         if not isinstance(n, int) or n % plan.lanes:
             with b.if_then(b.icmp_signed(">", left, const(0))):
-                point(whole, left)
+                hand_on(whole, left)
 
     def partial(self, split: ir.Value, row: ir.Value, lane: ir.Value) -> ir.Value:
         """Where a partial result is in the workspace."""

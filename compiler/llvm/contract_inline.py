@@ -1,4 +1,4 @@
-"""Many small products: each is written out in the loop over batch indices, with no calls and no way through memory.
+"""Small products and short sums: tiles are written out in the loop over units, with no calls and no way through memory.
 
 The tile of contract_tile, its steps of k unrolled where they are few, stands in the launch itself, once for whole tiles
 and once for each remainder of rows and columns, and gives its vectors to the epilogue straight from registers.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_finish import EpiloguePoint, emit_finish
+from graphflow.compiler.llvm.contract_finish import PACKED, EpiloguePoint, emit_finish, ways_to_store
 from graphflow.compiler.llvm.contract_ir import (
     Code,
     add,
@@ -22,16 +22,19 @@ from graphflow.compiler.llvm.contract_ir import (
     const,
     dot,
     first_lanes,
+    is_const,
     loop,
     minimum,
     mul,
+    prefetch,
+    sub,
     unravel,
     zeros,
 )
 from graphflow.compiler.llvm.contract_pack import Packer, block_columns, sizes
 from graphflow.compiler.llvm.contract_plan import Plan
-from graphflow.compiler.llvm.contract_tile import Sums, Tile, step, sum_over
-from graphflow.core.dim import Size
+from graphflow.compiler.llvm.contract_tile import Sums, Tile, step, sum_over, unrolled
+from graphflow.core.dim import Size, ceildiv
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract_units import Emitter
@@ -43,30 +46,51 @@ EPILOGUES = 96
 
 @dataclass(frozen=True)
 class Part:
-    """Tiles of one size: `count` of them from `start` on, `length` rows or columns each."""
+    """Tiles of one size: their first rows or columns are `begin`, `begin` + `length` ... before `end`."""
 
-    start: int
-    count: int
+    begin: ir.Value
+    end: ir.Value
     length: int
 
 
-def parts(extent: int, length: int) -> Iterator[Part]:
-    """Whole tiles, then the remainder."""
-    whole, rest = divmod(extent, length)
-    if whole:
-        yield Part(0, whole, length)
-    if rest:
-        yield Part(whole * length, 1, rest)
+def parts(b: ir.IRBuilder, begin: ir.Value, end: ir.Value, length: int, extent: Size) -> Iterator[Part]:
+    """[begin, end) as whole tiles and what is left at the end of an axis: one tile, or single rows of a symbolic one.
+
+    `begin` is a multiple of `length`; so is `end`, except at the end of the axis.
+    """
+    rest = extent % length if isinstance(extent, int) else 1
+    if not rest:
+        yield Part(begin, end, length)
+        return
+    stop = last_whole(b, begin, end, length)
+    yield Part(begin, stop, length)
+    yield Part(stop, end, rest)
+
+
+def last_whole(b: ir.IRBuilder, begin: ir.Value, end: ir.Value, length: int) -> ir.Value:
+    """Where the whole tiles between begin and end end."""
+    if isinstance(begin, ir.Constant) and isinstance(end, ir.Constant):
+        return const(begin.constant + (end.constant - begin.constant) // length * length)
+    return sub(b, end, b.urem(sub(b, end, begin), const(length)))
 
 
 @contextmanager
 def turns(b: ir.IRBuilder, part: Part) -> Iterator[ir.Value]:
     """A loop over the first row or column of each tile; none for a single tile."""
-    if part.count == 1:
-        yield const(part.start)
+    if isinstance(part.begin, ir.Constant) and is_const(part.end, part.begin.constant + part.length):
+        yield part.begin
         return
-    with loop(b, const(part.start), const(part.start + part.count * part.length), part.length) as first:
+    with loop(b, part.begin, part.end, part.length) as first:
         yield first
+
+
+def block(code: Code, number: ir.Value, panels: int, length: int, extent: Size) -> tuple[ir.Value, ir.Value]:
+    """[begin, end) of a block of so many panels, of an axis."""
+    b, total = code.b, code.size(extent)
+    begin = mul(b, number, const(panels * length))
+    if is_const(begin, 0) and isinstance(extent, int) and extent <= panels * length:
+        return begin, total
+    return begin, minimum(b, add(b, begin, const(panels * length)), total)
 
 
 def int_of(size: Size) -> int:
@@ -89,29 +113,50 @@ class Inline:
 
     def emit(self) -> None:
         """The loops over units and their batch indices."""
-        plan, block = self.plan, const(self.plan.batch_block)
+        plan, count = self.plan, const(self.plan.batch_block)
         with self.emitter.launch("") as (code, unit):
             b = code.b
-            first = mul(b, unit, block)
-            last = minimum(b, add(b, first, block), code.size(plan.batch_count))
+            blocks = [ceildiv(plan.batch_count, plan.batch_block), plan.column_blocks, plan.row_blocks]
+            number, column, row = unravel(b, unit, sizes(code, blocks))
+            rows = block(code, row, plan.row_block, plan.rows, plan.row_count)
+            columns = block(code, column, plan.column_block, plan.width, plan.spec.n.extent)
+            first = mul(b, number, count)
+            last = minimum(b, add(b, first, count), code.size(plan.batch_count))
             with loop(b, first, last) as batch:
-                self.product(code, batch)
+                self.product(code, batch, rows, columns)
 
-    def product(self, code: Code, batch: ir.Value) -> None:
-        """One batch index."""
-        plan, b, spec = self.plan, code.b, self.plan.spec
+    def product(
+        self, code: Code, batch: ir.Value, rows: tuple[ir.Value, ir.Value], columns: tuple[ir.Value, ir.Value]
+    ) -> None:
+        """Some rows and columns of one batch index, row panel after row panel."""
+        plan, b = self.plan, code.b
         index = unravel(b, batch, sizes(code, [axis.extent for axis in plan.batch]))
+        asked = self.operands(code, index)
+        places = (asked[0], self.pack(code, asked[1])) if plan.packs_inline else asked
+        for down in parts(b, *rows, plan.rows, plan.row_count):
+            with turns(b, down) as row:
+                self.ask_ahead(code, asked, row, down.length)
+                for across in parts(b, *columns, plan.width, plan.spec.n.extent):
+                    with turns(b, across) as lane:
+                        self.tile(code, (batch, index), places, (row, down.length), (lane, across.length))
+
+    def operands(self, code: Code, index: tuple[ir.Value, ...]) -> tuple[ir.Value, ir.Value]:
+        """Where A and B of a batch index start; B in its packed copy if a launch made one."""
+        plan, b, spec = self.plan, code.b, self.plan.spec
         a_offset = add(b, dot(b, index, sizes(code, [axis.a for axis in plan.batch])), code.size(spec.a_offset))
         b_offset = add(b, dot(b, index, sizes(code, [axis.b for axis in plan.batch])), code.size(spec.b_offset))
-        places = [
-            at(b, self.emitter.argument(code, n), offset, self.element) for n, offset in enumerate((a_offset, b_offset))
-        ]
-        if plan.packed:
-            places[1] = self.pack(code, places[1])
-        n = int_of(spec.n.extent)
-        for columns in parts(n, plan.width):
-            for rows in parts(int_of(plan.row_count), plan.rows):
-                self.tiles(code, (batch, index), (places[0], places[1]), rows, columns)
+        a = at(b, self.emitter.argument(code, 0), a_offset, self.element)
+        if plan.packs_first:
+            return a, at(b, self.emitter.argument(code, PACKED), self.emitter.packed_offset(code, index), self.element)
+        return a, at(b, self.emitter.argument(code, 1), b_offset, self.element)
+
+    def ask_ahead(self, code: Code, places: tuple[ir.Value, ir.Value], row: ir.Value, height: int) -> None:
+        """Before a row panel ask for its share of what a later one, or a later product, reads."""
+        b, line = code.b, 64 // self.plan.bytes
+        for ask in self.plan.asks:
+            first = at(b, places[ask.operand], mul(b, row, const(ask.row)), self.element)
+            for offset in range(0, height * ask.row, line):
+                prefetch(b, at(b, first, const(ask.ahead + offset), self.element))
 
     def pack(self, code: Code, source: ir.Value) -> ir.Value:
         """Copy B to scratch as packed panels; gives where."""
@@ -125,23 +170,23 @@ class Inline:
                 Packer(code, plan, source, at(b, target, start, self.element), lane, span, step_columns).emit()
         return scratch
 
-    def tiles(
+    def tile(
         self,
         code: Code,
         batch: tuple[ir.Value, tuple[ir.Value, ...]],
         places: tuple[ir.Value, ir.Value],
-        rows: Part,
-        columns: Part,
+        rows: tuple[ir.Value, int],
+        columns: tuple[ir.Value, int],
     ) -> None:
-        """All tiles of one size."""
+        """One tile: its first row and how many it has, its first column and how many."""
         plan, b = self.plan, code.b
-        with turns(b, columns) as lane, turns(b, rows) as row:
-            a = at(b, places[0], mul(b, row, code.size(plan.run.a)), self.element)
-            # A panel starts at its first column times the depth.
-            source = at(b, places[1], mul(b, lane, code.size(plan.depth)) if plan.packed else lane, self.element)
-            vectors = -(-columns.length // plan.lanes)
-            sums = self.sums(code, replace(plan, rows=rows.length, vectors=vectors), (a, source), columns.length)
-            self.hand_on(code, batch, row, lane, sums, columns.length)
+        (row, height), (lane, width) = rows, columns
+        a = at(b, places[0], mul(b, row, code.size(plan.run.a)), self.element)
+        # A panel starts at its first column times the depth.
+        source = at(b, places[1], mul(b, lane, code.size(plan.depth)) if plan.packed else lane, self.element)
+        vectors = -(-width // plan.lanes)
+        sums = self.sums(code, replace(plan, rows=height, vectors=vectors), (a, source), width)
+        self.hand_on(code, batch, row, lane, sums, width)
 
     def sums(self, code: Code, plan: Plan, places: tuple[ir.Value, ir.Value], columns: int) -> Sums:
         """The results of one tile, row by row."""
@@ -155,7 +200,8 @@ class Inline:
         start: Sums = [zeros(vector)] * (plan.rows * plan.vectors)
         if int_of(plan.depth) * plan.rows * plan.vectors > UNROLLED:
             count = code.size(plan.tile_k[0].extent)
-            return sum_over(code, self.element, plan.tile_k, count, places, start, lambda *x: step(tile, *x))
+            unroll = unrolled(plan)
+            return sum_over(code, self.element, plan.tile_k, count, places, start, lambda *x: step(tile, *x), unroll)
         ranges = [range(int_of(axis.extent)) for axis in plan.tile_k]
         for indices in itertools.product(*ranges):
             a, source = (
@@ -179,16 +225,19 @@ class Inline:
         vectors = -(-columns // plan.lanes)
         if self.finish is not None:
             return self.through_memory(code, batch[0], row, lane, sums, columns)
-        first = mul(b, batch[0], code.size(plan.row_count))
-        for n, value in enumerate(sums):
+        args, first = code.function.args[0], mul(b, batch[0], code.size(plan.row_count))
+
+        def point(n: int, value: ir.Value, streams: bool) -> EpiloguePoint:
             r, v = divmod(n, vectors)
             number, left = add(b, row, const(r)), columns - v * plan.lanes
             index = (*batch[1], *unravel(b, number, sizes(code, plan.groups[0].parts)))
             count = None if left >= plan.lanes else const(left)
-            place = add(b, lane, const(v * plan.lanes))
-            args = code.function.args[0]
-            point = EpiloguePoint(code.entry, args, code.dims, index, add(b, first, number), place, value, count)
-            self.emitter.epilogue(b, point)
+            place, flat = add(b, lane, const(v * plan.lanes)), add(b, first, number)
+            return EpiloguePoint(code.entry, args, code.dims, index, flat, place, value, count, streams)
+
+        for streams in ways_to_store(code, plan, args):
+            for n, value in enumerate(sums):
+                self.emitter.epilogue(b, point(n, value, streams))
         return None
 
     def through_memory(

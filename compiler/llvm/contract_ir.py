@@ -75,6 +75,17 @@ def new_function(
 
 
 @contextmanager
+def part_function(
+    module: ir.Module, name: str, arguments: Sequence[tuple[str, ir.Type]], emit_size: SizeEmitter
+) -> Iterator[Code]:
+    """The same for a part of a launch, which stays a function: LLVM's time grows fast with the depth of loop nests."""
+    with new_function(module, name, arguments, emit_size) as code:
+        code.function.linkage = "internal"
+        code.function.attributes.add("noinline")
+        yield code
+
+
+@contextmanager
 def loop(b: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int = 1) -> Iterator[ir.Value]:
     """For i in range(start, stop, step)."""
     before = b.block

@@ -10,8 +10,9 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
 from graphflow.compiler.llvm.contract_finish import FREE_ARGUMENTS
 from graphflow.compiler.llvm.contract_ir import first_lanes
-from graphflow.compiler.llvm.contract_shape import crowds
-from graphflow.compiler.llvm.contract_special import SWEEP_ROWS
+from graphflow.compiler.llvm.contract_shape import FEW_ROWS, crowds
+from graphflow.compiler.llvm.contract_stream import store_streamed, streamed
+from graphflow.compiler.llvm.emit import value
 from graphflow.compiler.llvm.nest import store_all
 from graphflow.compiler.llvm.schedule import weight_of
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, root_scope
@@ -56,6 +57,7 @@ def emit_contract(
 
     free = {loop.symbol: 0 for loop in (*kernel.loops, *contract.k)}
     a_offset, b_offset = (_without(index, free) for index in index_of)
+    streams = streamed(kernel, last, target)
     spec = Contraction(
         contract.dtype.name,
         tuple(map(axis, batch)),
@@ -65,6 +67,7 @@ def emit_contract(
         a_offset,
         b_offset,
         contract.readers[0 if swapped else 1],
+        None if streams is None else streams.buffer + FREE_ARGUMENTS,
     )
 
     def size(b: Any, s: Size, dims: Any) -> Any:
@@ -80,7 +83,11 @@ def emit_contract(
         for e in exprs:
             if e.kind == "sum":
                 scope.values[e] = [point.value]
-        store_all(scope, list(kernel.stores))
+        if streams is None or not point.streams:
+            return store_all(scope, list(kernel.stores))
+        value(streams.value, scope)
+        store_all(scope, [s for s in kernel.stores if s is not streams])
+        return store_streamed(scope, streams, last)
 
     exprs = walk([s.value for s in kernel.stores])
     code = emit_contraction(module, name, spec, target, size, epilogue, sum(map(weight_of, exprs)))
@@ -117,7 +124,7 @@ def _is_skinny(kernel: Kernel, contract: Contract, target: Target) -> bool:
         return False
     rows, columns = kernel.loops[-2:]
     m, k = estimate(rows.extent), estimate(contract.k[0].extent)
-    if not isinstance(columns.extent, int) or not 1 < columns.extent <= SWEEP_ROWS:
+    if not isinstance(columns.extent, int) or not 1 < columns.extent <= FEW_ROWS:
         return False
     moves = _moves(contract, rows)
     if all(moves) or _moves(contract, columns) != moves[::-1]:

@@ -27,7 +27,7 @@ from graphflow.compiler.llvm.contract_ir import (
     masked_load,
     minimum,
     mul,
-    new_function,
+    part_function,
     sub,
     unravel,
 )
@@ -78,12 +78,8 @@ def emit_columns(module: ir.Module, name: str, plan: Plan, size: SizeEmitter) ->
     """The function `columns` that packs some columns of B one by one or by square blocks.
 
     void columns(ptr source, ptr target, i64 lane, i64 begin, i64 end, ptr dims)
-
-    A function of its own because LLVM's time grows fast with the depth of loop nests.
     """
-    with new_function(module, name, COLUMN_ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, COLUMN_ARGUMENTS, size) as code:
         source, target, lane, begin, end, _ = code.function.args
         Packer(code, plan, source, target, lane, (begin, end), block_columns(plan)).emit()
     return code.function
@@ -91,9 +87,7 @@ def emit_columns(module: ir.Module, name: str, plan: Plan, size: SizeEmitter) ->
 
 def emit_panel(module: ir.Module, name: str, plan: Plan, size: SizeEmitter, wide_masks: bool) -> ir.Function:
     """The function `panel` that packs a whole column panel; its arguments are those of `columns`."""
-    with new_function(module, name, COLUMN_ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, COLUMN_ARGUMENTS, size) as code:
         source, target, lane, *span, _ = code.function.args
         ends = (span[0], span[1])
         if copies_panels(plan, wide_masks):

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from graphflow.compiler.loops.ir import EVERY_STEP
 from graphflow.core.dim import Size, ceildiv, estimate, product
 
+# Bytes of a store that goes past the caches.
+PIECE = 16
+
 # Rows of the small tile that finishes a symbolic number of rows.
 SMALL_ROWS = 4
 
@@ -33,7 +36,8 @@ class Contraction:
 
     The element of A is at `a_offset` plus the sum of index * axis.a, that of B likewise; strides may be 0 or negative.
     `m` axes do not move in B (b = 0), `n` does not move in A (a = 0).  So many contractions of a step, `readers`, can
-    share a packed copy of B; with EVERY_STEP those of all steps can.
+    share a packed copy of B; with EVERY_STEP those of all steps can.  The epilogue stores to argument `streams` of a
+    launch past the caches, if that begins at a multiple of PIECE bytes.
     """
 
     dtype: str
@@ -44,6 +48,7 @@ class Contraction:
     a_offset: Size = 0
     b_offset: Size = 0
     readers: int = 1
+    streams: int | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -75,6 +80,18 @@ class Prefetch:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """Before each row panel ask for the lines of operand 0 or 1 that lie `ahead` elements beyond its part of them.
+
+    A row's part is `row` elements long.
+    """
+
+    operand: int
+    ahead: int
+    row: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """All decisions about one contraction; see the module's docstring for the words.
 
@@ -83,8 +100,10 @@ class Plan:
     `masked`: how the tile reads B beyond n: "" never, "constant", "dynamic".
     `dots`: how many columns a block of dot products along k has, 0 where lanes run along n.
     `sweep`: how many rows of B a tile adds at once to sums that wait in L1; 0 where sums stay in registers.
-    `inline`: tiles are written into the loop over units, a unit is `batch_block` batch indices, B is packed there.
+    `inline`: tiles are written into the loop over units, and their vectors go to the epilogue straight from registers.
+    A unit is `batch_block` batch indices, for which it packs B, or `row_block` row panels of one.
     `local`: a unit packs each block of a column panel into scratch itself, just before its row panels read it.
+    `asks`: what inline code asks for before each row panel.
     `asks_ahead`: each row panel asks for some of what its unit packs next.
     `k_blocks`: blocks of k that a unit goes through one after the other, its sums staying in scratch.
     `row_table`: where each row of the only row panel starts in A, if the rows have no common stride.
@@ -116,6 +135,7 @@ class Plan:
     k_blocks: int = 1
     row_table: tuple[int, ...] = ()
     prefetches: tuple[Prefetch, ...] = ()
+    asks: tuple[Ask, ...] = ()
     asks_ahead: bool = False
 
     @property
@@ -208,7 +228,17 @@ class Plan:
     @property
     def packs_first(self) -> bool:
         """Whether B is packed by a launch of its own."""
-        return self.packed and not (self.inline or self.local)
+        return self.packed and not (self.local or self.packs_inline)
+
+    @property
+    def in_units(self) -> bool:
+        """Whether each product is computed in one unit."""
+        return self.row_blocks == self.column_blocks == 1
+
+    @property
+    def packs_inline(self) -> bool:
+        """Whether inline code packs B before it multiplies: where one unit computes all that reads it."""
+        return self.packed and self.inline and self.in_units
 
     @property
     def packing(self) -> tuple[object, ...]:
@@ -271,7 +301,7 @@ class Plan:
     @property
     def stage_elements(self) -> int:
         """Elements of staged A, or of B packed by inline code, in each worker's scratch."""
-        if self.inline and self.packed:
+        if self.packs_inline:
             return int(estimate(self.column_panels * self.depth)) * self.width
         if self.local:
             return self.block_depth * self.width

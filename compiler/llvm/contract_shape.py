@@ -23,6 +23,12 @@ PACK_ROWS = 96
 PACK_STRIDE = 512
 # Bytes after which addresses share the sets of L1 (64 sets of 64 bytes).
 SET_BYTES = 4096
+# The most rows of A that are few, with plans of their own.
+FEW_ROWS = 16
+# So many rows of A take so long to compute with that a B from memory must be asked for ahead, and B comes from there
+# where it takes so many second caches.
+BUSY_ROWS = 3
+MEMORY_L2 = 8
 
 
 def merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:

@@ -25,7 +25,7 @@ from graphflow.compiler.llvm.contract_ir import (
     load,
     loop,
     mul,
-    new_function,
+    part_function,
     sub,
     whole,
     zeros,
@@ -82,9 +82,7 @@ def emit_sweep_tile(
     module: ir.Module, name: str, plan: Plan, rows: int, size: SizeEmitter, target: Target
 ) -> ir.Function:
     """The tile function for `rows` rows, as contract_tile.emit_tile."""
-    with new_function(module, name, ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, ARGUMENTS, size) as code:
         a, b, _, out, columns, count, begin, end, _ = code.function.args
         n = plan.spec.n.extent
         if isinstance(n, int) and n % plan.width == 0:

@@ -31,7 +31,8 @@ from graphflow.compiler.llvm.contract_ir import (
     minimum,
     mul,
     multiply_add,
-    new_function,
+    part_function,
+    plus,
     prefetch,
     splat,
     sub,
@@ -49,6 +50,9 @@ Inside = Callable[..., Sums]
 # Steps of k in a turn of the innermost loop, where that is so long that it pays.
 UNROLL = 2
 LONG = 32
+# Products of a step that keep the multiply-adds busy: two start in a cycle and each takes four. A tile of fewer has
+# several sets of sums, for one step after the other.
+BUSY = 8
 
 ARGUMENTS = (
     ("a", PTR), ("b", PTR), ("packed", PTR), ("out", PTR), ("columns", I64), ("count", I64),
@@ -83,9 +87,7 @@ def emit_tile(
 
     A clamped one reads row `count` - 1 again in place of those beyond it; one that packs leaves B in `packed`.
     """
-    with new_function(module, name, ARGUMENTS, size) as code:
-        code.function.linkage = "internal"
-        code.function.attributes.add("noinline")
+    with part_function(module, name, ARGUMENTS, size) as code:
         a, b, packed, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
@@ -96,12 +98,35 @@ def emit_tile(
         start = begun(plan, code, sums_at, begin, vector)
         axes = tuple(map(packing, plan.tile_k)) if packs else plan.tile_k
         places = moved(code, element, axes[0], (a, b, packed) if packs else (a, b), begin)
-        # Without FMA a product takes a register of its own: none is left for the next step's loads.
-        unroll = UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
-        sums = sum_over(code, element, axes, sub(code.b, end, begin), places, start, lambda *x: step(tile, *x), unroll)
+        steps, sets = sub(code.b, end, begin), sum_sets(plan, rows * vectors)
+        start += [zeros(vector)] * (len(start) * (sets - 1))
+        unroll = max(sets, unrolled(plan))
+        sums = sum_over(code, element, axes, steps, places, start, lambda *x: step(tile, *x), unroll, sets)
+        sums = added(code, sums, sets)
         for place, value in zip(sums_at, sums, strict=True):
             code.b.store(value, place, align=plan.lanes * plan.bytes)
     return code.function
+
+
+def unrolled(plan: Plan) -> int:
+    """Steps of k in a turn of the innermost loop."""
+    # Without FMA a product takes a register of its own: none is left for the next step's loads.
+    return UNROLL if plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG else 1
+
+
+def sum_sets(plan: Plan, products: int) -> int:
+    """Sets of sums for so many products a step."""
+    long = plan.has_fma and estimate(plan.tile_k[-1].extent) >= LONG
+    return 1 << max(0, (BUSY // products).bit_length() - 1) if long else 1
+
+
+def added(code: Code, sums: Sums, sets: int) -> Sums:
+    """The sum of all sets."""
+    while sets > 1:
+        half = len(sums) // 2
+        sums = [plus(code.b, x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        sets //= 2
+    return sums
 
 
 def packing(axis: Axis) -> Axis:
@@ -150,21 +175,25 @@ def sum_over(
     sums: Sums,
     inside: Inside,
     unroll: int = 1,
+    sets: int = 1,
 ) -> Sums:
     """`sums` after `inside(a, b, sums)` for `count` steps of the outermost axis and all steps of the others.
 
     `places` are the addresses to start from: in A, in B, and perhaps where to pack B.  `unroll`, a power of two, is
-    how many steps of the innermost axis make a turn of its loop.
+    how many steps of the innermost axis make a turn of its loop.  `sums` are as many `sets` of sums, which divide
+    `unroll`; a step gets one of them.
     """
     if not axes:
         return inside(*places, sums)
     if len(axes) == 1 and unroll > 1:
         build = code.b
         many = build.and_(count, const(-unroll))
-        sums = turns(code, element, axes, many, places, sums, several(code, element, axes[0], inside, unroll), unroll)
+        all_of = several(code, element, axes[0], inside, unroll, sets)
+        sums = turns(code, element, axes, many, places, sums, all_of, unroll)
         places = moved(code, element, axes[0], places, many)
         count = sub(build, count, many)
-    return turns(code, element, axes, count, places, sums, inside, 1, unroll)
+        inside = with_first(inside, sets)
+    return turns(code, element, axes, count, places, sums, inside, 1, unroll, sets)
 
 
 def moved(code: Code, element: ir.Type, axis: Axis, places: Places, by: ir.Value) -> Places:
@@ -176,17 +205,30 @@ def moved(code: Code, element: ir.Type, axis: Axis, places: Places, by: ir.Value
     )
 
 
-def several(code: Code, element: ir.Type, axis: Axis, inside: Inside, times: int) -> Inside:
-    """`inside` for `times` steps of an axis."""
+def several(code: Code, element: ir.Type, axis: Axis, inside: Inside, times: int, sets: int) -> Inside:
+    """`inside` for `times` steps of an axis, which take turns with the sets of sums."""
+    one = with_first(inside, sets)
 
     def all_of(*arguments: Any) -> Sums:
         places: Places = arguments[:-1]
         sums: Sums = arguments[-1]
         for i in range(times):
-            sums = inside(*moved(code, element, axis, places, const(i)), sums)
+            sums = one(*moved(code, element, axis, places, const(i)), sums)
+            sums = [*sums[len(sums) // sets :], *sums[: len(sums) // sets]] if sets > 1 else sums
         return sums
 
     return all_of
+
+
+def with_first(inside: Inside, sets: int) -> Inside:
+    """`inside` for the first of several sets of sums."""
+
+    def one(*arguments: Any) -> Sums:
+        *places, sums = arguments
+        count = len(sums) // sets
+        return [*inside(*places, sums[:count]), *sums[count:]]
+
+    return one if sets > 1 else inside
 
 
 def turns(
@@ -199,6 +241,7 @@ def turns(
     inside: Inside,
     steps: int,
     unroll: int = 1,
+    sets: int = 1,
 ) -> Sums:
     """As `sum_over`; a turn of the loop is `steps` steps of the outermost axis."""
     build = code.b
@@ -211,7 +254,7 @@ def turns(
     for phi, value in zip(phis, (count, *places, *sums), strict=True):
         phi.add_incoming(value, before)
     inner = code.size(axes[1].extent) if len(axes) > 1 else const(1)
-    sums_next = sum_over(code, element, axes[1:], inner, now, list(sums_now), inside, unroll)
+    sums_next = sum_over(code, element, axes[1:], inner, now, list(sums_now), inside, unroll, sets)
     following = moved(code, element, axes[0], now, const(steps))
     left_next = add(build, left, const(-steps))
     for phi, value in zip(phis, (left_next, *following, *sums_next), strict=True):

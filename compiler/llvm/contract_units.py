@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.contract_choose_inline import unit_cycles
 from graphflow.compiler.llvm.contract_dot import emit_dot_tile
 from graphflow.compiler.llvm.contract_finish import PACKED, Finisher, emit_finish
 from graphflow.compiler.llvm.contract_inline import Inline
@@ -34,7 +35,6 @@ from graphflow.compiler.llvm.contract_pack import (
     sizes,
 )
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS
-from graphflow.compiler.llvm.contract_special import inline_cycles
 from graphflow.compiler.llvm.contract_stage import emit_stage_beside, emit_stage_panel
 from graphflow.compiler.llvm.contract_sweep import emit_sweep_tile
 from graphflow.compiler.llvm.contract_tile import emit_tile
@@ -171,8 +171,9 @@ class Emitter(Walk):
         plan = self.plan
         if plan.inline:
             Inline(self, self.weight).emit()
-            flops = plan.batch_block * FLOPS_PER_CYCLE * inline_cycles(plan)
-            return Launch(self.name, ceildiv(plan.batch_count, plan.batch_block), flops)
+            flops = FLOPS_PER_CYCLE * unit_cycles(plan)
+            units = ceildiv(plan.batch_count, plan.batch_block) * plan.row_blocks * plan.column_blocks
+            return Launch(self.name, units, flops)
         tiles = self.tile_code()
         finish = emit_finish(
             self.module, self.name + ".finish", plan, self.emit_size, self.epilogue, self.partial_start

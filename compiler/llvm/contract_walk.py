@@ -45,6 +45,7 @@ from graphflow.compiler.llvm.contract_pack import (
 )
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Plan
 from graphflow.compiler.llvm.contract_stage import emit_stage_columns, emit_stage_rows
+from graphflow.compiler.llvm.target import emit_stream_fence
 from graphflow.core.dim import ceildiv
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Walk:
             _, _, begin, end, _ = code.function.args
             with loop(code.b, begin, end) as unit:
                 yield code, unit
+            if self.plan.spec.streams is not None:  # whoever waits for the launch must find what went past the caches
+                emit_stream_fence(code.b, self.target)
 
     def argument(self, code: Code, number: int) -> ir.Value:
         """A pointer of the launch's `args`."""

@@ -23,7 +23,7 @@ from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
 from graphflow.core.type import static
 
-__all__ = ["SQUARE", "Schedule", "make_schedule", "weight_of", "width_of"]
+__all__ = ["SQUARE", "Schedule", "make_schedule", "past_caches", "weight_of", "width_of"]
 
 UNIT_WEIGHT = 65_536
 """About how much work a unit is, in scalar operations; a few microseconds."""
@@ -228,9 +228,9 @@ def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> L
     return best if linear else None
 
 
-def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> Store | None:
-    """The largest of the stores that need no cache, if it is more than caches hold for a core, in long enough rows."""
-    if lane is None or not target.is_x86 or estimate(lane.extent) < STREAMED_BLOCKS * block:
+def past_caches(kernel: Kernel, lane: Loop, target: Target) -> Store | None:
+    """The largest of the stores that need no cache, if it is more than caches hold for a core."""
+    if not target.is_x86:
         return None
     buffers = [s.buffer for s in kernel.stores]
     found = [
@@ -243,6 +243,13 @@ def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> St
     ]
     size, place = max(found, default=(0, 0))
     return kernel.stores[-place] if size >= STREAMED_L2 * target.l2_bytes else None
+
+
+def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> Store | None:
+    """The store that goes past the caches, if any does and rows are long enough."""
+    if lane is None or estimate(lane.extent) < STREAMED_BLOCKS * block:
+        return None
+    return past_caches(kernel, lane, target)
 
 
 def _stream_tiles(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Target) -> Store | None:

@@ -12,7 +12,7 @@ from graphflow.compiler.llvm.contract_choose import make_plan
 from graphflow.compiler.llvm.jit import assembly_for
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.core.dim import symbol
-from tests.compiler.test_contract import (
+from tests.compiler.contractions import (
     HOST,
     ORDERS,
     TARGETS,

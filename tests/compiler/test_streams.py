@@ -120,6 +120,53 @@ def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, colum
     assert np.all(memory[by + result.size :] == 1)
 
 
+def product(m: int, k: int, n: int) -> Formula:
+    """A matrix product with two parts of a row of numbers as its operands, one after the other."""
+    return lambda x: tf.matmul(tf.reshape(x[: m * k], [m, k]), tf.reshape(x[m * k :], [k, n]))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("m, k, n", [(1 << 20, 8, 8), (4096, 1, 2048), (2048, 200, 4096)])
+def test_a_large_product_goes_past_the_caches(target: Target, m: int, k: int, n: int) -> None:
+    """From a tile that is written out, and from one whose results lie in memory; with a fence."""
+    text = assembly(product(m, k, n), [m * k + k * n], target)
+    assert "movnt" in text
+    assert "sfence" in text
+
+
+@pytest.mark.parametrize("m, k, n", [(1 << 20, 8, 9), (64, 8, 64)])
+def test_small_products_and_rows_that_begin_anywhere_do_not(m: int, k: int, n: int) -> None:
+    assert "movnt" not in assembly(product(m, k, n), [m * k + k * n], AVX512)
+
+
+PRODUCTS = st.sampled_from([(37, 3, 8), (50, 1, 44), (9, 70, 100), (130, 75, 96), (3, 5000, 4), (2, 260, 1100)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(PRODUCTS, st.sampled_from(["float32", "float64", "int32"]), st.integers(0, 9), st.booleans(), st.booleans())
+def test_streamed_products_write_their_array_and_nothing_else(
+    sizes: tuple[int, int, int], dtype: str, by: int, batched: bool, around: bool
+) -> None:
+    """Wherever an array of the caller's starts, alone or with something after the product; not a number stays none."""
+    m, k, n = sizes
+    a, b = (np.arange(2 * x * y) % 7 for x, y in ((m, k), (k, n)))
+    x, y = (v.astype(dtype).reshape(2, *shape) for v, shape in ((a, (m, k)), (b, (k, n))))
+    x, y = (x, y) if batched else (x[0], y[0])
+    if dtype != "int32":
+        x[..., m - 1, k - 1], y[..., k - 1, 0] = np.nan, np.inf
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0), tf.Graph().as_default():
+        left, right = tf.placeholder(dtype, x.shape), tf.placeholder(dtype, y.shape)
+        made = tf.matmul(left, right)
+        call = tf.Session().make_callable(tf.maximum(made + 1, 30) if around else made, [left, right])
+        with np.errstate(invalid="ignore"):
+            wanted = np.maximum(x @ y + 1, 30) if around else x @ y
+        memory = np.ones(wanted.size + 20, dtype)
+        call(x, y, out=memory[by : by + wanted.size].reshape(wanted.shape))
+    np.testing.assert_array_equal(memory[by : by + wanted.size].reshape(wanted.shape), wanted)
+    assert np.all(memory[:by] == 1)
+    assert np.all(memory[by + wanted.size :] == 1)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_large_transpose_goes_past_the_caches(target: Target) -> None:
     assert "movnt" in assembly(tf.transpose, [LARGE // 2048, 2048], target)

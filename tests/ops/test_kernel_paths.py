@@ -39,6 +39,10 @@ PRODUCTS = {
     "split": (20, 5000, 12),
     "sweep": (2, 260, 1100),
     "few columns": (2200, 270, 3),
+    "few products": (4, 6000, 4),
+    "tall": (3000, 16, 8),
+    "short sums": (300, 5, 260),
+    "short columns": (1500, 64, 1),
 }
 """Rows, depth and columns that choose different kernels on most machines; the test draws sizes near them."""
 
