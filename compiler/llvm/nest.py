@@ -11,6 +11,7 @@ from graphflow.compiler.llvm.contract_ir import I64, at, const, divmod_, first_l
 from graphflow.compiler.llvm.emit import spread, store, value
 from graphflow.compiler.llvm.memory import Totals, address, store_rows, whole_row
 from graphflow.compiler.llvm.panel import add_totals
+from graphflow.compiler.llvm.panel_choose import panel_stages
 from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.llvm.values import memory_type
@@ -163,9 +164,10 @@ def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None
     lane, vectors = schedule.lane, schedule.vectors
     assert lane is not None
     pointers = scope.function.arguments[len(scope.function.arguments) - len(schedule.panel) :]
-    for e, pointer in zip(schedule.panel, pointers, strict=True):
-        totals = Totals(pointer, start, e.dtype)
-        add_totals(scope, e, totals, lambda s, body: _emit_lanes(s, body, lane, vectors, start, stop))
+    totals = {e: Totals(pointer, start, e.dtype) for e, pointer in zip(schedule.panel, pointers, strict=True)}
+    for stage in panel_stages(schedule.panel):
+        own = {e: totals[e] for e in stage}
+        add_totals(scope, own, lambda s, body: _emit_lanes(s, body, lane, vectors, start, stop))
 
 
 def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.llvm.ahead import Ahead, rows_ahead
+from graphflow.compiler.llvm.ahead import Ahead, fetched_ahead
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
@@ -79,7 +79,7 @@ class Schedule:
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
-    ahead: Ahead | None = None
+    ahead: tuple[Ahead, ...] = ()
     square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
 
     @property
@@ -105,12 +105,12 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     stream = _stream(kernel, lane, width * vectors, target)
     panel = panel_reductions(kernel, exprs, lane, target)
     if panel and lane is not None:
-        return _panelled(rows, lane, panel, width, weight, target)
+        return _panelled(rows, lane, panel, width, vectors, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
         cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
         return replace(cut, stream=stream)
     per_unit = max(UNIT_WEIGHT // weight, 1)
-    ahead = rows_ahead(kernel, exprs, rows[-1], lane, target) if rows and lane is not None else None
+    ahead = fetched_ahead(kernel, exprs, rows, lane, target)
     units = ceildiv(count, per_unit)
     return Schedule(rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead)
 
@@ -125,7 +125,7 @@ def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: i
     sides = ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
     units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
     return Schedule(
-        rows, lane, width, per_unit, 0, units, square * per_unit, tile, None, stream, (), None, (high, broad)
+        rows, lane, width, per_unit, 0, units, square * per_unit, tile, None, stream, square=(high, broad)
     )
 
 
@@ -140,12 +140,18 @@ def _chunked(
 
 
 def _panelled(
-    rows: tuple[Loop, ...], lane: Loop, panel: tuple[Expr, ...], width: int, weight: int, target: Target
+    rows: tuple[Loop, ...],
+    lane: Loop,
+    panel: tuple[Expr, ...],
+    width: int,
+    vectors: int,
+    weight: int,
+    target: Target,
 ) -> Schedule:
     """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
-    vectors = target.vector_registers // PANEL_REGISTERS
+    vectors = min(target.vector_registers // PANEL_REGISTERS, vectors)
     block, extent = width * vectors, max(estimate(lane.extent), 1)
-    chunk = panel_lanes(panel, extent, block)
+    chunk = panel_lanes(panel, extent, block, target)
     units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
     return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel)
 
