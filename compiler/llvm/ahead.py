@@ -45,7 +45,9 @@ def fetched_ahead(
     next_row = _rows_ahead(kernel, exprs, rows[-1], lane, target) if rows and lane is not None else None
     if next_row is not None:
         return (next_row,)
-    found = (_further(kernel, e, target) for e in exprs if e.kind == "reduce" and (lane is None or lane.symbol not in e.vars))
+    found = (
+        _further(kernel, e, target) for e in exprs if e.kind == "reduce" and (lane is None or lane.symbol not in e.vars)
+    )
     return tuple(ahead for ahead in found if ahead.loads)
 
 

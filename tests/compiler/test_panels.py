@@ -21,6 +21,7 @@ PANEL, AHEAD = "graphflow.compiler.llvm.panel_choose", "graphflow.compiler.llvm.
 SPLIT = "graphflow.compiler.split"
 TARGETS = [AVX512, AVX2, SSE2, NEON]
 
+
 def logsumexp(x: Any, axis: Any) -> Any:
     return np.log(np.exp(x.astype(np.float64)).sum(axis))
 
