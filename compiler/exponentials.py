@@ -5,8 +5,8 @@
     per block   m_b = max(x),  s_b = sum(exp(x - m_b))
     then        m = max(m_b),  s = sum(s_b exp(m_b - m))
 
-(M. Milakov, N. Gimelshein: Online normalizer calculation for softmax, 2018.)  A block is in a cache when its exponentials
-are computed.  What is infinite or missing gives what the formula of two passes gives.
+(M. Milakov, N. Gimelshein: Online normalizer calculation for softmax, 2018.)  A block is in a cache when its
+exponentials are computed.  What is infinite or missing gives what the formula of two passes gives.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _each(values: Node, y: Node, axis: int, size: int, inner: tuple[int, ...]) -
     reduced = {a if a < axis else a - 1 for a in inner if a != axis + 1}
     kept = tuple(1 if a in reduced else n for a, n in enumerate(_counted(y, axis, size)))
     wide = broadcast_to(reshape(values, shape=kept), shape=_counted(y, axis, size))
-    return repeat(wide, axis=axis, size=size, length=y.shape[axis])
+    return repeat(wide, axis=axis, size=size, length=y.shape[axis])  # type: ignore[no-any-return]
 
 
 def _counted(y: Node, axis: int, size: int) -> Shape:

@@ -7,7 +7,6 @@ reads loses its buffer again.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from graphflow.compiler.assemble import Assembly
@@ -15,7 +14,8 @@ from graphflow.compiler.buffers import base_of, is_buffer
 from graphflow.compiler.loops.ir import Expr, walk
 from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
 from graphflow.compiler.ranks import may_merge, merge_ranks
-from graphflow.core.dim import Size, Symbol, estimate, product, symbol
+from graphflow.compiler.reads import Reads, is_own, is_reduced, reads_in, walk_of
+from graphflow.core.dim import Size, estimate, product
 from graphflow.core.node import Node
 from graphflow.core.type import Shape
 
@@ -30,9 +30,6 @@ RANDOM, REDUCED = 60, 8
 LARGE = 1 << 22
 """Bytes of feeds and variables that are worth reading once for all who walk through them in the same way."""
 
-REDUCTION = re.compile(r"\br\d+\b")
-"""The variables of reductions, in a printed index."""
-
 COLUMN_BLOCK = 64
 """About how many columns run side by side."""
 
@@ -44,9 +41,6 @@ COLUMN_ROWS = 512
 
 MERGED_DEPTH = 80
 """The longest chain of nodes in a group: lowering and emitting recurse along it."""
-
-
-Reads = dict[Node, set[tuple[Size, ...]]]  # at which indices a group reads which nodes
 
 
 @dataclass(eq=False)
@@ -127,7 +121,7 @@ class Groups:
         if space is None or a.contraction is not None or b.contraction is not None:
             return False
         row = a.row if a.row is not None else b.row
-        return _walk(a, node, space, row) == _walk(b, node, space, row)
+        return walk_of(a.fed[node], a.space, space, row) == walk_of(b.fed[node], b.space, space, row)
 
     def _join(self, a: _Group, b: _Group) -> _Group | None:
         """a and b as one group, if that is right and worth it; a runs before b or beside it."""
@@ -141,7 +135,7 @@ class Groups:
         if space is None or self._depth(a, b) > MERGED_DEPTH:
             return None
         row = a.row if a.row is not None else b.row
-        reads = _reads_in(b, b.reads, space, row)
+        reads = reads_in(b.reads, b.space, space, row)
         if not all(self._aligned(a, node, at, space, row) for node, at in reads.items() if self.of[node] is a):
             return None
         if not may_merge(a, b):
@@ -180,10 +174,10 @@ class Groups:
         for index in at:
             if len(index) != rank:
                 return False
-            other = [n for n, i in zip(axes, index, strict=True) if not _is_own(i, n)]
+            other = [n for n, i in zip(axes, index, strict=True) if not is_own(i, n)]
             if not other:
                 continue
-            reduced = other == [row] and _is_reduced(index[row])
+            reduced = other == [row] and is_reduced(index[row])
             if not reduced or a.contraction is not None or self._cost(node, row) > RECOMPUTED:
                 return False
         return True
@@ -200,7 +194,7 @@ class Groups:
         merge_ranks(a, b)
         a.row = a.row if a.row is not None else b.row
         for group in (a, b):
-            group.reads, group.fed = (_reads_in(group, reads, space, a.row) for reads in (group.reads, group.fed))
+            group.reads, group.fed = (reads_in(reads, group.space, space, a.row) for reads in (group.reads, group.fed))
         a.space, a.depth = space, self._depth(a, b)
         moved, b.outputs = b.outputs, []
         a.outputs = sorted(a.outputs + moved, key=lambda n: (-len(n.shape), n.serial))
@@ -268,41 +262,6 @@ def _fits_columns(columns: Shape, rows: Size) -> bool:
 def _is_large(node: Node) -> bool:
     """Whether a node's elements come from memory each time that they are read."""
     return estimate(node.type.size) * node.dtype.size >= LARGE
-
-
-def _reads_in(group: _Group, reads: Reads, space: Shape, row: int | None) -> Reads:
-    """What a group reads, with the axes of its own space named as the larger space has them."""
-    if len(group.space) == len(space) or row is None or row == len(group.space):
-        return reads
-    new = {f"i{n}": symbol(f"i{n + 1}") for n in range(row, len(group.space))}
-
-    def renamed(index: Size) -> Size:
-        return new.get(str(index), index)
-
-    return {node: {tuple(map(renamed, index)) for index in at} for node, at in reads.items()}
-
-
-def _walk(group: _Group, node: Node, space: Shape, row: int | None) -> set[tuple[str, ...]]:
-    """The indices at which a group reads a node, but for the names of its reductions: a row's is that of the row."""
-    own = "r0" if row is None else f"i{row}"
-    indices = _reads_in(group, group.fed, space, row)[node]
-    return {tuple(own if _is_reduced(i) else REDUCTION.sub("r", str(i)) for i in index) for index in indices}
-
-
-def _is_own(index: Size, axis: int) -> bool:
-    """Whether an index is the kernel's own variable of an axis (or 0, where the axis has one element)."""
-    return str(index) in (f"i{axis}", "0")
-
-
-def _is_reduced(index: Size) -> bool:
-    """Whether an index is the variable of a reduction."""
-    atoms = [] if isinstance(index, int) else list(index.terms)
-    return (
-        len(atoms) == 1
-        and len(atoms[0][0]) == 1
-        and isinstance(atoms[0][0][0], Symbol)
-        and atoms[0][0][0].key[0] == "r"
-    )
 
 
 def topological_groups(groups: list[_Group]) -> list[_Group]:

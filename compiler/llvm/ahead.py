@@ -7,8 +7,8 @@ Without that a processor that waits for memory at the start of a row, and then c
 
     b1[i0] = sum(r1 < 32768: b0[32768*i0 + r1])      loads:  b0[32768*i0 + r1 + 2048]
 
-A row that is read but once asks for what lies a piece of memory further, in its own row or the next: lines that the code
-has asked for come sooner than those that the processor guesses, and those of unaligned vectors are asked for once.
+A row that is read but once asks for what lies a piece of memory further, in its own row or the next: lines that the
+code has asked for come sooner than those that the processor guesses, and those of unaligned vectors are asked for once.
 """
 
 from __future__ import annotations

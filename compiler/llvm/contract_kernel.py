@@ -12,7 +12,7 @@ from graphflow.compiler.llvm.contract_finish import FREE_ARGUMENTS
 from graphflow.compiler.llvm.contract_ir import first_lanes
 from graphflow.compiler.llvm.contract_shape import crowds
 from graphflow.compiler.llvm.contract_special import SWEEP_ROWS
-from graphflow.compiler.llvm.nest import store_all
+from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.schedule import weight_of
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, root_scope
 from graphflow.compiler.llvm.target import Target

@@ -13,7 +13,7 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract_ir import I32, at, const, divmod_, masked_load, mul, prefetch, splat
 from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
-from graphflow.compiler.llvm.scope import BlockAhead, Scope
+from graphflow.compiler.llvm.scope import Scope
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.core.dtype import DType
 

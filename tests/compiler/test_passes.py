@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import graphflow as tf
+from graphflow.compiler.capture import feed_types
 from graphflow.compiler.loops.ir import Expr, Kernel, walk
 from graphflow.compiler.pipeline import compile_graph
 from graphflow.compiler.plan import Plan
-from graphflow.compiler.capture import feed_types
 from graphflow.core.dim import estimate, product
 
 CACHE = 1 << 20
