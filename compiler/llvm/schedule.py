@@ -38,9 +38,6 @@ SQUARE = 128
 STREAMED_L2 = 8
 """A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
 
-STREAMED_CHUNK = 8
-"""A unit that goes past the caches is so much more work: at its end it waits until memory has what it wrote."""
-
 STREAMED_TALL, STREAMED_WIDE = 256, 128
 """Turns of the tile's loop and lanes of a block whose tiles follow each other on the way past the caches.  Memory is
 read in pieces of so many turns, and written in pieces of so many lanes; two blocks of any type fit into a second cache,
@@ -117,10 +114,8 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     if panel and lane is not None:
         return _panelled(rows, lane, panel, width, vectors, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
-        by_parts = _meets_rows_again(exprs, rows, lane, target)
-        unit = UNIT_WEIGHT * (STREAMED_CHUNK if stream is not None and not by_parts else 1)
-        cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1), unit=unit)
-        return replace(cut, stream=stream, by_parts=by_parts)
+        cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
+        return replace(cut, stream=stream, by_parts=_meets_rows_again(exprs, rows, lane, target))
     per_unit = max(UNIT_WEIGHT // weight, 1)
     ahead = fetched_ahead(kernel, exprs, rows, lane, target)
     units = ceildiv(count, per_unit)
@@ -146,11 +141,10 @@ def _chunked(
     width: int,
     per_lane: int,
     inner: Loop | None = None,
-    unit: int = UNIT_WEIGHT,
 ) -> Schedule:
     """Units are parts of the lanes' loop; `per_lane` is the weight of one lane."""
     block = width * vectors
-    chunk = max(unit // per_lane // block, 1) * block
+    chunk = max(UNIT_WEIGHT // per_lane // block, 1) * block
     units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
     return Schedule(rows, lane, vectors, 1, chunk, units, per_lane * chunk, None, inner)
 
