@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 import graphflow as tf
@@ -131,3 +133,33 @@ def test_rows_that_no_cache_holds_count_for_each_stage() -> None:
     assert once < sum(moved(step.kernel) for step in plan.steps)
     plan, once = planned("softmax", False, False)
     assert once == sum(moved(step.kernel) for step in plan.steps)
+
+
+@pytest.mark.parametrize("shape, axis", [((3, 700), 1), ((700, 3), 0), ((2, 130, 5), 1), ((650,), 0)])
+@pytest.mark.parametrize("formula", [tf.nn.softmax, tf.nn.log_softmax])
+def test_sums_of_exponentials_by_blocks_give_what_the_formula_gives(formula: Formula, shape: Shape, axis: int) -> None:
+    """With infinities, missing values, and blocks of nothing but minus infinity."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * 30
+    flat = np.moveaxis(x, axis, -1).reshape(-1, shape[axis])
+    flat[0, :130] = -np.inf
+    if len(flat) > 1:
+        flat[1, 5] = np.nan
+    if len(flat) > 2:
+        flat[2, 200 % shape[axis] - 1] = np.inf
+    x = np.moveaxis(flat.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
+    with np.errstate(all="ignore"):
+        e = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
+        wanted = e / e.sum(axis, keepdims=True)
+        wanted = np.log(wanted) if formula is tf.nn.log_softmax else wanted
+    split = "graphflow.compiler.split"
+    with (
+        patch(f"{split}.LONG", 0),
+        patch(f"{split}.BLOCK", 64),
+        tf.Graph().as_default(),
+        tf.Session() as session,
+    ):
+        p = tf.placeholder(tf.float32, x.shape)
+        value = session.run(formula(p, axis), {p: x})
+        ((_, executable),) = session.compiled()
+    np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
+    assert any("Repeat" in step.ops for step in executable.plan.steps)
