@@ -18,3 +18,9 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(cache, "STATISTICS", cache.Statistics())
     monkeypatch.setattr("graphflow.compiler.llvm.jit.STATISTICS", cache.STATISTICS)
     return folder
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code as users run it, also under `make bounds`: with bounds checks a program is in one piece and kept nowhere."""
+    monkeypatch.delenv("GRAPHFLOW_CHECK", raising=False)

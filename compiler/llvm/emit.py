@@ -29,7 +29,7 @@ def is_wide(e: Expr, scope: Scope) -> bool:
 
 def value(e: Expr, scope: Scope) -> Any:
     """e in a scope: a scalar, or a list of vectors where it is wide."""
-    home = scope.home(e.vars, e.loads)
+    home = scope.home(e.vars, e.loads, wide=True)
     if e not in home.values:
         home.values[e] = RULES[e.kind](e, home)
     return home.values[e]

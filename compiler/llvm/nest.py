@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.bounds import decoded, first_whole, least, whole_blocks
+from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
 from graphflow.compiler.llvm.contract_ir import const, divmod_, first_lanes
 from graphflow.compiler.llvm.emit import spread, store, store_all, value
+from graphflow.compiler.llvm.jam import TURNS
+from graphflow.compiler.llvm.lanes import condition
 from graphflow.compiler.llvm.memory import Totals, store_rows, whole_row
 from graphflow.compiler.llvm.nest_tiles import emit_tiles
 from graphflow.compiler.llvm.panel import add_totals
 from graphflow.compiler.llvm.panel_choose import panel_stages
 from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
+from graphflow.compiler.loops.guards import clear_of_guards, without_guards
 from graphflow.compiler.loops.ir import Kernel, Loop, Store
 from graphflow.compiler.loops.rows import is_tiny
 from graphflow.core.dim import ceildiv, product
@@ -28,6 +32,8 @@ def emit_nest(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: 
     """The units from begin to end."""
     if schedule.tile is not None:
         emit_tiles(root, kernel, schedule, schedule.tile, begin, end)
+    elif schedule.jam is not None:
+        _emit_jammed(root, kernel, schedule, schedule.jam, begin, end)
     elif schedule.chunk != 0:
         _emit_chunks(root, kernel, schedule, begin, end)
     else:
@@ -71,6 +77,52 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
         else:
             inner = schedule.inner
             _emit_lanes(scope, lambda s: _emit_across(s, kernel, inner), schedule.lane, schedule.vectors, start, stop)
+
+
+def _emit_jammed(root: Scope, kernel: Kernel, schedule: Schedule, jam: Loop, begin: Any, end: Any) -> None:
+    """for run of turns in the units' runs: some turns after the other."""
+    b, length = root.builder, schedule.square[0]
+    runs = root.size(ceildiv(jam.extent, length))
+    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), runs)
+    first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
+    stop = least(b, last, total)
+    with open_loop(root, first, stop, 1, None) as loop:
+        row, run = divmod_(loop.scope.builder, loop.index, runs)
+        scope = decoded(loop.scope, schedule.rows, row)
+        _emit_run(scope, kernel, schedule, jam, *side_of(scope, run, jam, length, const(0)))
+
+
+def _emit_run(scope: Scope, kernel: Kernel, schedule: Schedule, jam: Loop, start: Any, stop: Any) -> None:
+    """Some turns of the jammed loop: TURNS at once where no guard is needed, those before and after one by one."""
+    lane, b, bare = schedule.lane, scope.builder, without_guards(kernel.stores)
+    assert lane is not None
+    first, after = _clear_turns(scope, kernel, lane, jam, start, stop)
+    with open_loop(scope, first, after, TURNS, jam.symbol) as some:
+        _emit_lanes(some.scope, lambda s: store_all(s, bare), lane, TURNS, const(0), None, schedule.stream, jam)
+    before = b.sub(first, start)
+    with open_loop(scope, const(0), b.add(before, b.sub(stop, after)), 1, None) as single:
+        inner, n = single.scope.builder, single.index
+        turn = inner.select(
+            inner.icmp_signed("<", n, before), inner.add(start, n), inner.add(after, inner.sub(n, before))
+        )
+        single.scope.variables[jam.symbol] = turn
+        _emit_points(single.scope, kernel, schedule, const(0), None)
+
+
+def _clear_turns(scope: Scope, kernel: Kernel, lane: Loop, jam: Loop, start: Any, stop: Any) -> tuple[Any, Any]:
+    """The whole blocks of TURNS turns that need no guards: where they begin and end."""
+    b, clear = scope.builder, clear_of_guards(kernel, lane, jam, TURNS)
+    assert clear is not None, "a loop is jammed where it is known what its guards need"
+
+    def pick(relation: str, x: Any, y: Any) -> Any:
+        return b.select(b.icmp_signed(relation, x, y), x, y)
+
+    first = reduce(partial(pick, ">"), map(scope.size, clear.first), start)
+    last = reduce(partial(pick, "<"), map(scope.size, clear.stop), b.sub(stop, const(TURNS - 1)))
+    first = pick("<", first, stop)
+    holds = reduce(b.and_, [condition(c, scope) for c in clear.conditions], b.icmp_signed("<", first, last))
+    blocks = b.sdiv(b.add(b.sub(last, first), const(TURNS - 1)), const(TURNS))
+    return first, b.select(holds, b.add(first, b.mul(blocks, const(TURNS))), first)
 
 
 def _emit_points(scope: Scope, kernel: Kernel, schedule: Schedule, start: Any, stop: Any) -> None:
@@ -138,32 +190,38 @@ def _emit_lanes(
     start: Any,
     stop: Any,
     stream: Store | None = None,
+    jam: Loop | None = None,
 ) -> None:
     """The lanes' loop around a body: blocks of vectors, then single ones under a mask.
 
-    Where a store goes past the caches, those lanes come first that stand before a whole vector of its memory.
+    With `jam`, vectors at once are turns of that loop.  Where a store goes past the caches, those lanes come first that
+    stand before a whole vector of its memory.
     """
     width = scope.function.width
     stop = scope.size(lane.extent) if stop is None else stop
     if stream is not None:
         first = first_whole(scope, stream, lane, start, stop)
-        _emit_masked(scope, body, lane, start, first)
+        _emit_masked(scope, body, lane, start, first, jam)
         start = first
-    block = width * vectors
+    block = width if jam is not None else width * vectors
     whole = whole_blocks(scope, start, stop, block)
     if not (isinstance(whole, ir.Constant) and whole.constant == 0):
-        lanes = Lanes(lane.symbol, width, vectors, stream=None if stream is None else stream.buffer)
+        tile = None if jam is None else jam.symbol
+        lanes = Lanes(lane.symbol, width, vectors, None, tile, None if stream is None else stream.buffer)
         with open_loop(scope, start, whole, block, lane.symbol, (), lanes) as main:
             body(main.scope)
     if isinstance(whole, ir.Constant) and isinstance(stop, ir.Constant) and whole.constant == stop.constant:
         return
-    _emit_masked(scope, body, lane, whole, stop)
+    _emit_masked(scope, body, lane, whole, stop, jam)
 
 
-def _emit_masked(scope: Scope, body: Callable[[Scope], None], lane: Loop, start: Any, stop: Any) -> None:
-    """Single vectors, of whose lanes only those before `stop` count."""
+def _emit_masked(
+    scope: Scope, body: Callable[[Scope], None], lane: Loop, start: Any, stop: Any, jam: Loop | None
+) -> None:
+    """Single vectors (one for each turn that is jammed), of whose lanes only those before `stop` count."""
     width = scope.function.width
     with open_loop(scope, start, stop, width, lane.symbol) as rest:
         mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
-        rest.scope.lanes = Lanes(lane.symbol, width, 1, [mask])
+        masks, tile = ([mask], None) if jam is None else ([mask] * TURNS, jam.symbol)
+        rest.scope.lanes = Lanes(lane.symbol, width, len(masks), masks, tile)
         body(rest.scope)

@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.bounds import decoded, first_whole, least, whole_blocks
+from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
 from graphflow.compiler.llvm.contract_ir import I64, add, const, divmod_, first_lanes, mul
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.memory import address
@@ -37,7 +37,7 @@ def emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begi
     with open_loop(root, first, stop, 1, None) as loop:
         inner = loop.scope.builder
         scope, y, x = square_at(loop.scope, loop.index)
-        side = _side(scope, x, lane, broad, const(0))
+        side = side_of(scope, x, lane, broad, const(0))
         following: dict[Symbol, Any] = {}
         if schedule.stream is not None:
             after = inner.add(loop.index, const(1))
@@ -46,7 +46,7 @@ def emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begi
             )
             turn = add(inner, mul(inner, down_, const(high)), shift)
             following = {**there.variables, tile.symbol: turn, lane.symbol: mul(inner, x, const(broad))}
-        start, bottom = _side(scope, y, tile, high, shift)
+        start, bottom = side_of(scope, y, tile, high, shift)
         if schedule.aligned is not None:
             with open_loop(
                 scope, const(0), inner.select(inner.icmp_signed("==", y, const(0)), shift, const(0)), width, tile.symbol
@@ -63,13 +63,6 @@ def _first_row(root: Scope, load: Expr) -> Any:
     start = root.child(b, {symbol: const(0) for symbol in loop_variables(index)}, None)
     place = b.ptrtoint(address(start, buffer, index, load.dtype), I64)
     return b.udiv(b.and_(b.neg(place), const(root.function.width * size - 1)), const(size))
-
-
-def _side(scope: Scope, number: Any, loop: Loop, length: int, shift: Any) -> tuple[Any, Any]:
-    """Where a square begins and ends along a loop; all but the ends of the loop are shifted."""
-    b, extent = scope.builder, scope.size(loop.extent)
-    start, stop = (add(b, b.mul(n, const(length)), shift) for n in (number, b.add(number, const(1))))
-    return least(b, start, extent), least(b, stop, extent)
 
 
 def _emit_row_of_tiles(

@@ -7,7 +7,7 @@ along one of its own loops and combined by a fixed tree at the end, so its bits 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as cartesian
 from typing import Any
 
@@ -21,28 +21,35 @@ from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loo
 from graphflow.compiler.llvm.values import Values, element_type
 from graphflow.compiler.loops.ir import Condition, Expr, Loop, expr, walk
 from graphflow.core.dim import Dim, Size, atoms_of, coefficient, estimate, product
+from graphflow.core.dtype import DType, int32
 from graphflow.core.type import static
 from graphflow.ops.view import ravel
 
-UNROLLED = 16
+UNROLLED = 25
 """A reduction of at most this many elements is written out."""
 
 
 def reduction(e: Expr, scope: Scope) -> Any:
     """The value of a reduce expression: a scalar, or a list of vectors where it is wide."""
     kind, loops = e.data
-    law = Law(kind, e.args[0].dtype, e.dtype)
+    total = product(tuple(loop.extent for loop in loops))
+    law = Law(kind, e.args[0].dtype, _counted(e, total))
     position = expr(
-        "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), e.dtype
+        "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), law.result
     )
     body, stops = trimmed(e, law, scope)
     task = Task(law, body, position, tuple(loops), stops, scope.function.ahead.get(e, ()))
+    k = values_of(scope, law.result)
     if is_wide(e, scope):
-        return task.across_lanes(scope)
-    total = product(tuple(loop.extent for loop in loops))
-    if isinstance(total, int) and total <= 4:
-        return task.plainly(scope)
-    return task.along_axis(scope)
+        return [k.cast(x, e.dtype) for x in task.across_lanes(scope)]
+    written_out = isinstance(total, int) and total <= 4
+    return k.cast(task.plainly(scope) if written_out else task.along_axis(scope), e.dtype)
+
+
+def _counted(e: Expr, total: Size) -> DType:
+    """The dtype of a reduction's results on the way: positions are counted in 32 bits where that is enough."""
+    short = e.data[0].startswith("arg") and isinstance(total, int) and total <= int32.max
+    return int32 if short else e.dtype
 
 
 Stops = dict[Loop, Any]  # loops that end early, and where: i64
@@ -87,6 +94,7 @@ class Task:
     loops: tuple[Loop, ...]
     stops: Stops
     ahead: tuple[Expr, ...] = ()
+    in_order: bool = True  # whether elements come in the order of their positions, in each lane
 
     def element(self, scope: Scope, wide: bool) -> list[State]:
         """The state that one element (or one vector of them, for each of the vectors) is."""
@@ -127,9 +135,16 @@ class Task:
         return self._nest(scope, loops, states, lambda inner, s: self._take(inner, s, wide))
 
     def _take(self, scope: Scope, states: list[State], wide: bool) -> list[State]:
-        elements = self.element(scope, wide)
         k = values_of(scope, self.law.dtype)
-        return [self.law.join(k, s, x) for s, x in zip(states, elements, strict=True)]
+        factors = _factors(self.law, self.body)
+        if factors and k.has_fma:
+            rows = zip(*(spread(f, scope) if wide else [value(f, scope)] for f in factors), strict=True)
+            return [[k.fma(x, y, s[0])] for s, (x, y) in zip(states, rows, strict=True)]
+        elements = self.element(scope, wide)
+        return [self._with(k, s, x) for s, x in zip(states, elements, strict=True)]
+
+    def _with(self, k: Values, state: State, element: State) -> State:
+        return (self.law.take if self.in_order else self.law.join)(k, state, element)
 
     def _nest(
         self, scope: Scope, loops: list[Loop], states: list[State], inside: Callable[[Scope, list[State]], list[State]]
@@ -153,6 +168,9 @@ class Task:
     def along_axis(self, scope: Scope) -> Any:
         """One of the reduction's own loops is vectorised."""
         inner = self.loops[self._best_axis()]
+        return replace(self, in_order=inner is self.loops[-1])._along(scope, inner)
+
+    def _along(self, scope: Scope, inner: Loop) -> Any:
         outer = [loop for loop in self.loops if loop is not inner]
         width = scope.function.width
         vectors = self._vectors(inner.extent, width)
@@ -176,9 +194,9 @@ class Task:
 
     def _vectors(self, extent: Size, width: int) -> int:
         """Vectors at once: twice as many as hide an addition's latency, so that loads run ahead of the sums."""
-        if self.law.is_arg or len(walk([self.body])) > 24:
+        if len(walk([self.body])) > 24:
             return 1
-        most = 8 if len(walk([self.body])) <= 4 else 4
+        most = 8 if not self.law.is_arg and len(walk([self.body])) <= 4 else 4
         while most > 1 and estimate(extent) < most * width:
             most //= 2
         return most
@@ -228,7 +246,7 @@ class Task:
         if self.law.is_arg:
             far = k.constant(element[1].type, (1 << (element[1].type.element.width - 1)) - 1)
             element[1] = scope.builder.select(mask, element[1], far)
-        return self.law.join(k, state, element)
+        return self._with(k, state, element)
 
     def _horizontal(self, k: Values, state: State, width: int) -> State:
         """All lanes of a vector as one, halving it."""
@@ -240,6 +258,13 @@ class Task:
             halves = [[b.shuffle_vector(x, undefined(x.type), m) for x in state] for m in (low, high)]
             state = self.law.join(k, halves[0], halves[1])
         return [b.extract_element(x, ir.Constant(I32, 0)) for x in state]
+
+
+def _factors(law: Law, body: Expr) -> tuple[Expr, ...]:
+    """The factors of products that are summed; none where that is not what a reduction does."""
+    if law.kind != "sum" or not law.dtype.is_floating or body.kind != "apply":
+        return ()
+    return {"Mul": body.args, "Square": body.args * 2}.get(body.data[0].name, ())
 
 
 def _grouped(flat: list[Any], width: int) -> list[State]:

@@ -68,6 +68,16 @@ class Law:
         }
         return [combine[self.kind](x[0], y[0])]
 
+    def take(self, k: Values, x: State, y: State) -> State:
+        """A result with one element more, whose position is later than all before."""
+        if not self.is_arg:
+            return self.join(k, x, y)
+        b, relation = k.builder, ">" if self.kind == "argmax" else "<"
+        better = k.compare(relation, y[0], x[0])
+        if self.dtype.is_floating:  # NaN beats everything, and stays
+            better = b.and_(b.fcmp_unordered(relation, y[0], x[0]), b.fcmp_ordered("ord", x[0], x[0]))
+        return [b.select(better, y[0], x[0]), b.select(better, y[1], x[1])]
+
     def _join_arg(self, k: Values, x: State, y: State) -> State:
         """NaN beats everything, the first NaN all later ones."""
         b = k.builder

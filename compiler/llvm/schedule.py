@@ -3,6 +3,7 @@
     rows            units are blocks of rows; the last loop is vectorised
     chunks          units are parts of one long row
     tile            as many rows at once as a vector has lanes, transposed in registers (tile.py)
+    jam             some turns of a row loop at once, which share what they read (jam.py)
     panel           chunks, of which reductions across rows are computed first (panel.py)
     inner           the lanes run across rows: along the loop before the last, with the last one inside of them
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from graphflow.compiler.llvm.ahead import Ahead, fetched_ahead
+from graphflow.compiler.llvm.jam import TURNS, jammed
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
@@ -61,15 +63,20 @@ def weight_of(e: Expr) -> int:
 def width_of(kernel: Kernel, target: Target) -> int:
     """Lanes: as many as the widest element type computed with has in a vector."""
     exprs = walk([s.value for s in kernel.stores])
-    wide = any(e.dtype.size == 8 for e in exprs if e.kind not in ("position", "const"))
+    wide = any(e.dtype.size == 8 for e in exprs if not _is_index(e))
     return target.lanes("float64" if wide else "float32")
+
+
+def _is_index(e: Expr) -> bool:
+    """Whether an expression is a place or a size, not what is computed with."""
+    return e.kind in ("position", "const") or (e.kind == "reduce" and e.data[0].startswith("arg"))
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Row loops, the vectorised loop if any, vectors at once, and what a unit is: rows, or a chunk of the one row.
 
-    With `tile`, vectors at once are turns of that row loop, which `rows` holds no more.
+    With `tile`, vectors at once are turns of that row loop; `rows` holds neither it nor the one to `jam`.
     """
 
     rows: tuple[Loop, ...]
@@ -80,6 +87,7 @@ class Schedule:
     units: Size
     unit_weight: int
     tile: Loop | None = None
+    jam: Loop | None = None
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
@@ -108,6 +116,10 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     if tile is not None and lane is not None:
         cut = _tiled(rows, lane, tile, width, weight, _stream_tiles(kernel, lane, tile, width, target))
         return replace(cut, aligned=_aligned(exprs, tile, width) if cut.stream is not None else None)
+    jam = jammed(kernel, exprs, lane)
+    if jam is not None and lane is not None:
+        stream = _stream_tiles(kernel, lane, jam, width, target)
+        return _jammed(rows[:-1], lane, jam, _vectors(exprs, lane, width), weight, stream)
     vectors = _vectors(exprs, lane, width)
     stream = _stream(kernel, lane, width * vectors, target)
     panel = panel_reductions(kernel, exprs, lane, target)
@@ -131,7 +143,19 @@ def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: i
     per_unit = max(UNIT_WEIGHT // square, 1 if stream is None else STREAMED_UNIT)
     sides = ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
     units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
-    return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile, None, stream, square=(high, broad))
+    return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile, stream=stream, square=(high, broad))
+
+
+def _jammed(
+    rows: tuple[Loop, ...], lane: Loop, loop: Loop, vectors: int, weight: int, stream: Store | None
+) -> Schedule:
+    """Units are runs of turns of the jammed loop; `weight` is that of one turn."""
+    length = min(SQUARE, -(-max(estimate(loop.extent), 1) // TURNS) * TURNS)
+    per_unit = max(UNIT_WEIGHT // (length * weight), 1)
+    units = ceildiv(product(tuple(one.extent for one in rows)) * ceildiv(loop.extent, length), per_unit)
+    return Schedule(
+        rows, lane, vectors, per_unit, 0, units, length * weight * per_unit, jam=loop, stream=stream, square=(length, 0)
+    )  # fmt: skip
 
 
 def _chunked(
@@ -146,7 +170,7 @@ def _chunked(
     block = width * vectors
     chunk = max(UNIT_WEIGHT // per_lane // block, 1) * block
     units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
-    return Schedule(rows, lane, vectors, 1, chunk, units, per_lane * chunk, None, inner)
+    return Schedule(rows, lane, vectors, 1, chunk, units, per_lane * chunk, inner=inner)
 
 
 def _panelled(

@@ -98,12 +98,20 @@ class Scope:
         """A scope inside of this one."""
         return Scope(self, builder, variables, lanes, self.function)
 
-    def home(self, variables: frozenset[Symbol], loads: bool = False) -> Scope:
-        """The outermost scope in which an expression of these variables can be computed."""
+    def home(self, variables: frozenset[Symbol], loads: bool = False, wide: bool = False) -> Scope:
+        """The outermost scope in which an expression of these variables can be computed; with `wide`, as vectors where
+        it differs between them."""
         scope = self
-        while scope.parent is not None and not (scope.is_guard and loads) and not variables & scope.variables.keys():
+        while scope.parent is not None and not variables & scope.variables.keys():
+            if (loads and scope.is_guard) or (wide and scope._begins_lanes(variables)):
+                break
             scope = scope.parent
         return scope
+
+    def _begins_lanes(self, variables: frozenset[Symbol]) -> bool:
+        """Whether what differs between the vectors of this scope is one value outside of it."""
+        begins = self.lanes is not None and (self.parent is None or self.parent.lanes is not self.lanes)
+        return begins and self.lanes is not None and self.lanes.varies(variables)
 
     def variable(self, symbol: Symbol) -> Any:
         """The value of a loop variable (the first lane's, for the vectorised one)."""

@@ -13,8 +13,9 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract_ir import I32, at, const, divmod_, masked_load, mul, prefetch, splat
 from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
-from graphflow.compiler.llvm.scope import Scope
+from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.values import memory_type
+from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
 __all__ = ["load_tile", "transpose"]
@@ -27,6 +28,7 @@ def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     """A load in a tile: one vector for each row."""
     linear = scope.lane_offset(index)
     assert linear is not None, "a tile's indices are linear"
+    assert scope.lanes is not None
     step, stride = linear[1], tile_stride(index, scope)
     if stride == 0 and step == 1:
         return _rows(scope, buffer, index, dtype, 1) * _count(scope)
@@ -34,6 +36,8 @@ def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
         return _rows(scope, buffer, index, dtype, _count(scope))
     if stride == 1 and step != 0:
         return transpose(scope.builder, _columns(scope, buffer, index, dtype, _count(scope)))
+    if step == 0 and _count(scope) != scope.lanes.width:
+        return [splat(scope.builder, x, scope.lanes.width) for x in _scalars(scope, buffer, index, stride, dtype)]
     if stride == 1:
         column = _columns(scope, buffer, index, dtype, 1)[0]
         return [_broadcast_lane(scope.builder, column, n) for n in range(_count(scope))]
@@ -46,13 +50,38 @@ def _count(scope: Scope) -> int:
 
 
 def _rows(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
-    """Vectors along the lanes, one a row."""
-    assert scope.lanes is not None
-    b, kind = scope.builder, ir.VectorType(memory_type(dtype), scope.lanes.width)
-    start = address(scope, buffer, index, dtype)
-    stride = scope.size(tile_stride(index, scope))
-    pointers = [at(b, start, mul(b, const(n), stride), memory_type(dtype)) for n in range(count)]
-    return [_load(b, p, kind, active(scope, n), dtype) for n, p in enumerate(pointers)]
+    """Vectors along the lanes, one a row; where windows of several rows meet, each vector is loaded once."""
+    stride = tile_stride(index, scope)
+    place = _with_constants(scope, index)
+    return [_row(scope, buffer, place + n * stride, dtype, active(scope, n)) for n in range(count)]
+
+
+def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any) -> Any:
+    home = scope.home(frozenset(loop_variables(place)), loads=True)
+    assert home.lanes is not None
+    key = ("row", buffer, place, id(mask))
+    if key not in home.values:
+        constant = sum(c for monomial, c in place.terms if not monomial)
+        kind = ir.VectorType(memory_type(dtype), home.lanes.width)
+        start = address(home, buffer, place - constant, dtype)
+        pointer = at(home.builder, start, const(constant), memory_type(dtype))
+        home.values[key] = _load(home.builder, pointer, kind, mask, dtype)
+    return home.values[key]
+
+
+def _scalars(scope: Scope, buffer: int, index: Any, stride: Any, dtype: DType) -> list[Any]:
+    """What all lanes of a row share, for each row."""
+    places = [address(scope, buffer, index + n * stride, dtype) for n in range(_count(scope))]
+    return [scope.builder.load(p, typ=memory_type(dtype), align=dtype.size) for p in places]
+
+
+def _with_constants(scope: Scope, index: Any) -> Any:
+    """An index with the numbers of loops that are written out."""
+    for symbol in loop_variables(index):
+        value, step = scope.variable(symbol), coefficient(index, symbol)
+        if isinstance(value, ir.Constant) and step is not None:
+            index = index + step * (value.constant - Dim((((symbol,), 1),)))
+    return index
 
 
 def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
@@ -66,13 +95,9 @@ def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) ->
     masks = [active(scope, n) for n in range(width)]
     across = transpose(b, masks) if masks[0] is not None else masks
     pointers = [at(b, start, mul(b, const(n), step), memory_type(dtype)) for n in range(count)]
-    ahead = _lines_ahead(scope, buffer, index, dtype) if count > 1 else []
-    loaded = []
-    for n, pointer in enumerate(pointers):  # in turn: a burst of either would wait for the other
-        loaded.append(_load(b, pointer, kind, across[n], dtype))
-        for line in ahead[n::count]:
-            prefetch(b, line, locality=2)
-    return loaded
+    for line in _lines_ahead(scope, buffer, index, dtype) if count > 1 else ():
+        prefetch(b, line, locality=2)
+    return [_load(b, p, kind, across[n], dtype) for n, p in enumerate(pointers)]
 
 
 def _lines_ahead(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:

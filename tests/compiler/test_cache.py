@@ -174,6 +174,7 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert directory() == Path.home() / "Library" / "Caches" / "graphflow"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_options_are_in_the_key_and_places_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = digest_of("program")
     monkeypatch.setenv("GRAPHFLOW_CACHE", "elsewhere")

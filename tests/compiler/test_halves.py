@@ -12,6 +12,8 @@ from graphflow.compiler.llvm.jit import compile_object, optimized_ir
 from graphflow.compiler.llvm.target import host_target
 from graphflow.runtime.executable import Executable
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 
 def train(steps: int) -> tuple[list[Any], Executable]:
     """The losses of a network, and its step's program."""

@@ -266,6 +266,7 @@ def test_threads_and_sessions_are_told_apart() -> None:
         model.session.close()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_native_calls_are_recorded_and_native_again_after(model: Model) -> None:
     call = model.session.make_callable(model.y, [model.x])
     value = model.feed[model.x]
@@ -414,6 +415,7 @@ def test_what_nobody_records_is_compiled_without_stamps(model: Model) -> None:
     assert len(executable.twin.bounds) == 0  # its memory is given up
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_programs_from_the_cache_are_recorded(cache_folder: Path) -> None:
     Model().run()
     model = Model()
@@ -464,6 +466,7 @@ def test_no_step_stats_unless_asked_for(model: Model, options: Any) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="perf is Linux'")
 @pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.usefixtures("unchecked")
 def test_perf_map_names_the_functions_where_they_are(
     stored: bool, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

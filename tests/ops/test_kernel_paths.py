@@ -232,7 +232,11 @@ def transposes(draw: Draw) -> None:
 
     def build(v: Any) -> Any:
         moved = tf.transpose(v, perm)
-        return [moved] if dtype in ("bool", "uint8") else [moved, moved + moved, tf.transpose(v * 2, perm) - moved]
+        if dtype in ("bool", "uint8"):
+            return [moved]
+        axes = range(len(shape))
+        along = [moved[tuple(slice(None) if a == kept else slice(0, 1) for a in axes)] for kept in axes]
+        return [moved, moved + moved, tf.transpose(v * 2, perm) - moved, *(moved + a for a in along)]
 
     value = numbers(shape, dtype)
     agree(build, [value], [longer(value)] if draw(st.booleans()) else (), memory=[draw(PLACES)])
