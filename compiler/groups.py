@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 from graphflow.compiler.assemble import Assembly
 from graphflow.compiler.buffers import base_of, is_buffer
+from graphflow.compiler.loops.ir import Expr, walk
 from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
 from graphflow.compiler.ranks import may_merge, merge_ranks
+from graphflow.compiler.reads import Reads, is_own, is_reduced, reads_in, walk_of
 from graphflow.compiler.split import FEW, LONG
-from graphflow.core.dim import Size, Symbol, estimate, product, symbol
+from graphflow.core.dim import Size, estimate, product
 from graphflow.core.node import Node
 from graphflow.core.type import Shape
 
@@ -22,6 +24,12 @@ __all__ = ["Groups"]
 
 RECOMPUTED = 48
 """Up to this cost a row's values are computed again for each of its reductions."""
+
+RANDOM, REDUCED = 60, 8
+"""What a random number, and an element of a reduction that others reduce again, cost."""
+
+LARGE = 1 << 22
+"""Bytes of feeds and variables that are worth reading once for all who walk through them in the same way."""
 
 COLUMN_BLOCK = 64
 """About how many columns run side by side."""
@@ -46,7 +54,8 @@ class _Group:
     depth: int  # no chain of its nodes is longer
     needs: dict[_Group, None] = field(default_factory=dict)
     users: dict[_Group, None] = field(default_factory=dict)
-    reads: dict[Node, set[tuple[Size, ...]]] = field(default_factory=dict)
+    reads: Reads = field(default_factory=dict)
+    fed: Reads = field(default_factory=dict)  # what it reads of large memory that no group fills
     row: int | None = None  # the axis of larger spaces along which it reduces
     rank: int = 0  # smaller than those of its users
 
@@ -59,6 +68,7 @@ class Groups:
         program = assembly.program
         self.base = base_of(stored.__contains__)
         self.of: dict[Node, _Group] = {}
+        self.readers: dict[Node, list[_Group]] = {}  # of large memory that no group fills
         self.order = [n for n in program.nodes() if n in stored and n not in assembly.parts]
         depth: dict[Node, int] = {}
         for node in program.nodes():
@@ -76,6 +86,9 @@ class Groups:
         for whole in (node for node in lowered.reads if node in self.assembly.parts):
             for part in self.assembly.makers(whole):
                 group.reads.setdefault(part, set()).add(SOMEWHERE)
+        group.fed = {node: set(at) for node, at in lowered.reads.items() if is_buffer(node) and _is_large(node)}
+        for node in group.fed:
+            self.readers.setdefault(node, []).append(group)
         group.row = _row_of(group.outputs[0])
         for node in group.reads:
             if self.of[node] is not group:
@@ -96,11 +109,20 @@ class Groups:
                     group = joined
 
     def _candidates(self, group: _Group) -> list[_Group]:
-        """What a group could merge with: its producers, then their other users."""
+        """What a group could merge with: its producers, their other users, and who walks through the same memory."""
         producers = list(group.needs)
         siblings = [s for p in producers for s in p.users if s is not group]
         shared = [s for n in group.reads for s in self.of[n].users if s is not group]
-        return list(dict.fromkeys(producers + siblings + shared))
+        beside = [s for n in group.fed for s in self.readers[n] if s is not group and self._walk_alike(group, s, n)]
+        return list(dict.fromkeys(producers + siblings + shared + beside))
+
+    def _walk_alike(self, a: _Group, b: _Group, node: Node) -> bool:
+        """Whether two groups, as one, would meet the elements of a node at the same time."""
+        space = self._space(a, b) if a.outputs and b.outputs else None
+        if space is None or a.contraction is not None or b.contraction is not None:
+            return False
+        row = a.row if a.row is not None else b.row
+        return walk_of(a.fed[node], a.space, space, row) == walk_of(b.fed[node], b.space, space, row)
 
     def _join(self, a: _Group, b: _Group) -> _Group | None:
         """a and b as one group, if that is right and worth it; a runs before b or beside it."""
@@ -114,7 +136,7 @@ class Groups:
         if space is None or self._depth(a, b) > MERGED_DEPTH:
             return None
         row = a.row if a.row is not None else b.row
-        reads = _reads_in(b, space, row)
+        reads = reads_in(b.reads, b.space, space, row)
         if not all(self._aligned(a, node, at, space, row) for node, at in reads.items() if self.of[node] is a):
             return None
         if not may_merge(a, b):
@@ -153,34 +175,27 @@ class Groups:
         for index in at:
             if len(index) != rank:
                 return False
-            other = [n for n, i in zip(axes, index, strict=True) if not _is_own(i, n)]
+            other = [n for n, i in zip(axes, index, strict=True) if not is_own(i, n)]
             if not other:
                 continue
-            reduced = other == [row] and _is_reduced(index[row])
-            if not reduced or a.contraction is not None or self._cost(node) > RECOMPUTED:
+            reduced = other == [row] and is_reduced(index[row])
+            if not reduced or a.contraction is not None or self._cost(node, row) > RECOMPUTED:
                 return False
         return True
 
-    def _cost(self, node: Node) -> int:
-        """What computing an element of a stored node again costs, down to what other groups store."""
-        group = self.of[node]
-        total, seen, stack = 0, set(), [node]
-        while stack:
-            x = stack.pop()
-            if x in seen or is_buffer(x) or (x in self.of and self.of[x] is not group):
-                continue
-            seen.add(x)
-            if x.op.form == "reduction" and x is not node:
-                continue
-            total += 0 if x.op.form == "view" else x.op.cost
-            stack.extend(x.inputs)
-        return total
+    def _cost(self, node: Node, axis: int) -> int:
+        """What an element of a stored node costs to compute again, but for what stays the same along an axis."""
+        inside = frozenset(self.of[node].outputs)
+        own = Group((node,), node.shape, inside, None)
+        kernel = lower(own, self.base, "trial", self.assembly.places).kernel
+        along = kernel.loops[axis].symbol
+        return sum(_own_cost(e) for e in walk([s.value for s in kernel.stores]) if along in e.vars)
 
     def _merged(self, a: _Group, b: _Group, space: Shape) -> _Group:
         merge_ranks(a, b)
         a.row = a.row if a.row is not None else b.row
         for group in (a, b):
-            group.reads = _reads_in(group, space, a.row)
+            group.reads, group.fed = (reads_in(reads, group.space, space, a.row) for reads in (group.reads, group.fed))
         a.space, a.depth = space, self._depth(a, b)
         moved, b.outputs = b.outputs, []
         a.outputs = sorted(a.outputs + moved, key=lambda n: (-len(n.shape), n.serial))
@@ -188,6 +203,9 @@ class Groups:
             self.of[node] = a
         for node, at in b.reads.items():
             a.reads.setdefault(node, set()).update(at)
+        for node, at in b.fed.items():
+            a.fed.setdefault(node, set()).update(at)
+            self.readers[node].append(a)
         for other in b.needs:
             other.users.pop(b, None)
             if other is not a:
@@ -215,6 +233,13 @@ class Groups:
         return tuple(result)
 
 
+def _own_cost(e: Expr) -> int:
+    """What an expression costs beyond its operands."""
+    if e.kind == "apply":
+        return int(e.data[0].cost)
+    return {"random": RANDOM, "reduce": REDUCED}.get(e.kind, 0)
+
+
 def _row_of(node: Node) -> int | None:
     """The one axis along which a node reduces its input, of those that its input has besides others."""
     if node.op.form != "reduction" or "axes" not in node.attrs or node.inputs[0].ndim < 2:
@@ -240,32 +265,9 @@ def _fits_columns(columns: Shape, rows: Size) -> bool:
     return many and estimate(rows) <= COLUMN_ROWS
 
 
-def _reads_in(group: _Group, space: Shape, row: int | None) -> dict[Node, set[tuple[Size, ...]]]:
-    """What a group reads, with the axes of its own space named as the larger space has them."""
-    if len(group.space) == len(space) or row is None or row == len(group.space):
-        return group.reads
-    new = {f"i{n}": symbol(f"i{n + 1}") for n in range(row, len(group.space))}
-
-    def renamed(index: Size) -> Size:
-        return new.get(str(index), index)
-
-    return {node: {tuple(map(renamed, index)) for index in at} for node, at in group.reads.items()}
-
-
-def _is_own(index: Size, axis: int) -> bool:
-    """Whether an index is the kernel's own variable of an axis (or 0, where the axis has one element)."""
-    return str(index) in (f"i{axis}", "0")
-
-
-def _is_reduced(index: Size) -> bool:
-    """Whether an index is the variable of a reduction."""
-    atoms = [] if isinstance(index, int) else list(index.terms)
-    return (
-        len(atoms) == 1
-        and len(atoms[0][0]) == 1
-        and isinstance(atoms[0][0][0], Symbol)
-        and atoms[0][0][0].key[0] == "r"
-    )
+def _is_large(node: Node) -> bool:
+    """Whether a node's elements come from memory each time that they are read."""
+    return estimate(node.type.size) * node.dtype.size >= LARGE
 
 
 def topological_groups(groups: list[_Group]) -> list[_Group]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from graphflow.compiler.exponentials import block_maxima, sum_of_exponentials
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.rewrite import rewrite
 from graphflow.core.dim import estimate
@@ -56,10 +57,13 @@ def split_reduction(node: Node) -> Node | None:
     size = max(BLOCK // rest, 1) if few else max(BLOCK // (rest * results), LEAST)
     if estimate(x.shape[axis]) < 2 * size:
         return None
-    cut = blocks(x, axis=axis, size=size, value=_neutral(node))
-    inner = tuple(a + 1 if a >= axis else a for a in axes)
-    partial = node.op(cut, axes=inner)
     place = axis - sum(1 for a in axes if a < axis)
+    inner = tuple(a + 1 if a >= axis else a for a in axes)
+    maxima = block_maxima(x, axes, axis, size) if node.op.name == "ReduceSum" else None
+    if maxima is not None:
+        return sum_of_exponentials(x, maxima, axis=axis, size=size, inner=inner, place=place)
+    cut = blocks(x, axis=axis, size=size, value=_neutral(node))
+    partial = node.op(cut, axes=inner)
     return node.op(partial, axes=(place,))  # type: ignore[no-any-return]
 
 

@@ -10,12 +10,19 @@ from collections.abc import Iterable
 
 from graphflow.compiler.buffers import is_buffer, keeps_order
 from graphflow.compiler.program import TensorProgram
+from graphflow.core.dim import estimate
 from graphflow.core.node import Node
 
 __all__ = ["CHEAP", "ENDLESS", "addressed", "own_work", "stored_nodes", "users_of"]
 
 CHEAP = 2
 """Up to this cost a value is computed again rather than stored."""
+
+RECOMPUTED = 48
+"""Up to this cost a large value is computed again rather than written to memory and read back."""
+
+LARGE = 1 << 20
+"""Elements that no cache holds from one kernel to the next."""
 
 DEAR = 8
 """Up to this cost a view is computed wherever it is read."""
@@ -34,12 +41,16 @@ def stored_nodes(program: TensorProgram, wanted: Iterable[Node]) -> set[Node]:
     stored = {*program.roots, *addressed(nodes), *wanted}
     work: dict[Node, int] = {}
     depth: dict[Node, int] = {}
+    sources: dict[Node, frozenset[Node]] = {}  # what has a buffer below nodes that may be computed again
     for node in nodes:
         work[node] = min(own_work(node) + sum(work[x] for x in node.inputs), ENDLESS)
         depth[node] = 1 + max((depth[x] for x in node.inputs), default=0)
-        if node in stored or is_buffer(node) or depth[node] > DEPTH or _worth_storing(node, users, work[node]):
+        below = frozenset().union(*(sources[x] for x in node.inputs)) if work[node] <= RECOMPUTED else frozenset()
+        sources[node] = below
+        if node in stored or is_buffer(node) or depth[node] > DEPTH or _worth_storing(node, users, work[node], below):
             stored.add(node)
             work[node] = depth[node] = 0
+            sources[node] = frozenset({node})
     return {n for n in stored if not is_buffer(n) and n.op.name != "Const"}
 
 
@@ -84,8 +95,8 @@ def users_of(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
     return users
 
 
-def _worth_storing(node: Node, users: dict[Node, list[Node]], work: int) -> bool:
-    """Whether computing a node where it is used would repeat too much; `work` is what it costs, down to memory."""
+def _worth_storing(node: Node, users: dict[Node, list[Node]], work: int, sources: frozenset[Node]) -> bool:
+    """Whether computing a node where it is used would repeat too much: `work`, and reading its `sources`, each time."""
     if not node.inputs or (node.op.form == "view" and node.op.cost <= DEAR):
         return False
     if node.op.form == "reduction":
@@ -93,8 +104,18 @@ def _worth_storing(node: Node, users: dict[Node, list[Node]], work: int) -> bool
     readers = _readers(node, users)
     if node.type.size == 1:
         return node.op.cost > CHEAP and any(reader.type.size != 1 for reader, _ in readers)
-    often = any(repeats for _, repeats in readers) or len({reader for reader, _ in readers}) > 1
-    return often and work > CHEAP
+    if any(repeats for _, repeats in readers):
+        return work > CHEAP
+    several = len({reader for reader, _ in readers})
+    return several > 1 and work > CHEAP and not (work <= RECOMPUTED and _is_cheaper_read(node, several, sources))
+
+
+def _is_cheaper_read(node: Node, readers: int, sources: frozenset[Node]) -> bool:
+    """Whether readers that walk through memory move less of it if each computes a large value from its sources."""
+    if estimate(node.type.size) < LARGE:
+        return False
+    of_its_size = sum(estimate(x.type.size) * 2 > estimate(node.type.size) for x in sources)
+    return readers * of_its_size <= of_its_size + 1 + readers
 
 
 def _readers(node: Node, users: dict[Node, list[Node]]) -> list[tuple[Node, bool]]:

@@ -12,8 +12,7 @@ from graphflow.compiler.llvm.contract_finish import FREE_ARGUMENTS
 from graphflow.compiler.llvm.contract_ir import first_lanes
 from graphflow.compiler.llvm.contract_shape import FEW_ROWS, crowds
 from graphflow.compiler.llvm.contract_stream import store_streamed, streamed
-from graphflow.compiler.llvm.emit import value
-from graphflow.compiler.llvm.nest import store_all
+from graphflow.compiler.llvm.emit import store_all, value
 from graphflow.compiler.llvm.schedule import weight_of
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, root_scope
 from graphflow.compiler.llvm.target import Target

@@ -16,10 +16,10 @@ from graphflow.compiler.llvm.quotient import Divisor, divisor, quotient
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.tile import load_tile
 from graphflow.compiler.llvm.values import Values, element_type
-from graphflow.compiler.loops.ir import Expr
+from graphflow.compiler.loops.ir import Expr, Store
 from graphflow.core.dtype import DType, int64
 
-__all__ = ["spread", "store", "value"]
+__all__ = ["spread", "store", "store_all", "value"]
 
 
 def is_wide(e: Expr, scope: Scope) -> bool:
@@ -130,6 +130,14 @@ def store(scope: Scope, buffer: int, index: Any, e: Expr) -> None:
         store_scalar(scope, buffer, index, value(e, scope), e.dtype)
     else:
         store_vectors(scope, buffer, index, spread(e, scope), e.dtype)
+
+
+def store_all(scope: Scope, stores: list[Store]) -> None:
+    """Store values that were all computed before: a result may lie where another's operand did."""
+    for s in stores:
+        value(s.value, scope)
+    for s in stores:
+        store(scope, s.buffer, s.index, s.value)
 
 
 def emit_random(e: Expr, scope: Scope) -> Any:

@@ -102,8 +102,7 @@ def emit_plain(
     root.function.width = width_of(kernel, target)
     for n, key in enumerate(numbers, len(kernel.buffers)):
         root.function.numbers[key] = b.load(at(b, args, const(n), I64), typ=I64)
-    if schedule.ahead is not None:
-        root.function.ahead[schedule.ahead.stage] = schedule.ahead.loads
+    root.function.ahead.update({one.stage: one.loads for one in schedule.ahead})
     scratch_bytes = _add_scratch(root, (*kernel.scratch, *schedule.totals), scratch)
     emit_nest(root, kernel, schedule, begin, end)
     if schedule.stream is not None:  # whoever waits for the kernel must find what went past the caches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from graphflow.compiler.llvm.lanes import active, allowed, tile_stride, wide_ind
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.strided import deinterleave, interleave
 from graphflow.compiler.llvm.values import memory_type
-from graphflow.compiler.loops.ir import Expr, walk
+from graphflow.compiler.loops.ir import Expr
 from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
@@ -164,16 +165,31 @@ def _load_vectors(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[A
     return result
 
 
-def fetch_ahead(scope: Scope, e: Expr) -> None:
-    """Let the cache lines be fetched that the loads of an expression read here, for the lanes; there may be none."""
+def fetch_ahead(scope: Scope, roots: Iterable[Expr]) -> None:
+    """Let the cache lines be fetched that the loads of expressions read here, for the lanes; there may be none."""
     lanes = scope.lanes
     assert lanes is not None
-    for x in walk([e]):
-        if x.kind == "load" and lanes.symbol in x.vars and (scope.lane_offset(x.data[1]) or (0, 0))[1] == 1:
+    for x in _loads_here(roots):
+        if lanes.symbol in x.vars and (scope.lane_offset(x.data[1]) or (0, 0))[1] == 1:
             buffer, index = x.data
             start = address(scope, buffer, index, x.dtype)
             for n in range(lanes.vectors):
                 prefetch(scope.builder, at(scope.builder, start, const(n * lanes.width), memory_type(x.dtype)))
+
+
+def _loads_here(roots: Iterable[Expr]) -> list[Expr]:
+    """The loads under expressions, each once, but for those in reductions of their own."""
+    found: dict[Expr, None] = {}
+    seen, stack = set(), list(roots)
+    while stack:
+        e = stack.pop()
+        if e in seen or e.kind == "reduce":
+            continue
+        seen.add(e)
+        if e.kind == "load":
+            found[e] = None
+        stack.extend(e.args)
+    return list(found)
 
 
 def gather(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:

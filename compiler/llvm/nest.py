@@ -8,28 +8,30 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I64, at, const, divmod_, first_lanes
-from graphflow.compiler.llvm.emit import spread, store, value
+from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
+from graphflow.compiler.llvm.contract_ir import const, divmod_, first_lanes
+from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.lanes import condition
-from graphflow.compiler.llvm.memory import Totals, address, store_rows, whole_row
+from graphflow.compiler.llvm.memory import Totals, store_rows, whole_row
+from graphflow.compiler.llvm.nest_tiles import emit_tiles
 from graphflow.compiler.llvm.panel import add_totals
+from graphflow.compiler.llvm.panel_choose import panel_stages
 from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
-from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.guards import clear_of_guards, without_guards
 from graphflow.compiler.loops.ir import Kernel, Loop, Store
 from graphflow.compiler.loops.rows import is_tiny
-from graphflow.core.dim import Symbol, ceildiv, coefficient, product
+from graphflow.core.dim import ceildiv, product
 from graphflow.core.type import static
 
-__all__ = ["emit_nest", "store_all"]
+__all__ = ["emit_nest"]
 
 
 def emit_nest(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
     """The units from begin to end."""
     if schedule.tile is not None:
-        _emit_tiles(root, kernel, schedule, schedule.tile, begin, end)
+        emit_tiles(root, kernel, schedule, schedule.tile, begin, end)
     elif schedule.jam is not None:
         _emit_jammed(root, kernel, schedule, schedule.jam, begin, end)
     elif schedule.chunk != 0:
@@ -45,9 +47,9 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
     per_unit = root.size(schedule.rows_per_unit)
     first = b.mul(begin, per_unit)
     last = b.mul(end, per_unit)
-    stop = b.select(b.icmp_signed("<", last, total), last, total)
+    stop = least(b, last, total)
     with open_loop(root, first, stop, 1, None) as loop:
-        scope = _decode(loop.scope, schedule.rows, loop.index)
+        scope = decoded(loop.scope, schedule.rows, loop.index)
         _emit_points(scope, kernel, schedule, const(0), None)
 
 
@@ -57,13 +59,17 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
     chunk = root.size(schedule.chunk)
     per_row = root.size(ceildiv(schedule.lane.extent, schedule.chunk))
     extent = root.size(schedule.lane.extent)
+    rows = root.size(product(tuple(loop.extent for loop in schedule.rows)))
     with open_loop(root, begin, end, 1, None) as loop:
         b = loop.scope.builder
-        row, part = divmod_(b, loop.index, per_row)
-        scope = _decode(loop.scope, schedule.rows, row)
-        start = b.mul(part, chunk)
-        stop = b.add(start, chunk)
-        stop = b.select(b.icmp_signed("<", stop, extent), stop, extent)
+        row, part = divmod_(b, loop.index, per_row) if not schedule.by_parts else divmod_(b, loop.index, rows)[::-1]
+        scope = decoded(loop.scope, schedule.rows, row)
+        start, stop = b.mul(part, chunk), b.mul(b.add(part, const(1)), chunk)
+        if schedule.stream is not None:  # parts meet at whole vectors of memory
+            shift = first_whole(scope, schedule.stream, schedule.lane, const(0), extent)
+            start = b.select(b.icmp_signed("==", part, const(0)), start, least(b, b.add(start, shift), extent))
+            stop = b.add(stop, shift)
+        stop = least(b, stop, extent)
         if schedule.panel:
             _emit_panel(scope, schedule, start, stop)
         if schedule.inner is None:
@@ -73,85 +79,17 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
             _emit_lanes(scope, lambda s: _emit_across(s, kernel, inner), schedule.lane, schedule.vectors, start, stop)
 
 
-def _emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begin: Any, end: Any) -> None:
-    """for square in the units' squares: its tiles, of as many rows as a vector has lanes."""
-    assert schedule.lane is not None
-    b, lane, (high, broad) = root.builder, schedule.lane, schedule.square
-    across, down = root.size(ceildiv(lane.extent, broad)), root.size(ceildiv(tile.extent, high))
-    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), b.mul(down, across))
-    first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
-    stop = b.select(b.icmp_signed("<", last, total), last, total)
-    with open_loop(root, first, stop, 1, None) as loop:
-        inner = loop.scope.builder
-        column, x = divmod_(inner, loop.index, across)
-        row, y = divmod_(inner, column, down)
-        scope = _decode(loop.scope, schedule.rows, row)
-        start, bottom = _side(scope, y, tile, high)
-        with open_loop(scope, start, bottom, schedule.vectors, None) as tiles:
-            tiles.scope.variables[tile.symbol] = tiles.index
-            _emit_row_of_tiles(tiles.scope, kernel, schedule, tile, tiles.index, _side(scope, x, lane, broad))
-
-
-def _side(scope: Scope, number: Any, loop: Loop, length: int) -> tuple[Any, Any]:
-    """Where a square begins and ends along a loop."""
-    b, extent = scope.builder, scope.size(loop.extent)
-    start = b.mul(number, const(length))
-    stop = b.add(start, const(length))
-    return start, b.select(b.icmp_signed("<", stop, extent), stop, extent)
-
-
-def _emit_row_of_tiles(
-    scope: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, start: Any, side: tuple[Any, Any]
-) -> None:
-    """The tiles of the rows from `start` on along one side of a square: whole ones, then what the edges cut off.
-
-    Whole ones go past the caches where their rows begin at whole vectors of memory.
-    """
-    assert schedule.lane is not None
-    b, lane, width, stop = scope.builder, schedule.lane, schedule.vectors, side[1]
-    left = b.sub(scope.size(tile.extent), start)
-    whole = b.select(b.icmp_signed(">=", left, const(width)), _whole(scope, *side, width), side[0])
-    first = side[0]
-    if schedule.stream is not None:
-        aligned = b.icmp_signed("==", _first_whole(scope, schedule.stream, lane, first, stop), first)
-        streamed = b.select(aligned, whole, first)
-        _emit_whole_tiles(scope, kernel, schedule, tile, first, streamed, schedule.stream.buffer)
-        first = streamed
-    _emit_whole_tiles(scope, kernel, schedule, tile, first, whole, None)
-    with open_loop(scope, whole, stop, width, lane.symbol) as rest:
-        mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
-        masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
-        rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
-        store_all(rest.scope, list(kernel.stores))
-
-
-def _emit_whole_tiles(
-    scope: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, start: Any, stop: Any, stream: int | None
-) -> None:
-    assert schedule.lane is not None
-    lane, width = schedule.lane, schedule.vectors
-    with open_loop(scope, start, stop, width, lane.symbol) as main:
-        main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol, stream)
-        store_all(main.scope, list(kernel.stores))
-
-
-def _if_row(b: Any, mask: Any, left: Any, row: int) -> Any:
-    """The mask where the tile has the row, else nothing."""
-    there = b.icmp_signed(">", left, const(row))
-    return b.select(there, mask, ir.Constant(mask.type, None))
-
-
 def _emit_jammed(root: Scope, kernel: Kernel, schedule: Schedule, jam: Loop, begin: Any, end: Any) -> None:
     """for run of turns in the units' runs: some turns after the other."""
     b, length = root.builder, schedule.square[0]
     runs = root.size(ceildiv(jam.extent, length))
     total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), runs)
     first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
-    stop = b.select(b.icmp_signed("<", last, total), last, total)
+    stop = least(b, last, total)
     with open_loop(root, first, stop, 1, None) as loop:
         row, run = divmod_(loop.scope.builder, loop.index, runs)
-        scope = _decode(loop.scope, schedule.rows, row)
-        _emit_run(scope, kernel, schedule, jam, *_side(scope, run, jam, length))
+        scope = decoded(loop.scope, schedule.rows, row)
+        _emit_run(scope, kernel, schedule, jam, *side_of(scope, run, jam, length, const(0)))
 
 
 def _emit_run(scope: Scope, kernel: Kernel, schedule: Schedule, jam: Loop, start: Any, stop: Any) -> None:
@@ -187,17 +125,6 @@ def _clear_turns(scope: Scope, kernel: Kernel, lane: Loop, jam: Loop, start: Any
     return first, b.select(holds, b.add(first, b.mul(blocks, const(TURNS))), first)
 
 
-def _decode(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:
-    """The row loops' variables from a row-major row number."""
-    variables: dict[Symbol, Any] = {}
-    for loop in reversed(rows[1:]):
-        row, index = divmod_(scope.builder, row, scope.size(loop.extent))
-        variables[loop.symbol] = index
-    if rows:
-        variables[rows[0].symbol] = row
-    return scope.child(scope.builder, variables, None)
-
-
 def _emit_points(scope: Scope, kernel: Kernel, schedule: Schedule, start: Any, stop: Any) -> None:
     """The stores of one row: its elements, then what stands above them (whose values are computed first)."""
     depth, lane = len(kernel.loops), schedule.lane
@@ -215,9 +142,10 @@ def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None
     lane, vectors = schedule.lane, schedule.vectors
     assert lane is not None
     pointers = scope.function.arguments[len(scope.function.arguments) - len(schedule.panel) :]
-    for e, pointer in zip(schedule.panel, pointers, strict=True):
-        totals = Totals(pointer, start, e.dtype)
-        add_totals(scope, e, totals, lambda s, body: _emit_lanes(s, body, lane, vectors, start, stop))
+    totals = {e: Totals(pointer, start, e.dtype) for e, pointer in zip(schedule.panel, pointers, strict=True)}
+    for stage in panel_stages(schedule.panel):
+        own = {e: totals[e] for e in stage}
+        add_totals(scope, own, lambda s, body: _emit_lanes(s, body, lane, vectors, start, stop))
 
 
 def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:
@@ -254,14 +182,6 @@ def _store_turns(s: Store, turns: list[Scope]) -> None:
         store(turn, s.buffer, s.index, s.value)
 
 
-def store_all(scope: Scope, stores: list[Store]) -> None:
-    """Store values that were all computed before: a result may lie where another's operand did."""
-    for s in stores:
-        value(s.value, scope)
-    for s in stores:
-        store(scope, s.buffer, s.index, s.value)
-
-
 def _emit_lanes(
     scope: Scope,
     body: Callable[[Scope], None],
@@ -280,11 +200,11 @@ def _emit_lanes(
     width = scope.function.width
     stop = scope.size(lane.extent) if stop is None else stop
     if stream is not None:
-        first = _first_whole(scope, stream, lane, start, stop)
+        first = first_whole(scope, stream, lane, start, stop)
         _emit_masked(scope, body, lane, start, first, jam)
         start = first
     block = width if jam is not None else width * vectors
-    whole = _whole(scope, start, stop, block)
+    whole = whole_blocks(scope, start, stop, block)
     if not (isinstance(whole, ir.Constant) and whole.constant == 0):
         tile = None if jam is None else jam.symbol
         lanes = Lanes(lane.symbol, width, vectors, None, tile, None if stream is None else stream.buffer)
@@ -305,24 +225,3 @@ def _emit_masked(
         masks, tile = ([mask], None) if jam is None else ([mask] * TURNS, jam.symbol)
         rest.scope.lanes = Lanes(lane.symbol, width, len(masks), masks, tile)
         body(rest.scope)
-
-
-def _first_whole(scope: Scope, s: Store, lane: Loop, start: Any, stop: Any) -> Any:
-    """The first lane from `start` on that a store puts at a multiple of a vector's bytes; `stop` if there is none."""
-    b, size = scope.builder, s.value.dtype.size
-    element = memory_type(s.value.dtype)
-    assert coefficient(s.index, lane.symbol) == 1, f"a row of {s.index} does not lie in one piece"
-    row = s.index - lane.var
-    place = b.ptrtoint(at(b, address(scope, s.buffer, row, s.value.dtype), start, element), I64)
-    before = b.udiv(b.and_(b.neg(place), const(scope.function.width * size - 1)), const(size))
-    first = b.add(start, before)
-    return b.select(b.icmp_signed("<", first, stop), first, stop)
-
-
-def _whole(scope: Scope, start: Any, stop: Any, block: int) -> Any:
-    """Where the whole blocks between start and stop end."""
-    if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant):
-        return const(start.constant + (stop.constant - start.constant) // block * block)
-    b = scope.builder
-    length = b.sub(stop, start)
-    return b.sub(stop, b.urem(length, const(block)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, walk
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, rewritten, walk
 from graphflow.compiler.loops.keep import walk_unguarded
-from graphflow.core.dim import coefficient, estimate, product
+from graphflow.core.dim import Atom, Size, coefficient, estimate, product, substitute
 
-__all__ = ["PANEL_REGISTERS", "PANEL_SLACK", "panel_lanes", "panel_reductions"]
+__all__ = ["PANEL_REGISTERS", "PANEL_SLACK", "along", "panel_lanes", "panel_reductions", "panel_stages"]
 
 PANEL_BYTES = 8192
 """Totals of a panel: they and the pieces of rows that are added to them are in L1."""
@@ -28,9 +28,16 @@ PANEL_SLACK = 256
 """Elements of a block of vectors at the most."""
 
 
-def panel_lanes(panel: tuple[Expr, ...], extent: int, block: int) -> int:
-    """Lanes of a panel, whole blocks of vectors: all panels of a row are about as wide."""
-    most = PANEL_BYTES // max(e.dtype.size for e in panel)
+def panel_lanes(panel: tuple[Expr, ...], extent: int, block: int, target: Target) -> int:
+    """Lanes of a panel, whole blocks of vectors: all panels of a row are about as wide.
+
+    What several stages read stays in the second cache from one to the next.
+    """
+    most = PANEL_BYTES // sum(e.dtype.size for e in panel)
+    if len(panel_stages(panel)) > 1:
+        reads = {(x.data[0], x.dtype.size) for x in walk(list(panel)) if x.kind == "load"}
+        turns = max(estimate(product(tuple(loop.extent for loop in e.data[1]))) for e in panel)
+        most = min(most, max(target.l2_bytes // 2 // (turns * sum(size for _, size in reads)), block))
     panels = -(-extent // most)
     return -(-extent // (panels * block)) * block
 
@@ -45,7 +52,36 @@ def panel_reductions(kernel: Kernel, exprs: list[Expr], lane: Loop | None, targe
     results = estimate(product(tuple(loop.extent for loop in kernel.loops)))
     least = PANEL_L2 * target.l2_bytes // max(results, 1)
     serve = [e in always and e.vars <= own and _adds_rows(e, lane, least) for e in wide]
-    return wide if serve == [True] else ()
+    return wide if serve and all(serve) else ()
+
+
+def panel_stages(panel: tuple[Expr, ...]) -> tuple[tuple[Expr, ...], ...]:
+    """Reductions that one pass over the rows computes, pass after pass: none needs another one of its pass."""
+    stages: list[list[Expr]] = []
+    for e in panel:
+        if stages and _is_beside(e, stages[-1]):
+            stages[-1].append(e)
+        else:
+            stages.append([e])
+    return tuple(map(tuple, stages))
+
+
+def along(e: Expr, loops: tuple[Loop, ...]) -> Expr:
+    """The body of a reduction in the variables of other loops of the same extents."""
+    to: dict[Atom, Size] = {own.symbol: loop.var for own, loop in zip(e.data[1], loops, strict=True)}
+    return rewritten([e.args[0]], lambda size: substitute(size, to.get))[e.args[0]]
+
+
+def _is_beside(e: Expr, stage: list[Expr]) -> bool:
+    """Whether a reduction runs over the same rows as those of a stage, and needs none of them."""
+    first = stage[0]
+    if [loop.extent for loop in e.data[1]] != [loop.extent for loop in first.data[1]]:
+        return False
+    return _conditions(along(e, first.data[1])) == _conditions(first.args[0]) and not set(walk([e])) & set(stage)
+
+
+def _conditions(body: Expr) -> object:
+    return body.data if body.kind == "guard" else None
 
 
 def _adds_rows(e: Expr, lane: Loop, least: int) -> bool:

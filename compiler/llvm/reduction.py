@@ -215,8 +215,7 @@ class Task:
         if count is None or count >= block:
             lanes = Lanes(loop.symbol, width, len(states))
             with open_loop(scope, const(0), whole, block, loop.symbol, [x for s in states for x in s], lanes) as main:
-                for load in self.ahead:
-                    fetch_ahead(main.scope, load)
+                fetch_ahead(main.scope, self.ahead)
                 main.carry([x for s in self._take(main.scope, _grouped(main.carried, length), True) for x in s])
             states = _grouped(main.results, length)
         if count is not None:

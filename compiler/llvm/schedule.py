@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.llvm.ahead import Ahead, rows_ahead
+from graphflow.compiler.llvm.ahead import Ahead, fetched_ahead
 from graphflow.compiler.llvm.jam import TURNS, jammed
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
 from graphflow.compiler.llvm.target import Target
@@ -40,9 +40,13 @@ SQUARE = 128
 STREAMED_L2 = 8
 """A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
 
-STREAMED_TALL, STREAMED_WIDE = 512, 2
-"""Rows, and vectors of each, whose tiles follow each other on the way past the caches: what is read for a tile lies in
-so many lines that those of the next one can be on their way, and nothing written is needed again."""
+STREAMED_TALL, STREAMED_WIDE = 256, 128
+"""Turns of the tile's loop and lanes of a block whose tiles follow each other on the way past the caches.  Memory is
+read in pieces of so many turns, and written in pieces of so many lanes; two blocks of any type fit into a second cache,
+the one that is worked on and the next, which is fetched meanwhile."""
+
+STREAMED_UNIT = 8
+"""Blocks of a unit: the last one has no next one that its thread can be sure of."""
 
 STREAMED_BLOCKS = 4
 """Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
@@ -87,7 +91,9 @@ class Schedule:
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
-    ahead: Ahead | None = None
+    ahead: tuple[Ahead, ...] = ()
+    by_parts: bool = False  # chunks: all rows of a part of the lanes before the next part
+    aligned: Expr | None = None  # the load whose vectors tiles begin with
     square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
 
     @property
@@ -108,7 +114,8 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None and lane is not None:
-        return _tiled(rows, lane, tile, width, weight, _stream_tiles(kernel, lane, tile, width, target))
+        cut = _tiled(rows, lane, tile, width, weight, _stream_tiles(kernel, lane, tile, width, target))
+        return replace(cut, aligned=_aligned(exprs, tile, width) if cut.stream is not None else None)
     jam = jammed(kernel, exprs, lane)
     if jam is not None and lane is not None:
         stream = _stream_tiles(kernel, lane, jam, width, target)
@@ -117,12 +124,12 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     stream = _stream(kernel, lane, width * vectors, target)
     panel = panel_reductions(kernel, exprs, lane, target)
     if panel and lane is not None:
-        return _panelled(rows, lane, panel, width, weight, target)
+        return _panelled(rows, lane, panel, width, vectors, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
         cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
-        return replace(cut, stream=stream)
+        return replace(cut, stream=stream, by_parts=_meets_rows_again(exprs, rows, lane, target))
     per_unit = max(UNIT_WEIGHT // weight, 1)
-    ahead = rows_ahead(kernel, exprs, rows[-1], lane, target) if rows and lane is not None else None
+    ahead = fetched_ahead(kernel, exprs, rows, lane, target)
     units = ceildiv(count, per_unit)
     return Schedule(rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead)
 
@@ -131,9 +138,9 @@ def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: i
     """Units are rectangles of tiles; `weight` is that of one row."""
     rows = tuple(loop for loop in rows if loop is not tile)
     tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
-    high, broad = (SQUARE, SQUARE) if stream is None else (STREAMED_TALL, STREAMED_WIDE * width)
+    high, broad = (SQUARE, SQUARE) if stream is None else (STREAMED_TALL, STREAMED_WIDE)
     square = max(weight // wide, 1) * min(tall, high) * min(wide, broad)
-    per_unit = max(UNIT_WEIGHT // square, 1)
+    per_unit = max(UNIT_WEIGHT // square, 1 if stream is None else STREAMED_UNIT)
     sides = ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
     units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
     return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile, stream=stream, square=(high, broad))
@@ -152,7 +159,12 @@ def _jammed(
 
 
 def _chunked(
-    rows: tuple[Loop, ...], lane: Loop, vectors: int, width: int, per_lane: int, inner: Loop | None = None
+    rows: tuple[Loop, ...],
+    lane: Loop,
+    vectors: int,
+    width: int,
+    per_lane: int,
+    inner: Loop | None = None,
 ) -> Schedule:
     """Units are parts of the lanes' loop; `per_lane` is the weight of one lane."""
     block = width * vectors
@@ -162,12 +174,18 @@ def _chunked(
 
 
 def _panelled(
-    rows: tuple[Loop, ...], lane: Loop, panel: tuple[Expr, ...], width: int, weight: int, target: Target
+    rows: tuple[Loop, ...],
+    lane: Loop,
+    panel: tuple[Expr, ...],
+    width: int,
+    vectors: int,
+    weight: int,
+    target: Target,
 ) -> Schedule:
     """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
-    vectors = target.vector_registers // PANEL_REGISTERS
+    vectors = min(target.vector_registers // PANEL_REGISTERS, vectors)
     block, extent = width * vectors, max(estimate(lane.extent), 1)
-    chunk = panel_lanes(panel, extent, block)
+    chunk = panel_lanes(panel, extent, block, target)
     units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
     return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel)
 
@@ -228,6 +246,13 @@ def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> L
     return best if linear else None
 
 
+def _meets_rows_again(exprs: list[Expr], rows: tuple[Loop, ...], lane: Loop, target: Target) -> bool:
+    """Whether every row reads again what the first cache can't hold all of, but parts of it."""
+    own = {loop.symbol for loop in rows}
+    again = {e for e in exprs if e.kind == "load" and lane.symbol in e.vars and own and not own & e.vars}
+    return estimate(lane.extent) * sum(e.dtype.size for e in again) > target.l1_bytes // 2
+
+
 def past_caches(kernel: Kernel, lane: Loop, target: Target) -> Store | None:
     """The largest of the stores that need no cache, if it is more than caches hold for a core."""
     if not target.is_x86:
@@ -259,6 +284,16 @@ def _stream_tiles(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Ta
         return None
     step = coefficient(found.index, tile.symbol)
     return found if isinstance(step, int) and step > 0 and step % width == 0 else None
+
+
+def _aligned(exprs: list[Expr], tile: Loop, width: int) -> Expr | None:
+    """A load along a tile's loop whose rows all begin at the same place in a vector of memory."""
+    for e in exprs:
+        if e.kind == "load" and coefficient(e.data[1], tile.symbol) == 1:
+            steps = [coefficient(e.data[1], v) for v in e.vars - {tile.symbol}]
+            if steps and all(isinstance(step, int) and step % width == 0 for step in steps):
+                return e
+    return None
 
 
 def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:

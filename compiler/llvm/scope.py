@@ -8,6 +8,7 @@ code can still ask for outer values.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,14 +17,28 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract_ir import I64, PTR, add, at, const, is_const, mul, splat
 from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, atoms_of, coefficient
 
-__all__ = ["Function", "Lanes", "Scope", "loop_variables", "open_loop", "root_scope"]
+__all__ = ["BlockAhead", "Function", "Lanes", "Scope", "loop_variables", "open_loop", "root_scope"]
+
+
+@dataclass(frozen=True)
+class BlockAhead:
+    """The block of tiles after the one that is worked on, of which each tile fetches a part.
+
+    `start` are the row variables, the lane and the tile's turn at its start; the tile is the `number`th of its block,
+    which has `turns` turns of the tile's loop.
+    """
+
+    start: dict[Symbol, Any]
+    number: Any
+    turns: int
 
 
 class Lanes:
     """How a loop is vectorised: variable, lanes of a vector, vectors at once, and the masks of valid lanes if any.
 
     The vectors follow each other along the lanes' own loop; with `tile`, each is another turn of that row loop.
-    Stores to the buffer `stream` go past the caches: the address of each is a multiple of the vector's bytes.
+    Stores to the buffer `stream` go past the caches: the address of each is a multiple of the vector's bytes.  A tile
+    fetches `ahead` for a later one.
     """
 
     def __init__(
@@ -34,9 +49,10 @@ class Lanes:
         mask: Any = None,
         tile: Symbol | None = None,
         stream: int | None = None,
+        ahead: BlockAhead | None = None,
     ) -> None:
         self.symbol, self.width, self.vectors, self.mask, self.tile = symbol, width, vectors, mask, tile
-        self.stream = stream
+        self.stream, self.ahead = stream, ahead
 
     def varies(self, variables: Collection[Symbol]) -> bool:
         """Whether something of these variables differs between lanes or vectors."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul, prefetch, splat
+from graphflow.compiler.llvm.contract_ir import I32, at, const, divmod_, masked_load, mul, prefetch, splat
 from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables
@@ -19,6 +19,9 @@ from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
 __all__ = ["load_tile", "transpose"]
+
+LINE = 64
+"""Bytes of a cache line."""
 
 
 def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
@@ -92,10 +95,25 @@ def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) ->
     masks = [active(scope, n) for n in range(width)]
     across = transpose(b, masks) if masks[0] is not None else masks
     pointers = [at(b, start, mul(b, const(n), step), memory_type(dtype)) for n in range(count)]
-    if scope.lanes.stream is not None:  # the tiles that follow along the rows of memory
-        for pointer in pointers:
-            prefetch(b, at(b, pointer, const(width), memory_type(dtype)), locality=0)
+    for line in _lines_ahead(scope, buffer, index, dtype) if count > 1 else ():
+        prefetch(b, line, locality=2)
     return [_load(b, p, kind, across[n], dtype) for n, p in enumerate(pointers)]
+
+
+def _lines_ahead(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
+    """The addresses of as many lines of the next block, in the order of memory, as a tile reads."""
+    lanes, b = scope.lanes, scope.builder
+    if lanes is None or lanes.ahead is None or lanes.tile is None:
+        return []
+    line, start = max(LINE // dtype.size, 1), lanes.ahead.start
+    lines, per_row = max(lanes.width * lanes.width // line, 1), max(lanes.ahead.turns // line, 1)
+    found = []
+    for n in range(lines):
+        row, turn = divmod_(b, b.add(b.mul(lanes.ahead.number, const(lines)), const(n)), const(per_row))
+        lane, tile = b.add(start[lanes.symbol], row), b.add(start[lanes.tile], b.mul(turn, const(line)))
+        there = scope.child(b, {**start, lanes.symbol: lane, lanes.tile: tile}, None)
+        found.append(address(there, buffer, index, dtype))
+    return found
 
 
 def _load(b: Any, pointer: Any, kind: Any, mask: Any, dtype: DType) -> Any:

@@ -385,6 +385,35 @@ class Blocks(Op):
         return k.guard([k.between(at, 0, x.shape[axis])], lambda: x[source], k.constant(value, x.dtype))
 
 
+class Repeat(Op):
+    """Each element `size` times along an axis, the last one as often as fits into `length`: a value for each block.
+
+    attrs axis, size, length.
+    """
+
+    form = "view"
+    cases = (
+        case(normal(2, 3, 3), axis=1, size=3, length=7),
+        case(normal(2), axis=0, size=4, length=8),
+    )
+
+    def infer(self, x: TensorType, *, axis: int, size: int, length: Size) -> TensorType:
+        blocks_of = ceildiv(length, size)
+        require(x.dims[axis] == blocks_of, f"axis {axis} of {x} has not the {blocks_of} blocks that make {length}")
+        return x.with_shape((*x.dims[:axis], length, *x.dims[axis + 1 :]))
+
+    def eval(self, x: Any, *, axis: int, size: int, length: Size) -> Any:
+        return np.take(np.repeat(x, size, axis), np.arange(static(length)), axis)
+
+    def grad(self, g: Node, y: Node, x: Node, *, axis: int, size: int, length: Size) -> Any:
+        from graphflow.ops.reduce import reduce_sum
+
+        return reduce_sum(blocks(g, axis=axis, size=size, value=0), axes=(axis + 1,))
+
+    def index(self, k: Any, i: tuple[Size, ...], x: Any, *, axis: int, size: int, length: Size) -> Any:
+        return x[(*i[:axis], i[axis] // size, *i[axis + 1 :])]
+
+
 class Iota(Op):
     """0, 1, 2 ... along one axis.  attrs shape, axis, dtype."""
 
@@ -407,7 +436,7 @@ def _text(shape: Shape) -> str:
 
 
 broadcast_to, reshape, transpose, strided_slice = BroadcastTo(), Reshape(), Transpose(), StridedSlice()
-reverse, pad, concat, iota, blocks = Reverse(), Pad(), Concat(), Iota(), Blocks()
+reverse, pad, concat, iota, blocks, repeat = Reverse(), Pad(), Concat(), Iota(), Blocks(), Repeat()
 
 
 # what is made of them

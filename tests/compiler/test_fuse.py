@@ -193,3 +193,22 @@ def test_few_long_rows_are_units_for_many(rows: int, normalized: Callable[[Any],
     ]
     assert large
     assert min(large) >= rows * (1 << 22) // (1 << 16)
+
+
+def test_a_large_feed_is_read_once_by_all_who_walk_through_it_alike():
+    def sums(x, g):
+        return op("Sum", g, axis=0), op("Sum", g * x, axis=0), op("Sum", x, axis=0)
+
+    found = planned([(4096, 1024)] * 2, sums)
+    large = [step for step in found.steps if any(found.buffers[a].kind == "feed" for a in step.arguments)]
+    assert len(large) == 1, found
+
+
+def test_a_large_feed_and_its_transpose_are_two_walks():
+    found = planned([(2048, 2048)], lambda x: (op("Exp", x), op("Exp", op("Transpose", x, perm=(1, 0)))))
+    assert len(found.steps) == 2, found
+
+
+def test_a_large_value_is_computed_again_rather_than_stored():
+    found = planned([(4096, 1024)], lambda x: (op("Sum", op("Exp", x), axis=0), op("Sum", op("Exp", x), axis=1)))
+    assert not [b for b in found.buffers if b.kind == "arena" and b.type.dims == (4096, 1024)], found

@@ -14,6 +14,7 @@ from llvmlite import ir
 
 import graphflow as tf
 from graphflow.compiler.llvm.jit import assembly_for
+from graphflow.compiler.llvm.schedule import make_schedule
 from graphflow.compiler.llvm.step import emit_step
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.runtime.executable import Executable
@@ -197,3 +198,26 @@ def test_squares_of_tiles_cover_a_transpose(batch: int, rows: int, columns: int,
     shape = [None if open_ else batch, rows, columns]
     call, _ = compiled(lambda t: tf.transpose(t, [0, 2, 1]) + 1.0, shape, batch)
     np.testing.assert_array_equal(call(x), x.transpose(0, 2, 1) + 1)
+
+
+def test_long_rows_that_share_a_vector_go_by_parts() -> None:
+    """All rows of a part, so that the part of the vector stays in the first cache; short rows as they lie."""
+    for columns, parts in ((1 << 15, True), (1 << 10, False)):
+        row = np.arange(columns, dtype=np.float32)
+        _, executable = compiled(lambda x, row=row: x * tf.constant(row), [1 << 10, columns])  # type: ignore[misc]  # a default is no argument
+        found = make_schedule(executable.plan.steps[0].kernel, AVX512)
+        assert (found.chunk != 0 and found.by_parts) is parts
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 700), st.integers(0, 17))
+def test_parts_meet_at_whole_vectors(rows: int, columns: int, by: int) -> None:
+    x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
+    row = np.arange(columns, dtype=np.float32)
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0), patch(f"{SCHEDULE}.UNIT_WEIGHT", 64):
+        call, _ = compiled(lambda t: t * tf.constant(row), list(x.shape))
+        memory = np.zeros(x.size + 34, np.float32)
+        call(x, out=memory[by : by + x.size].reshape(x.shape))
+    np.testing.assert_array_equal(memory[by : by + x.size], (x * row).ravel())
+    assert not memory[:by].any()
+    assert not memory[by + x.size :].any()
