@@ -25,7 +25,7 @@ import numpy as np
 
 from graphflow.core.dtype import DType, as_dtype, bool_
 from graphflow.core.node import Array, Node, make_node
-from graphflow.core.type import ShapeError, TensorType, broadcast_shapes, same_shape
+from graphflow.core.type import ShapeError, TensorType, broadcast_shapes
 
 __all__ = ["OPS", "Case", "Elementwise", "Op", "case", "composite", "elementwise", "set_frontend"]
 
@@ -169,13 +169,7 @@ class Elementwise(Op):
 
     def infer(self, *types: TensorType, **attrs: Any) -> TensorType:
         dtype = self.result(*types, **attrs)
-        shape = types[0].dims
-        for t in types[1:]:
-            if t.shape == shape:
-                continue
-            same = same_shape(shape, t.dims)
-            shape = same if same is not None else broadcast_shapes(shape, t.dims)
-        return TensorType(dtype, shape)
+        return TensorType(dtype, broadcast_shapes(*(t.dims for t in types)))
 
     def infer_unknown(self, *types: TensorType, **attrs: Any) -> TensorType:
         return TensorType(self.result(*types, **attrs), None)

@@ -314,3 +314,8 @@ def test_import_is_light() -> None:
     heavy = "llvmlite", "networkx", "graphflow.compiler.llvm"
     code = f"import sys, graphflow; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_an_open_size_beside_one_stays_open() -> None:
+    x, row, whole = (tf.placeholder(tf.float32, shape) for shape in ([None, 3], [1, 3], [5, 3]))
+    assert [t.shape.as_list() for t in (x + row, row + x, x + whole)] == [[None, 3], [None, 3], [5, 3]]
