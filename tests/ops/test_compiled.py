@@ -121,6 +121,7 @@ NEED_NUMBERS = {
     "Reshape": (0, 2),
     "DynamicReshape": (0,),
     "DynamicBroadcastTo": (0,),
+    "Repeat": (1,),  # the attribute says a number
     "Squeeze": (0, 1),  # which sizes are 1?
     "MatMul": (0, 1, 3),  # the inner size is a number in one input
     "Conv2D": (0, 1, 2, 3, 4, 5, 6),  # the height of the filter
