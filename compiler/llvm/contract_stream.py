@@ -1,6 +1,6 @@
 """Results of a contraction that go past the caches: which do, and the stores.
 
-The same results as in plain kernels (`schedule.past_caches`), but no row is brought to whole vectors of memory: lanes
+The same results as in plain kernels (`past_caches.py`), but no row is brought to whole vectors of memory: lanes
 are columns of tiles, and start where rows do.  So they go in pieces of 16 bytes, to which NumPy's arrays are aligned
 too, and a processor makes lines of them again: as fast as whole lines, wherever these start.
 """
@@ -15,7 +15,7 @@ from graphflow.compiler.llvm.contract_ir import I32, at, const, undefined
 from graphflow.compiler.llvm.contract_plan import PIECE
 from graphflow.compiler.llvm.emit import spread
 from graphflow.compiler.llvm.memory import address, store_past_caches, to_memory
-from graphflow.compiler.llvm.schedule import past_caches
+from graphflow.compiler.llvm.past_caches import past_caches
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.core.dim import coefficient, substitute
 

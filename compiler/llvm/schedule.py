@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from graphflow.compiler.llvm.ahead import Ahead, fetched_ahead
 from graphflow.compiler.llvm.jam import TURNS, jammed
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
+from graphflow.compiler.llvm.past_caches import rows_past_caches, tiles_past_caches
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
 from graphflow.core.type import static
 
-__all__ = ["SQUARE", "Schedule", "make_schedule", "past_caches", "weight_of", "width_of"]
+__all__ = ["SQUARE", "Schedule", "make_schedule", "weight_of", "width_of"]
 
 UNIT_WEIGHT = 65_536
 """About how much work a unit is, in scalar operations; a few microseconds."""
@@ -37,9 +38,6 @@ SHORT = 8
 SQUARE = 128
 """Rows and lanes whose tiles follow each other: a line of either side, or a page, is in a cache until it is done."""
 
-STREAMED_L2 = 8
-"""A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
-
 STREAMED_TALL, STREAMED_WIDE = 256, 128
 """Turns of the tile's loop and lanes of a block whose tiles follow each other on the way past the caches.  Memory is
 read in pieces of so many turns, and written in pieces of so many lanes; two blocks of any type fit into a second cache,
@@ -47,9 +45,6 @@ the one that is worked on and the next, which is fetched meanwhile."""
 
 STREAMED_UNIT = 8
 """Blocks of a unit: the last one has no next one that its thread can be sure of."""
-
-STREAMED_BLOCKS = 4
-"""Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
 
 COLUMNS = 4
 """Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
@@ -114,14 +109,14 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None and lane is not None:
-        cut = _tiled(rows, lane, tile, width, weight, _stream_tiles(kernel, lane, tile, width, target))
+        cut = _tiled(rows, lane, tile, width, weight, tiles_past_caches(kernel, lane, tile, width, target))
         return replace(cut, aligned=_aligned(exprs, tile, width) if cut.stream is not None else None)
     jam = jammed(kernel, exprs, lane)
     if jam is not None and lane is not None:
-        stream = _stream_tiles(kernel, lane, jam, width, target)
+        stream = tiles_past_caches(kernel, lane, jam, width, target)
         return _jammed(rows[:-1], lane, jam, _vectors(exprs, lane, width), weight, stream)
     vectors = _vectors(exprs, lane, width)
-    stream = _stream(kernel, lane, width * vectors, target)
+    stream = rows_past_caches(kernel, lane, width * vectors, target)
     panel = panel_reductions(kernel, exprs, lane, target)
     if panel and lane is not None:
         return _panelled(rows, lane, panel, width, vectors, weight, target)
@@ -251,39 +246,6 @@ def _meets_rows_again(exprs: list[Expr], rows: tuple[Loop, ...], lane: Loop, tar
     own = {loop.symbol for loop in rows}
     again = {e for e in exprs if e.kind == "load" and lane.symbol in e.vars and own and not own & e.vars}
     return estimate(lane.extent) * sum(e.dtype.size for e in again) > target.l1_bytes // 2
-
-
-def past_caches(kernel: Kernel, lane: Loop, target: Target) -> Store | None:
-    """The largest of the stores that need no cache, if it is more than caches hold for a core."""
-    if not target.is_x86:
-        return None
-    buffers = [s.buffer for s in kernel.stores]
-    found = [
-        (estimate(kernel.buffers[s.buffer].size) * s.value.dtype.size, -n)
-        for n, s in enumerate(kernel.stores)
-        if s.final
-        and s.depth == len(kernel.loops)
-        and coefficient(s.index, lane.symbol) == 1
-        and buffers.count(s.buffer) == 1
-    ]
-    size, place = max(found, default=(0, 0))
-    return kernel.stores[-place] if size >= STREAMED_L2 * target.l2_bytes else None
-
-
-def _stream(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> Store | None:
-    """The store that goes past the caches, if any does and rows are long enough."""
-    if lane is None or estimate(lane.extent) < STREAMED_BLOCKS * block:
-        return None
-    return past_caches(kernel, lane, target)
-
-
-def _stream_tiles(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Target) -> Store | None:
-    """The store of whole tiles that goes past the caches, if all rows of its memory begin like the first."""
-    found = _stream(kernel, lane, width, target)
-    if found is None:
-        return None
-    step = coefficient(found.index, tile.symbol)
-    return found if isinstance(step, int) and step > 0 and step % width == 0 else None
 
 
 def _aligned(exprs: list[Expr], tile: Loop, width: int) -> Expr | None:

@@ -20,6 +20,7 @@ from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.runtime.executable import Executable
 
 SCHEDULE, PLAN = "graphflow.compiler.llvm.schedule", "graphflow.compiler.plan"
+PAST = "graphflow.compiler.llvm.past_caches"
 
 Formula = Callable[[Any], Any]
 LARGE = 1 << 23  # elements of a result that goes past the caches of all `TARGETS`
@@ -111,7 +112,7 @@ def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, colum
     formula, wanted = FORMULAS[name]
     x = (np.arange(rows * columns, dtype=np.float32) % 7).reshape(rows, columns)
     result = wanted(x)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0):
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0):
         call, _ = compiled(formula, [None if open_ else rows, columns], rows)
         memory = np.ones(result.size + 130, result.dtype)
         out = memory[by : by + result.size].reshape(result.shape)
@@ -155,7 +156,7 @@ def test_streamed_products_write_their_array_and_nothing_else(
     x, y = (x, y) if batched else (x[0], y[0])
     if dtype != "int32":
         x[..., m - 1, k - 1], y[..., k - 1, 0] = np.nan, np.inf
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0), tf.Graph().as_default():
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0), tf.Graph().as_default():
         left, right = tf.placeholder(dtype, x.shape), tf.placeholder(dtype, y.shape)
         made = tf.matmul(left, right)
         call = tf.Session().make_callable(tf.maximum(made + 1, 30) if around else made, [left, right])
@@ -182,7 +183,7 @@ def test_a_transpose_whose_rows_begin_anywhere_does_not(target: Target) -> None:
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 600), st.integers(0, 17))
 def test_streamed_tiles_write_their_array_and_nothing_else(batch: int, rows: int, columns: int, by: int) -> None:
     x = np.arange(batch * 16 * rows * columns, dtype=np.float32).reshape(batch, 16 * rows, columns)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0):
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0):
         call, _ = compiled(lambda t: tf.transpose(t, [0, 2, 1]) + 1.0, list(x.shape))
         memory = np.zeros(x.size + 34, np.float32)
         call(x, out=memory[by : by + x.size].reshape(batch, columns, 16 * rows))
@@ -214,7 +215,7 @@ def test_long_rows_that_share_a_vector_go_by_parts() -> None:
 def test_parts_meet_at_whole_vectors(rows: int, columns: int, by: int) -> None:
     x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
     row = np.arange(columns, dtype=np.float32)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{SCHEDULE}.STREAMED_L2", 0), patch(f"{SCHEDULE}.UNIT_WEIGHT", 64):
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0), patch(f"{SCHEDULE}.UNIT_WEIGHT", 64):
         call, _ = compiled(lambda t: t * tf.constant(row), list(x.shape))
         memory = np.zeros(x.size + 34, np.float32)
         call(x, out=memory[by : by + x.size].reshape(x.shape))
