@@ -25,7 +25,7 @@ SMALL = 1_500
 FIRST = 0.6
 """The first half's part: LLVM begins with it while Python prints the other."""
 
-PHI = 4
+PHI = 9
 """What a phi costs, in instructions: LLVM looks for better induction variables (fitted to kernels of networks)."""
 
 EQUAL = 4
