@@ -11,7 +11,7 @@ from graphflow.core.dtype import DType
 from graphflow.core.node import Node
 from graphflow.core.type import Shape, TensorType
 
-__all__ = ["BufferSpec", "base_of", "is_buffer", "keeps_order"]
+__all__ = ["BufferSpec", "base_of", "is_buffer", "keeps_order", "same_elements"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,13 @@ def base_of(stored: Callable[[Node], bool]) -> Callable[[Node], Node | None]:
             node = node.inputs[0]
 
     return base
+
+
+def same_elements(node: Node) -> Node:
+    """The node under reshapes."""
+    while node.op.name == "Reshape":
+        node = node.inputs[0]
+    return node
 
 
 def keeps_order(reshape: Node) -> bool:

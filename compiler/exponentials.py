@@ -11,6 +11,7 @@ exponentials are computed.  What is infinite or missing gives what the formula o
 
 from __future__ import annotations
 
+from graphflow.compiler.buffers import same_elements
 from graphflow.core.dim import ceildiv
 from graphflow.core.node import Node
 from graphflow.core.type import Shape
@@ -30,9 +31,7 @@ def block_maxima(x: Node, axes: tuple[int, ...], axis: int, size: int) -> Node |
     along = tuple(1 if a in axes else n for a, n in enumerate(y.shape))
     if (1,) * (y.ndim - len(kept)) + kept != along:
         return None
-    top = spread.inputs[0]
-    while top.op.name == "Reshape":
-        top = top.inputs[0]
+    top = same_elements(spread.inputs[0])
     if top.op.name != "ReduceMax" or top.inputs[0].op.name != "ReduceMax":
         return None
     partial = top.inputs[0]
@@ -47,17 +46,9 @@ def sum_of_exponentials(x: Node, maxima: Node, *, axis: int, size: int, inner: t
     y = x.inputs[0].inputs[0]
     shifts = maximum(maxima, maxima.dtype.min.item())  # a block of minus infinities has no maximum to subtract
     sums = reduce_sum(blocks(exp(y - _each(shifts, y, axis, size, inner)), axis=axis, size=size, value=0), axes=inner)
-    whole = _maxima_of(x)
+    whole = same_elements(x.inputs[0].inputs[1].inputs[0])
     lifted = reshape(whole, shape=(*whole.shape[:place], 1, *whole.shape[place:]))
     return reduce_sum(sums * exp(shifts - broadcast_to(lifted, shape=shifts.shape)), axes=(place,))  # type: ignore[no-any-return]
-
-
-def _maxima_of(x: Node) -> Node:
-    """max(y), without the axes that it reduces, for x = exp(y - max(y))."""
-    top = x.inputs[0].inputs[1].inputs[0]
-    while top.op.name == "Reshape":
-        top = top.inputs[0]
-    return top
 
 
 def _each(values: Node, y: Node, axis: int, size: int, inner: tuple[int, ...]) -> Node:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphflow.compiler.buffers import is_buffer, keeps_order
+from graphflow.compiler.buffers import is_buffer, keeps_order, same_elements
 from graphflow.compiler.program import TensorProgram
 from graphflow.core.dim import estimate
 from graphflow.core.node import Node
@@ -67,7 +67,7 @@ def addressed(nodes: list[Node]) -> set[Node]:
             found.add(node)
             found.update(_memory(x) for x in node.inputs)
         if node.op.name == "Reshape" and not keeps_order(node):
-            found.add(_same_elements(node.inputs[0]))
+            found.add(same_elements(node))
     return found
 
 
@@ -76,13 +76,6 @@ def _memory(node: Node) -> Node:
     while node.op.linear or node.op.name == "Reshape":
         if is_buffer(node):
             return node
-        node = node.inputs[0]
-    return node
-
-
-def _same_elements(node: Node) -> Node:
-    """The node under reshapes: what must be in memory for them to be free."""
-    while node.op.name == "Reshape":
         node = node.inputs[0]
     return node
 

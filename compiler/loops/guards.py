@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.loops.ir import Condition, Expr, Kernel, Loop, Store, expr, walk
+from graphflow.compiler.loops.ir import Condition, Expr, Kernel, Loop, Store, expr, rebuilt, walk
 from graphflow.core.dim import Size, ceildiv, coefficient
 
 __all__ = ["Clear", "clear_of_guards", "without_guards"]
@@ -72,8 +72,9 @@ def _ends(at: Size, loops: Sequence[tuple[Loop, int]]) -> tuple[Size, Size] | No
 def without_guards(stores: Iterable[Store]) -> list[Store]:
     """The stores with what each guard gives where its conditions hold."""
     stores = list(stores)
-    bare: dict[Expr, Expr] = {}
-    for e in walk([s.value for s in stores]):
-        args = tuple(bare[a] for a in e.args)
-        bare[e] = args[0] if e.kind == "guard" else e if args == e.args else expr(e.kind, args, e.data, e.dtype)
+
+    def made(e: Expr, args: tuple[Expr, ...]) -> Expr:
+        return args[0] if e.kind == "guard" else e if args == e.args else expr(e.kind, args, e.data, e.dtype)
+
+    bare = rebuilt([s.value for s in stores], made)
     return [replace(s, value=bare[s.value]) for s in stores]

@@ -29,6 +29,7 @@ __all__ = [
     "Loop",
     "Store",
     "expr",
+    "rebuilt",
     "rewritten",
     "sizes_in",
     "walk",
@@ -222,10 +223,19 @@ def with_loads(roots: list[Expr], move: Callable[[int, Size], Size]) -> dict[Exp
 
 def with_data(roots: list[Expr], data_of: Callable[[Expr], Any]) -> dict[Expr, Expr]:
     """Every expression under the roots with `data_of` it for its data."""
+
+    def made(e: Expr, args: tuple[Expr, ...]) -> Expr:
+        data = data_of(e)
+        return e if args == e.args and data == e.data else expr(e.kind, args, data, e.dtype)
+
+    return rebuilt(roots, made)
+
+
+def rebuilt(roots: list[Expr], make: Callable[[Expr, tuple[Expr, ...]], Expr]) -> dict[Expr, Expr]:
+    """What `make` makes of every expression under the roots and of what it made of its operands."""
     new: dict[Expr, Expr] = {}
     for e in walk(roots):
-        args, data = tuple(new[a] for a in e.args), data_of(e)
-        new[e] = e if args == e.args and data == e.data else expr(e.kind, args, data, e.dtype)
+        new[e] = make(e, tuple(new[a] for a in e.args))
     return new
 
 
