@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphflow.compiler.llvm.reduction_law import Law
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop, rewritten, walk
 from graphflow.compiler.loops.keep import walk_unguarded
@@ -77,11 +78,12 @@ def _is_beside(e: Expr, stage: list[Expr]) -> bool:
     first = stage[0]
     if [loop.extent for loop in e.data[1]] != [loop.extent for loop in first.data[1]]:
         return False
-    return _conditions(along(e, first.data[1])) == _conditions(first.args[0]) and not set(walk([e])) & set(stage)
+    ends_alike = _law(e).conditions(along(e, first.data[1])) == _law(first).conditions(first.args[0])
+    return ends_alike and not set(walk([e])) & set(stage)
 
 
-def _conditions(body: Expr) -> object:
-    return body.data if body.kind == "guard" else None
+def _law(e: Expr) -> Law:
+    return Law(e.data[0], e.args[0].dtype, e.dtype)
 
 
 def _adds_rows(e: Expr, lane: Loop, least: int) -> bool:

@@ -61,10 +61,11 @@ def trimmed(e: Expr, law: Law, scope: Scope) -> tuple[Expr, Stops]:
     sum(r0 < 64: (b0[64*i0 + r0] if 0 <= 64*i0 + r0 < 1000 else 0))    r0 < min(64, 1000 - 64*i0): b0[64*i0 + r0]
     """
     body, loops = e.args[0], e.data[1]
-    if body.kind != "guard" or law.is_arg or body.args[1].kind != "const" or body.args[1].data != law.number:
+    conditions = law.conditions(body)
+    if not conditions:
         return body, {}
     b, stops = scope.builder, Stops()
-    for c in body.data:
+    for c in conditions:
         own = [loop for loop in loops if loop.symbol in atoms_of(c.at)]
         if len(own) != 1 or own[0] in stops or not _cuts(c, own[0], scope):
             return body, {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow.compiler.llvm.values import Values
+from graphflow.compiler.loops.ir import Condition, Expr
 from graphflow.core.dtype import DType, bool_
 
 __all__ = ["Law", "State"]
@@ -44,6 +45,12 @@ class Law:
             "argmin": highest,
         }
         return numbers[self.kind]
+
+    def conditions(self, body: Expr) -> tuple[Condition, ...]:
+        """Those of a guard around all of a body, if an element that does not hold them changes nothing."""
+        if body.kind != "guard" or self.is_arg or body.args[1].kind != "const" or body.args[1].data != self.number:
+            return ()
+        return tuple(body.data)
 
     def neutral(self, k: Values, like: Any) -> Any:
         """That element as a value."""

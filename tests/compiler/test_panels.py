@@ -131,3 +131,18 @@ def test_a_row_that_is_read_once_is_fetched_a_piece_ahead() -> None:
     assert [str(load) for load in ahead.loads] == ["b0[1024*i0 + r1 + 2048]"]
     _, plan = run(lambda x: tf.reduce_sum(x * x, 1), np.zeros((1 << 8, 1024), np.float32))
     assert not make_schedule(plan.steps[0].kernel, AVX512).ahead
+
+
+@pytest.mark.parametrize("names", [("sum", "max"), ("max", "sum"), ("sum", "range")])
+@pytest.mark.parametrize("padding", [(0, 3), (2, 0), (2, 3)])
+def test_padded_rows_end_for_each_reduction_by_itself(names: tuple[str, str], padding: tuple[int, int]) -> None:
+    """Zeros change no sum, so it need not take them; a maximum of negative numbers has to."""
+    x = -1 - np.random.default_rng(0).random((40, 1024), np.float32)
+    (f, wanted_f), (g, wanted_g) = (REDUCTIONS[name] for name in names)
+    together = patch("graphflow.compiler.groups.LARGE", 0)
+    with together, patch(f"{PANEL}.PANEL_L2", 0), tf.Graph().as_default(), tf.Session() as session:
+        p = tf.placeholder(tf.float32, x.shape)
+        padded = tf.pad(p, [padding, (0, 0)])
+        found = session.run([f(padded, 0), g(padded, 0)], {p: x})
+    y = np.pad(x, (padding, (0, 0)))
+    np.testing.assert_allclose(found, [wanted_f(y, 0), wanted_g(y, 0)], rtol=1e-5)
