@@ -9,6 +9,7 @@ Read by interpreters as old as Python 3.7, in which TensorFlow 1.15 lives.
 from __future__ import annotations
 
 import fnmatch
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +41,11 @@ class Workload:
 
     def arrays(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """(what is fed each time, the weights).  ValueError if the size does not fit the kind."""
-        try:
-            return KINDS[self.kind].arrays(*self.size)
-        except TypeError as e:
-            raise ValueError(f"{self.name}: the size does not fit: {e}") from e
+        arrays = KINDS[self.kind].arrays
+        if not fits(inspect.signature(arrays), self.size):
+            form = " x ".join(map(str, inspect.signature(arrays).parameters.values()))
+            raise ValueError(f"{self.name}: a size of {self.kind} is {form or 'empty'}")
+        return arrays(*self.size)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class Kind:
     what: str
     arrays: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]]
     optimizer: str = ""
+
+
+def fits(signature: inspect.Signature, size: tuple[Any, ...]) -> bool:
+    """Whether a function can be called with a size: numbers, and a word only where it takes a dtype."""
+    try:
+        bound = signature.bind(*size).arguments
+    except TypeError:
+        return False
+    return all(isinstance(value, str) == (name == "dtype") for name, value in bound.items())
 
 
 def normal(shape: Sequence[int], seed: int = 0, scale: float = 1.0, dtype: str = "float32") -> Any:
@@ -158,7 +169,9 @@ KINDS = {
     "colsum": Kind("sums of columns", lambda m, n: (fed((m, n)), ())),
     "rowsum": Kind("sums of rows", lambda m, n: (fed((m, n)), ())),
     "gemm": Kind("matrix product", lambda m, k, n, dtype="float32": (fed((m, k), (k, n), dtype=dtype), ())),
-    "bmm": Kind("products of many small matrices", lambda b, n: (fed((b, n, n), (b, n, n)), ())),
+    "bmm": Kind(
+        "products of many small matrices", lambda b, n, dtype="float32": (fed((b, n, n), (b, n, n), dtype=dtype), ())
+    ),
     "gemv": Kind("matrix times vector", lambda m, n: (fed((m, n), (n, 1)), ())),
     "dense": Kind("relu(a b + c)", lambda m, k, n: (fed((m, k), (k, n), (n,)), ())),
     "conv3x3": Kind(
@@ -226,7 +239,10 @@ def sized(text: str) -> Workload:
     kind, _, sizes = text.partition(":")
     if kind not in KINDS:
         raise ValueError(f"no workload is of the kind {kind!r}; there are {', '.join(KINDS)}")
-    words = [word for word in sizes.replace("xfloat", ",float").replace("x", ",").split(",") if word]
+    words = [word for word in sizes.split("x") if word]
+    wrong = [word for word in words if not word.isdecimal() and word not in ("float32", "float64")]
+    if wrong:
+        raise ValueError(f"{text}: {wrong[0]!r} is neither a number nor float32 nor float64")
     workload = Workload(text, kind, tuple(int(word) if word.isdecimal() else word for word in words))
     workload.arrays()
     return workload
