@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphflow.compiler.program import Origin
+from graphflow.core.dim import estimate
 from graphflow.core.dtype import DType
 from graphflow.core.node import Node
 from graphflow.core.type import Shape, TensorType
 
-__all__ = ["BufferSpec", "base_of", "is_buffer", "keeps_order", "same_elements"]
+__all__ = ["BufferSpec", "base_of", "is_buffer", "is_large", "keeps_order", "same_elements"]
+
+LARGE = 1 << 22
+"""Bytes that no core's own cache holds from one kernel to the next."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class BufferSpec:
 def is_buffer(node: Node) -> bool:
     """Whether a node's elements are in memory before the run: fed, a variable, an array constant."""
     return node.op.form == "memory" or (node.op.name == "Const" and node.type.size != 1)
+
+
+def is_large(node: Node) -> bool:
+    """Whether a node's elements come from memory each time that they are read."""
+    return estimate(node.type.size) * node.dtype.size >= LARGE
 
 
 def base_of(stored: Callable[[Node], bool]) -> Callable[[Node], Node | None]:

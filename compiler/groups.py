@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from graphflow.compiler.assemble import Assembly
-from graphflow.compiler.buffers import base_of, is_buffer
+from graphflow.compiler.buffers import base_of, is_buffer, is_large
 from graphflow.compiler.loops.ir import Expr, walk
 from graphflow.compiler.loops.lower import SOMEWHERE, Group, lower
 from graphflow.compiler.ranks import may_merge, merge_ranks
@@ -27,9 +27,6 @@ RECOMPUTED = 48
 
 RANDOM, REDUCED = 60, 8
 """What a random number, and an element of a reduction that others reduce again, cost."""
-
-LARGE = 1 << 22
-"""Bytes of feeds and variables that are worth reading once for all who walk through them in the same way."""
 
 COLUMN_BLOCK = 64
 """About how many columns run side by side."""
@@ -68,7 +65,7 @@ class Groups:
         program = assembly.program
         self.base = base_of(stored.__contains__)
         self.of: dict[Node, _Group] = {}
-        self.readers: dict[Node, list[_Group]] = {}  # of large memory that no group fills
+        self.readers: dict[Node, dict[_Group, None]] = {}  # of large memory that no group fills
         self.order = [n for n in program.nodes() if n in stored and n not in assembly.parts]
         depth: dict[Node, int] = {}
         for node in program.nodes():
@@ -86,9 +83,9 @@ class Groups:
         for whole in (node for node in lowered.reads if node in self.assembly.parts):
             for part in self.assembly.makers(whole):
                 group.reads.setdefault(part, set()).add(SOMEWHERE)
-        group.fed = {node: set(at) for node, at in lowered.reads.items() if is_buffer(node) and _is_large(node)}
+        group.fed = {node: set(at) for node, at in lowered.reads.items() if is_buffer(node) and is_large(node)}
         for node in group.fed:
-            self.readers.setdefault(node, []).append(group)
+            self.readers.setdefault(node, {})[group] = None
         group.row = _row_of(group.outputs[0])
         for node in group.reads:
             if self.of[node] is not group:
@@ -118,7 +115,7 @@ class Groups:
 
     def _walk_alike(self, a: _Group, b: _Group, node: Node) -> bool:
         """Whether two groups, as one, would meet the elements of a node at the same time."""
-        space = self._space(a, b) if a.outputs and b.outputs else None
+        space = self._space(a, b)
         if space is None or a.contraction is not None or b.contraction is not None:
             return False
         row = a.row if a.row is not None else b.row
@@ -205,7 +202,8 @@ class Groups:
             a.reads.setdefault(node, set()).update(at)
         for node, at in b.fed.items():
             a.fed.setdefault(node, set()).update(at)
-            self.readers[node].append(a)
+            self.readers[node].pop(b)
+            self.readers[node][a] = None
         for other in b.needs:
             other.users.pop(b, None)
             if other is not a:
@@ -263,11 +261,6 @@ def _fits_columns(columns: Shape, rows: Size) -> bool:
     """Whether columns are worth a kernel: blocks for all threads, which stay in their caches."""
     many = estimate(columns[-1]) >= COLUMN_BLOCK and estimate(product(columns)) >= LEAST_COLUMNS
     return many and estimate(rows) <= COLUMN_ROWS
-
-
-def _is_large(node: Node) -> bool:
-    """Whether a node's elements come from memory each time that they are read."""
-    return estimate(node.type.size) * node.dtype.size >= LARGE
 
 
 def topological_groups(groups: list[_Group]) -> list[_Group]:

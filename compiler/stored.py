@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphflow.compiler.buffers import is_buffer, keeps_order, same_elements
+from graphflow.compiler.buffers import is_buffer, is_large, keeps_order, same_elements
 from graphflow.compiler.program import TensorProgram
 from graphflow.core.dim import estimate
 from graphflow.core.node import Node
@@ -20,9 +20,6 @@ CHEAP = 2
 
 RECOMPUTED = 48
 """Up to this cost a large value is computed again rather than written to memory and read back."""
-
-LARGE = 1 << 20
-"""Elements that no cache holds from one kernel to the next."""
 
 DEAR = 8
 """Up to this cost a view is computed wherever it is read."""
@@ -105,7 +102,7 @@ def _worth_storing(node: Node, users: dict[Node, list[Node]], work: int, sources
 
 def _is_cheaper_read(node: Node, readers: int, sources: frozenset[Node]) -> bool:
     """Whether readers that walk through memory move less of it if each computes a large value from its sources."""
-    if estimate(node.type.size) < LARGE:
+    if not is_large(node):
         return False
     of_its_size = sum(estimate(x.type.size) * 2 > estimate(node.type.size) for x in sources)
     return readers * of_its_size <= of_its_size + 1 + readers

@@ -139,7 +139,7 @@ def test_padded_rows_end_for_each_reduction_by_itself(names: tuple[str, str], pa
     """Zeros change no sum, so it need not take them; a maximum of negative numbers has to."""
     x = -1 - np.random.default_rng(0).random((40, 1024), np.float32)
     (f, wanted_f), (g, wanted_g) = (REDUCTIONS[name] for name in names)
-    together = patch("graphflow.compiler.groups.LARGE", 0)
+    together = patch("graphflow.compiler.buffers.LARGE", 0)
     with together, patch(f"{PANEL}.PANEL_L2", 0), tf.Graph().as_default(), tf.Session() as session:
         p = tf.placeholder(tf.float32, x.shape)
         padded = tf.pad(p, [padding, (0, 0)])
