@@ -26,6 +26,7 @@ from graphflow.core.type import NeedsStatic, TensorType
 from graphflow.framework.tensor import Operation, Tensor
 from graphflow.runtime import perf_map
 from graphflow.runtime.bound import Bound, Placement
+from graphflow.runtime.bounds import Bounds
 from graphflow.runtime.call_record import Table
 from graphflow.runtime.deadline import NEVER
 from graphflow.runtime.kept import Kept
@@ -49,9 +50,6 @@ Array = np.ndarray[Any, Any]
 FAR = 1_000
 """A program serves sizes up to so many times those it was made for.  These decided how work is cut: a row that is one
 unit of work there may be far more than one thread should have, and than Ctrl-C should wait for."""
-
-KEPT_SIZES, KEPT_BYTES = 64, 1 << 27
-"""For how many sets of sizes a program keeps memory, and how many bytes; the oldest give way, save for one."""
 
 
 @paused_collector()
@@ -114,7 +112,7 @@ class Executable:
         self.types = self.layout.feeds
         self.symbols = [_symbol_places(key, self.types) for key in self.layout.symbols]
         self.made_for = {str(d): estimate(d) for t in self.types for d in t.dims if isinstance(d, Dim)}
-        self.bounds: dict[tuple[int, ...], list[Bound]] = {}
+        self.bounds = Bounds()
         self.twin: TimedExecutable | None = None  # the same, timed, if somebody records
         self.last: Bound | None = None  # what ran last: native calls may use it from now on
         self.uses_variables = bool(self.layout.reads or self.layout.writes or self.assumed_initialized)
@@ -267,9 +265,6 @@ class Executable:
         state.put(updates)
         return results
 
-    def _kept_bytes(self) -> int:
-        return sum(b.nbytes for of_sizes in list(self.bounds.values()) for b in of_sizes)
-
     def sizes(self, values: Sequence[Array]) -> dict[str, int]:
         """The sizes of its symbols in feeds of these shapes."""
         return {key: values[f].shape[a] for key, (f, a) in zip(self.layout.symbols, self.symbols, strict=True)}
@@ -277,12 +272,7 @@ class Executable:
     def trim(self) -> int:
         """Give memory back that no call is using; returns how many bytes.  The next run makes what it needs anew."""
         self.last = None
-        freed = 0
-        for key, bounds in list(self.bounds.items()):
-            idle = [bound for bound in list(bounds) if bound.retire()]
-            freed += sum(bound.nbytes for bound in idle)
-            self.bounds[key] = [bound for bound in bounds if bound not in idle]
-        return freed
+        return self.bounds.trim()
 
     def _placed(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None) -> Placement:
         """Where everything will lie.  ResourceExhaustedError, and nothing has changed, if there is no room for it."""
@@ -294,16 +284,11 @@ class Executable:
     def _claimed(self, values: Sequence[Array], state: VariableStore, outs: Sequence[Any] | None, hold: Table) -> Bound:
         """Memory for these sizes that no other call is using, now the hold's."""
         key = tuple(values[f].shape[a] for f, a in self.symbols)
-        for bound in list(self.bounds.get(key, ())):
-            if bound.claim(hold):
-                return bound
-        placement = self._placed(values, state, outs)
-        if key not in self.bounds:
-            while len(self.bounds) >= KEPT_SIZES or (len(self.bounds) > 1 and self._kept_bytes() > KEPT_BYTES):
-                self.bounds.pop(next(iter(self.bounds)), None)
-        bound = self.bound_type(self, key, placement)
-        bound.claim(hold)
-        self.bounds.setdefault(key, []).append(bound)
+        bound = self.bounds.claimed(key, hold)
+        if bound is None:
+            bound = self.bound_type(self, key, self._placed(values, state, outs))
+            bound.claim(hold)
+            self.bounds.add(key, bound)
         return bound
 
 

@@ -96,8 +96,7 @@ class RunPlan:
     def runs(self) -> int:
         """A number that changes with every run, whether native code or Python was called."""
         programs = (p for e in list(self._executables) for p in (e, e.twin) if p is not None)
-        bounds = (b for p in programs for of_sizes in list(p.bounds.values()) for b in list(of_sizes))
-        return self._slow_runs + sum(bound.record.runs for bound in bounds)
+        return self._slow_runs + sum(bound.record.runs for p in programs for bound in p.bounds)
 
     def _serve(self, bound: Bound | None) -> None:
         """Let native calls use what has just run, before all else; while somebody records, only what is recorded."""

@@ -161,8 +161,5 @@ class TimedExecutable(Executable):
 
     def forget_memory(self) -> None:
         """Let go of arenas that no run is using."""
-        for bounds in list(self.bounds.values()):
-            for bound in list(bounds):
-                bound.retire()
         self.bounds.clear()
         self.last = None

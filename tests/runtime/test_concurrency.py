@@ -156,7 +156,7 @@ def test_scratch_has_room_for_the_threads_of_a_step() -> None:
             worker.join()
         assert not wrong
         (executable,) = [one for _, one in sess.compiled()]
-        for made in (b for of_sizes in executable.bounds.values() for b in of_sizes):
+        for made in executable.bounds:
             assert made.record.limits[1] * made.layout.scratch_bytes <= made.scratch.nbytes
     if threads.has_workers():
         set_thread_count(before)

@@ -58,7 +58,7 @@ class Model:
 
     def is_running(self) -> bool:
         """Whether a step is using the variables and can be stopped."""
-        bounds = [b for _, one in self.sess.compiled() for of_sizes in one.bounds.values() for b in of_sizes]
+        bounds = [b for _, one in self.sess.compiled() for b in one.bounds]
         looks = [int(b.record.limits[NEXT_LOOK]) for b in bounds]
         return bool(self.sess._state.lock.words[USERS]) and any(0 < look < NEVER for look in looks)
 

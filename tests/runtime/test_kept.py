@@ -69,7 +69,7 @@ def test_a_step_packs_no_constant() -> None:
         assert executable.code.launches == len(executable.plan.steps) == 2
         assert [n >= 784 * 512 * 4 for n in executable.layout.kept] == [True, True]
         assert executable.layout.workspaces == ()
-        bounds = [bound for found in executable.bounds.values() for bound in found]
+        bounds = list(executable.bounds)
         assert len(bounds) == 3
         slots = slice(len(executable.layout.buffers), None)
         assert all(bound.table[slots] == executable.kept.addresses for bound in bounds)

@@ -281,7 +281,7 @@ def test_trim_gives_arenas_and_results_back() -> None:
         call = sess.make_callable([y, tf.reduce_sum(y)], [x])
         fed = {rows: np.full((rows, 64), 0.5, np.float32) for rows in (1000, 3000)}
         wanted = {rows: call(value) for rows, value in fed.items()}
-        arenas = sum(b.nbytes for _, e in sess.compiled() for of_sizes in e.bounds.values() for b in of_sizes)
+        arenas = sum(b.nbytes for _, e in sess.compiled() for b in e.bounds)
         call(fed[3000])  # results that nobody keeps
         assert RECYCLED < 3000 * 64 * 4
         assert sess.trim() == arenas + 3000 * 64 * 4
