@@ -21,7 +21,9 @@ from graphflow.compiler.llvm.contract_choose_sweep import sweep_plan, sweep_pref
 from graphflow.compiler.llvm.contract_choose_table import table_plan
 from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
 from graphflow.compiler.llvm.contract_shape import (
+    FAR_L2,
     SET_BYTES,
+    STAGE_READERS,
     column_access,
     crowds,
     merged,
@@ -37,13 +39,9 @@ if TYPE_CHECKING:
 
 # The least work that is worth a unit of its own.
 UNIT_FLOPS = 500_000
-# Staging pays if this many column panels read a staged row panel, and if rows a multiple of this many bytes apart
-# crowd into few cache sets.
-STAGE_READERS = 4
+# Rows a multiple of this many bytes apart crowd into few cache sets.
 STAGE_ALIAS = 2048
 PANEL_READERS = 16
-# Rows of A that take more than so many second caches come from memory each time: those of a tile had better be one run.
-FAR_L2 = 8
 # In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
 # fetch a step of a row panel from beyond L2, for each byte of an element.
 PACK_COST = 1.0

@@ -10,7 +10,7 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
 from graphflow.compiler.llvm.contract_finish import FREE_ARGUMENTS
 from graphflow.compiler.llvm.contract_ir import first_lanes
-from graphflow.compiler.llvm.contract_shape import FEW_ROWS, crowds
+from graphflow.compiler.llvm.contract_shape import FEW_ROWS
 from graphflow.compiler.llvm.contract_stream import store_streamed, streamed
 from graphflow.compiler.llvm.emit import store_all, value
 from graphflow.compiler.llvm.schedule import weight_of
@@ -132,9 +132,8 @@ def _is_skinny(kernel: Kernel, contract: Contract, target: Target) -> bool:
         return False
     index = contract.a_index if moves[0] else contract.b_index
     down, along = (coefficient(index, loop.symbol) for loop in (rows, contract.k[0]))
-    # Rows that lie along k are read well by an ordinary tile too, unless they start in the same sets of L1.
-    crowd = crowds(target.vector_registers, abs(estimate(down or 0)) * contract.dtype.size, target)
-    return down == 1 or (along == 1 and (crowd or columns.extent <= FEW_COLUMNS))
+    # Rows that lie along k are read well by an ordinary tile too.
+    return down == 1 or (along == 1 and columns.extent <= FEW_COLUMNS)
 
 
 def _root_at(kernel: Kernel, target: Target, point: EpiloguePoint, symbols: dict[str, int]) -> Scope:

@@ -25,6 +25,12 @@ PACK_STRIDE = 512
 SET_BYTES = 4096
 # The most rows of A that are few, with plans of their own.
 FEW_ROWS = 16
+# Staging pays if this many column panels read a staged row panel.
+STAGE_READERS = 4
+# Rows of A that take more than so many second caches come from memory each time, and so many at once are read faster
+# than more: each is a stream that prefetchers must follow.
+FAR_L2 = 8
+STREAMS = 16
 # So many rows of A take so long to compute with that a B from memory must be asked for ahead, and B comes from there
 # where it takes so many second caches.
 BUSY_ROWS = 3
@@ -72,11 +78,25 @@ def tile_shape(
     if staged == "rows":
         run, runs = run * runs, 1
     columns = max(1, -(-estimate(spec.n.extent) // lanes))
+    most = most_in_place(spec, groups, target)
 
     def cost(shape: tuple[int, int]) -> float:
         return runs * -(-run // shape[0]) * across_cycles(columns, *shape, cycles)
 
-    return min(tile_candidates(run, columns, target, waiting), key=cost)
+    def reads_well(shape: tuple[int, int]) -> bool:
+        return shape[0] <= most or columns >= STAGE_READERS * shape[1]
+
+    return min(filter(reads_well, tile_candidates(run, columns, target, waiting)), key=cost)
+
+
+def most_in_place(spec: Contraction, groups: tuple[Group, ...], target: Target) -> int:
+    """The most rows that a tile reads well in place, each along k: what L1's sets keep, or prefetchers follow."""
+    size, run = ELEMENT_BYTES[spec.dtype], groups[-1]
+    whole = estimate(product(tuple(group.extent for group in groups))) * abs(estimate(run.a)) * size
+    most = STREAMS if whole > FAR_L2 * target.l2_bytes else target.vector_registers
+    if merged(spec.k)[-1].a != 1:
+        return target.vector_registers
+    return next(rows for rows in range(most, 0, -1) if not crowds(rows, abs(estimate(run.a)) * size, target))
 
 
 def across_cycles(columns: int, rows: int, vectors: int, cycles: Callable[[int, int], float]) -> float:

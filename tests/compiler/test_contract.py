@@ -10,6 +10,7 @@ import pytest
 
 from graphflow.compiler.llvm.contract import Axis, Contraction
 from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract_shape import STREAMS, crowds
 from graphflow.compiler.llvm.contract_tile import UNROLL, sum_sets
 from graphflow.compiler.llvm.jit import assembly_for
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
@@ -171,6 +172,14 @@ def test_tiles_fit_the_registers(target: Target) -> None:
     for m, n in ((1000, 1000), (32, 10), (1, 500), (64, 20)):
         plan = make_plan(matmul_spec(m, n, 100), target)
         assert plan.rows * plan.vectors + plan.vectors < target.vector_registers
+
+
+def test_few_rows_are_read_in_place_where_they_share_sets_of_the_cache_or_come_from_memory() -> None:
+    few, far, near = (
+        make_plan(matmul_spec(m, 16, k), AVX512).rows for m, k in ((4096, 4096), (4000, 4000), (400, 400))
+    )
+    assert not crowds(few, 4 * 4096, AVX512)
+    assert few < far == STREAMS < near
 
 
 @pytest.mark.parametrize("target, product", [(AVX512, "vfmadd"), (AVX2, "vfmadd"), (SSE2, "mulps"), (NEON, "fmla")])
