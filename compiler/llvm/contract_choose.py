@@ -43,10 +43,13 @@ UNIT_FLOPS = 500_000
 STAGE_ALIAS = 2048
 PANEL_READERS = 16
 # In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
-# fetch a step of a row panel from beyond L2, for each byte of an element.
+# fetch a step of a row panel from beyond L2, for each byte of an element: from a copy, and from where it always was.
 PACK_COST = 1.0
 TURN_COST = 1.5
 FETCH_COST = 1 / 80
+FAR_COST = 1 / 20
+# Tiles that are shared out well though they are not cut along k.
+ENOUGH_TILES = 32
 # The share of packing in the work of units from which on several readers of B share a copy.
 SHARE_LEAST = 1 / 16
 # How long before its use data is asked for.
@@ -71,6 +74,8 @@ def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
     whole = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes
     if (plan.packed and not plan.local) or (estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2):
         yield Prefetch("b", steps, stride, plan.width)
+    if plan.local and not plan.staged and plan.run.a == 1 and is_far(plan, target):
+        yield Prefetch("a", plan.block_depth, plan.tile_k[-1].a, plan.rows, locality=2)  # rows of the next block
     if plan.staged == "panels":
         yield Prefetch("a", 4 * steps, plan.rows, 1)
 
@@ -190,16 +195,14 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
     m, n, k = (max(1, estimate(x)) for x in (plan.row_count, plan.spec.n.extent, plan.depth))
     batch = max(1, estimate(plan.batch_count))
     row_panels, column_panels = max(1, estimate(plan.row_panels)), max(1, estimate(plan.column_panels))
-    if (
-        split_count(plan, batch * row_panels * column_panels, k, target) > 1
-        and batch * column_panels < TARGET_UNITS // 4
-    ):
+    tiles = batch * row_panels * column_panels
+    if tiles < ENOUGH_TILES and split_count(plan, tiles, k, target) > 1:
         return None
     blocks = split_extent(plan.k[0].extent, -(-k // max(64, target.l1_bytes * 3 // 4 // (plan.width * plan.bytes))))
     plan = replace(plan, k_blocks=blocks)
     units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
     pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST
-    fetch = FETCH_COST * plan.bytes if staged else 0.0
+    fetch = plan.bytes * (FETCH_COST if staged else FAR_COST if is_far(plan, target) else 0.0)
 
     def cost(cut: tuple[int, int]) -> float:
         """Of packing B, of fetching A and of the last unit to finish, beside the products."""
@@ -235,10 +238,16 @@ def shares_packing(plan: Plan) -> bool:
 def far_columns(plan: Plan, target: Target) -> bool:
     """Whether B, whose columns lie side by side, is read faster from a packed copy that costs no launch."""
     row_panels, stride = estimate(plan.row_panels), abs(estimate(plan.k[-1].b)) * plan.bytes
-    if plan.masked == "constant" or estimate(plan.column_panels) < 2:
+    blocks_pay = plan.run.a == 1 and is_far(plan, target)
+    if plan.masked == "constant" or (estimate(plan.column_panels) < 2 and not blocks_pay):
         return False
     beyond = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes > target.l2_bytes // 2
     return row_panels >= 2 and (beyond or (row_panels >= 4 and stride >= SET_BYTES))
+
+
+def is_far(plan: Plan, target: Target) -> bool:
+    """Whether A comes from memory each time that it is read."""
+    return estimate(plan.row_count) * estimate(plan.depth) * plan.bytes > FAR_L2 * target.l2_bytes
 
 
 def distant_rows(plan: Plan, target: Target) -> bool:
@@ -246,9 +255,8 @@ def distant_rows(plan: Plan, target: Target) -> bool:
     run, inner = plan.run, plan.k[-1]
     if not isinstance(run.a, int) or estimate(plan.spec.n.extent) < PANEL_READERS * plan.width:
         return False
-    whole = estimate(plan.row_count) * estimate(plan.depth) * plan.bytes
     if run.a == 1:  # then each step of k is in a page of its own
-        return len(plan.groups) == 1 and len(plan.k) == 1 and whole > FAR_L2 * target.l2_bytes
+        return len(plan.groups) == 1 and len(plan.k) == 1 and is_far(plan, target)
     if inner.a != 1 or run.a == 0:
         return False
     stride = abs(run.a) * plan.bytes

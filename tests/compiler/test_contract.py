@@ -10,6 +10,7 @@ import pytest
 
 from graphflow.compiler.llvm.contract import Axis, Contraction
 from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract_plan import Prefetch
 from graphflow.compiler.llvm.contract_shape import STREAMS, crowds
 from graphflow.compiler.llvm.contract_tile import UNROLL, sum_sets
 from graphflow.compiler.llvm.jit import assembly_for
@@ -68,7 +69,8 @@ def test_long_k_is_split() -> None:
     assert make_plan(spec, HOST).splits > 1
     check_matmul(20, 12, 5000, True, False)
     check_matmul(20, 12, 5000, True, True)
-    assert make_plan(matmul_spec(60, 300, 8192), AVX512).splits > 1
+    assert make_plan(matmul_spec(60, 100, 8192), AVX512).splits > 1
+    assert make_plan(matmul_spec(60, 300, 8192), AVX512).splits == 1  # tiles enough
     check_matmul(60, 300, 8192, False, False)
     check_matmul(20, 40, 5000, False, False, target=TARGETS["sse2"])
 
@@ -172,6 +174,15 @@ def test_tiles_fit_the_registers(target: Target) -> None:
     for m, n in ((1000, 1000), (32, 10), (1, 500), (64, 20)):
         plan = make_plan(matmul_spec(m, n, 100), target)
         assert plan.rows * plan.vectors + plan.vectors < target.vector_registers
+
+
+def test_rows_that_lie_side_by_side_in_memory_are_read_once_and_asked_for_a_block_ahead() -> None:
+    """The gradient of a layer's weights from many examples."""
+    plan = make_plan(matmul_spec(784, 128, 10_000, ta=True), AVX512)
+    assert plan.local
+    assert plan.column_blocks == 1
+    assert plan.prefetches == (Prefetch("a", plan.block_depth, 784, plan.rows, locality=2),)
+    assert not make_plan(matmul_spec(784, 128, 100, ta=True), AVX512).prefetches
 
 
 def test_few_rows_are_read_in_place_where_they_share_sets_of_the_cache_or_come_from_memory() -> None:
