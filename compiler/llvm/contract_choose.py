@@ -43,11 +43,11 @@ UNIT_FLOPS = 500_000
 STAGE_ALIAS = 2048
 PANEL_READERS = 16
 # In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
-# fetch a step of a row panel from beyond L2, for each byte of an element: from a copy, and from where it always was.
+# fetch a byte of a step of either panel from beyond L2: from a copy, and from where it always was in memory.
 PACK_COST = 1.0
 TURN_COST = 1.5
-FETCH_COST = 1 / 80
-FAR_COST = 1 / 20
+COPY_COST = 1 / 480
+FAR_COST = 1 / 120
 # Tiles that are shared out well though they are not cut along k.
 ENOUGH_TILES = 32
 # The share of packing in the work of units from which on several readers of B share a copy.
@@ -74,7 +74,7 @@ def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
     whole = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes
     if (plan.packed and not plan.local) or (estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2):
         yield Prefetch("b", steps, stride, plan.width)
-    if plan.local and not plan.staged and plan.run.a == 1 and is_far(plan, target):
+    if plan.local and not plan.staged and has_far_steps(plan, target):
         yield Prefetch("a", plan.block_depth, plan.tile_k[-1].a, plan.rows, locality=2)  # rows of the next block
     if plan.staged == "panels":
         yield Prefetch("a", 4 * steps, plan.rows, 1)
@@ -202,7 +202,10 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
     plan = replace(plan, k_blocks=blocks)
     units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
     pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST
-    fetch = plan.bytes * (FETCH_COST if staged else FAR_COST if is_far(plan, target) else 0.0)
+    if n * k * plan.bytes > FAR_L2 * target.l2_bytes:
+        pack += plan.width * plan.bytes * FAR_COST
+    far = has_far_steps(plan, target) or (m + n) * k * plan.bytes > target.l3_bytes
+    fetch = plan.rows * plan.bytes * (COPY_COST if staged else FAR_COST if far else 0.0)
 
     def cost(cut: tuple[int, int]) -> float:
         """Of packing B, of fetching A and of the last unit to finish, beside the products."""
@@ -238,16 +241,16 @@ def shares_packing(plan: Plan) -> bool:
 def far_columns(plan: Plan, target: Target) -> bool:
     """Whether B, whose columns lie side by side, is read faster from a packed copy that costs no launch."""
     row_panels, stride = estimate(plan.row_panels), abs(estimate(plan.k[-1].b)) * plan.bytes
-    blocks_pay = plan.run.a == 1 and is_far(plan, target)
-    if plan.masked == "constant" or (estimate(plan.column_panels) < 2 and not blocks_pay):
+    if plan.masked == "constant" or (estimate(plan.column_panels) < 2 and not has_far_steps(plan, target)):
         return False
     beyond = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes > target.l2_bytes // 2
     return row_panels >= 2 and (beyond or (row_panels >= 4 and stride >= SET_BYTES))
 
 
-def is_far(plan: Plan, target: Target) -> bool:
-    """Whether A comes from memory each time that it is read."""
-    return estimate(plan.row_count) * estimate(plan.depth) * plan.bytes > FAR_L2 * target.l2_bytes
+def has_far_steps(plan: Plan, target: Target) -> bool:
+    """Whether rows of A lie side by side, and each step of k far from the next, in memory that no cache holds."""
+    whole = estimate(plan.row_count) * estimate(plan.depth) * plan.bytes
+    return plan.run.a == 1 and whole > FAR_L2 * target.l2_bytes
 
 
 def distant_rows(plan: Plan, target: Target) -> bool:
@@ -255,8 +258,8 @@ def distant_rows(plan: Plan, target: Target) -> bool:
     run, inner = plan.run, plan.k[-1]
     if not isinstance(run.a, int) or estimate(plan.spec.n.extent) < PANEL_READERS * plan.width:
         return False
-    if run.a == 1:  # then each step of k is in a page of its own
-        return len(plan.groups) == 1 and len(plan.k) == 1 and is_far(plan, target)
+    if run.a == 1:
+        return len(plan.groups) == 1 and len(plan.k) == 1 and has_far_steps(plan, target)
     if inner.a != 1 or run.a == 0:
         return False
     stride = abs(run.a) * plan.bytes
