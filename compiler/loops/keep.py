@@ -94,8 +94,7 @@ class _Keeper:
                 continue
             if e.kind != "guard" and _cost(e, variable, self.kept) >= COSTLY and self._needed(e, later):
                 self._place(e, stage)
-            if e not in self.kept:
-                reached.update(e.args)
+            reached.update(e.args)
 
     def _needed(self, e: Expr, later: list[_Stage]) -> bool:
         """Whether one of these stages would compute a value, given what is kept already."""
@@ -149,6 +148,8 @@ class _Keeper:
         if kept.keeper is stage:
             return expr("keep", (same,), place, e.dtype)
         assert kept.keeper.reduce is not None
+        if kept.keeper.reduce not in self.new:  # this stage needs it under a condition, a later one always
+            return same
         return expr("kept", (self.new[kept.keeper.reduce],), place, e.dtype)
 
 

@@ -98,6 +98,31 @@ def test_the_gradient_of_softmax_has_one_exp():
     assert computed(step.kernel, "Exp") == 1
 
 
+def one_of_the_other(x: Any, axis: int) -> Any:
+    """What one stage computes on the way to what it keeps, a later one needs by itself."""
+    e = op("Exp", x)
+    t = op("Tanh", e)
+    first = op("Sum", t, axis=axis, keepdims=True)
+    second = op("Sum", op("Square", e * first + t), axis=axis, keepdims=True)
+    return e * t * second
+
+
+def under_a_condition(x: Any, axis: int) -> Any:
+    """What one stage needs under a condition, a later one needs always."""
+    e = op("Exp", x)
+    half = op("GetItem", e, key=((None, None, None), (None, 50, None)))
+    first = op("Max", op("Pad", half, low=(0, 0), high=(0, 50), interior=(0, 0), value=2), axis=axis, keepdims=True)
+    second = op("Sum", e * first, axis=axis, keepdims=True)
+    return e * second
+
+
+@pytest.mark.parametrize("formula", [one_of_the_other, under_a_condition])
+def test_values_of_values_that_are_kept(formula):
+    x = np.random.default_rng(0).uniform(-1, 1, (5, 100)).astype(np.float32)
+    types = feed_types([x])
+    check(program(types, lambda v: formula(v, 1)), [x], scale=10)
+
+
 def test_values_without_a_result_of_their_shape_are_kept_in_the_thread_s_memory():
     (step,) = planned((BATCH, 300), lambda x: moments_of_tanh(x, 1)).steps
     assert computed(step.kernel, "Tanh") == 1
