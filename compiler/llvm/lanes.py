@@ -54,14 +54,18 @@ def _lane_by_lane(size: Any, scope: Scope, vector: int) -> Any:
 
 
 def active(scope: Scope, vector: int) -> Any:
-    """The mask under which lanes of a vectorised scope may touch memory; None for all."""
+    """The mask under which lanes of a vectorised scope may touch memory; None for all.
+
+    A reduction under a guard has lanes of its own: what those of the guard share, all of it may touch if any of them may.
+    """
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
     mask = None if scope.lanes.mask is None else scope.lanes.mask[vector]
     walk: Scope | None = scope
     while walk is not None:
         if walk.guard is not None:
-            one = walk.guard[vector] if isinstance(walk.guard, list) else splat(b, walk.guard, width)
+            own = isinstance(walk.guard, list) and walk.lanes is scope.lanes
+            one = walk.guard[vector] if own else splat(b, _for_any_lane(b, walk.guard), width)
             mask = one if mask is None else b.and_(mask, one)
         walk = walk.parent
     return mask
@@ -74,15 +78,18 @@ def allowed(scope: Scope) -> Any:
     walk: Scope | None = scope
     while walk is not None:
         if walk.guard is not None:
-            one = _any_lane(b, walk.guard) if isinstance(walk.guard, list) else walk.guard
+            one = _for_any_lane(b, walk.guard)
             result = one if result is None else b.and_(result, one)
         walk = walk.parent
     return result
 
 
-def _any_lane(b: Any, masks: list[Any]) -> Any:
-    total = masks[0]
-    for mask in masks[1:]:
+def _for_any_lane(b: Any, guard: Any) -> Any:
+    """A guard, or whether that of any lane holds, as one condition."""
+    if not isinstance(guard, list):
+        return guard
+    total = guard[0]
+    for mask in guard[1:]:
         total = b.or_(total, mask)
     bits = b.bitcast(total, ir.IntType(total.type.count))
     return b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))

@@ -123,6 +123,18 @@ def test_values_of_values_that_are_kept(formula):
     check(program(types, lambda v: formula(v, 1)), [x], scale=10)
 
 
+@pytest.mark.parametrize("size, more", [(5, 3), (100, 3), (64, 900), (1000, 70)])
+def test_a_reduction_under_a_condition_is_of_all_elements(size: int, more: int):
+    """The condition is about the lanes of the outer sum; the inner one, which all of these share, has other lanes."""
+    x, y = (np.random.default_rng(n).uniform(-1, 1, n).astype(np.float32) for n in (size, more))
+
+    def body(v: Any, w: Any) -> Any:
+        shares = op("Square", v) * op("Sum", w)
+        return op("Sum", op("Exp", op("Pad", shares, low=(2,), high=(3,), interior=(0,), value=0)))
+
+    check(program(feed_types([x, y]), body), [x, y], scale=10)
+
+
 def test_values_without_a_result_of_their_shape_are_kept_in_the_thread_s_memory():
     (step,) = planned((BATCH, 300), lambda x: moments_of_tanh(x, 1)).steps
     assert computed(step.kernel, "Tanh") == 1
