@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.core.dtype import int64
 from graphflow.core.node import Node
 from graphflow.core.op import case, composite
 from graphflow.core.samples import integers, normal, spaced
 from graphflow.core.type import require, same_size
 from graphflow.ops.elementwise import (
+    cast,
     equal,
     exp,
     expm1,
     floor,
     greater,
     identity,
+    less,
     log,
     log1p,
     maximum,
@@ -27,7 +30,7 @@ from graphflow.ops.elementwise import (
     select,
     stop_gradient,
 )
-from graphflow.ops.reduce import reduce_max, reduce_sum, spread_back
+from graphflow.ops.reduce import reduce_max, reduce_sum, size_of, spread_back
 from graphflow.ops.view import broadcast_to, iota, normalize_axis, reshape
 
 
@@ -70,7 +73,7 @@ def sparse_softmax_xent_node(logits: Node, labels: Node) -> Node:
     here = equal(iota.node(shape=logits.shape, axis=at, dtype=labels.dtype), reshape(labels, shape=(*labels.shape, 1)))
     chosen = reduce_sum(select(here, z, 0), axes=(at,))
     loss = log(reduce_sum(exp(z), axes=(at,))) - chosen
-    valid = (labels >= 0) & (labels < logits.shape[-1]) if isinstance(logits.shape[-1], int) else labels >= 0
+    valid = (labels >= 0) & less(cast(labels, dtype=int64), size_of(logits.shape[-1], int64))
     return select(valid, loss, float("nan"))  # type: ignore[no-any-return]
 
 

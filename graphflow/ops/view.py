@@ -15,7 +15,17 @@ from graphflow.core.dtype import as_dtype
 from graphflow.core.node import OPERATORS, Node
 from graphflow.core.op import Op, case, composite
 from graphflow.core.samples import integers, normal
-from graphflow.core.type import Shape, ShapeError, TensorType, broadcast_shapes, is_static, require, same_size, static
+from graphflow.core.type import (
+    Shape,
+    ShapeError,
+    TensorType,
+    broadcast_shapes,
+    is_static,
+    require,
+    same_shape,
+    same_size,
+    static,
+)
 from graphflow.ops.elementwise import equal, select
 from graphflow.ops.leaf import constant
 
@@ -38,7 +48,7 @@ class BroadcastTo(Op):
 
     def infer(self, x: TensorType, *, shape: Shape) -> TensorType:
         broadcast = broadcast_shapes(x.dims, shape)
-        require(len(broadcast) == len(shape), f"[{_text(x.dims)}] does not broadcast to [{_text(shape)}]")
+        require(same_shape(broadcast, shape) is not None, f"[{_text(x.dims)}] does not broadcast to [{_text(shape)}]")
         return x.with_shape(shape)
 
     def infer_unknown(self, x: TensorType, *, shape: Shape) -> TensorType:

@@ -247,3 +247,23 @@ def test_a_size_that_is_far_larger_is_another_program() -> None:
             value = sess.run(y, {x: np.ones((rows, length), np.float32)})
             np.testing.assert_allclose(value, np.ones(rows), rtol=1e-5)
             assert len(compiled(sess)) == programs
+
+
+def test_labels_that_are_none_of_an_unknown_number_of_classes() -> None:
+    """Their loss is NaN, as it is where the number is known."""
+    logits, labels = tf.placeholder(tf.float32, [None, None]), tf.placeholder(tf.int32, [None])
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    with tf.Session() as sess:
+        for classes in (3, 1, 40):
+            fed = np.array([-1, 0, classes - 1, classes], np.int32)
+            value = sess.run(loss, {logits: np.zeros((4, classes), np.float32), labels: fed})
+            np.testing.assert_allclose(value, [np.nan, np.log(classes), np.log(classes), np.nan], rtol=1e-6)
+
+
+def test_an_unknown_size_that_does_not_broadcast() -> None:
+    x = tf.placeholder(tf.float32, [None])
+    y = tf.broadcast_to(x, [2, 1])
+    with tf.Session() as sess:
+        assert sess.run(y, {x: [3.0]}).tolist() == [[3.0], [3.0]]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="does not broadcast to"):
+            sess.run(y, {x: np.ones(5)})

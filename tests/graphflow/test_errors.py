@@ -47,6 +47,7 @@ MISTAKES: list[tuple[Callable[[Any, Any], Any], str, str]] = [
     (lambda x, w: tf.where(w, w, w), "Select 'Select'", "the condition is float32, not bool"),
     (lambda x, w: tf.expand_dims(w, 4), "ExpandDims 'ExpandDims'", "axis 4 is out of range"),
     (lambda x, w: tf.stack([x, w]), "Pack 'stack'", "differ"),
+    (lambda x, w: tf.broadcast_to(w[0], [2, 1]), "BroadcastTo 'BroadcastTo'", "does not broadcast to .2, 1."),
     (lambda x, w: tf.tile(w, [2]), "Tile 'Tile'", "1 multiples for 2 axes"),
     (
         lambda x, w: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.constant([1, 2]), logits=w),
