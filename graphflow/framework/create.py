@@ -11,6 +11,7 @@ names the op, its inputs, and the lines that declared them:
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ OPERATOR_NAMES = {
 """What TensorFlow calls an operation that came from a Python operator, where that is not the op's own name."""
 
 INPUT_NAMES = {"MatMul": "ab", "BatchMatMul": "ab"}
-TRIED_SIZES = (1, 2, 1009, 2003)
+TRIED_SIZES = (1, 2, 1009, 2003, 0)
 TRIED_RANKS = (1, 2, 3, 4, 0)
 
 
@@ -182,22 +183,35 @@ def _infer_by_rank(
 def _infer_by_trial(
     op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any], name: str, source: Source
 ) -> TensorType | tuple[TensorType, ...]:
-    """The type where the rule wants numbers: what all tried sizes agree on is known, the rest gets fresh symbols."""
-    found: list[tuple[TensorType, ...]] = []
-    single, reason = True, ""
-    for size in TRIED_SIZES:
-        types = [TensorType(x.dtype, tuple(size if isinstance(s, Dim) else s for s in x.type_.dims)) for x in inputs]
-        try:
-            result = op.infer(*types, **attrs)
-        except ShapeError as error:
-            reason = str(error)
-            continue
-        single = not isinstance(result, tuple)
-        found.append(_tuple(result))
+    """The type where the rule wants numbers: what all tried sizes agree on is known, the rest gets fresh symbols.
+
+    At first all unknown sizes are the same; then each by itself is another one, beside others that were accepted.
+    """
+    unknown = list(dict.fromkeys(s for x in inputs for s in x.type_.dims if isinstance(s, Dim)))
+    alike = [dict.fromkeys(unknown, size) for size in TRIED_SIZES]
+    found, reason = _tried(op, inputs, attrs, alike)
     if not found:
         raise GraphError(describe(op, name, source, inputs, reason))
-    agreed = tuple(_agreed(types, f"?{name}:{n}") for n, types in enumerate(zip(*found, strict=True)))
-    return agreed[0] if single else agreed
+    accepted = found[0][0]
+    apart = [accepted | {s: size} for s in unknown for size in TRIED_SIZES] if len(unknown) > 1 else []
+    results = [result for _, result in found + _tried(op, inputs, attrs, apart)[0]]
+    agreed = tuple(_agreed(types, f"?{name}:{n}") for n, types in enumerate(zip(*map(_tuple, results), strict=True)))
+    return agreed if isinstance(results[0], tuple) else agreed[0]
+
+
+def _tried(
+    op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any], trials: Sequence[dict[Dim, int]]
+) -> tuple[list[tuple[dict[Dim, int], TensorType | tuple[TensorType, ...]]], str]:
+    """(sizes, result) of each trial that the op accepts, and why it does not accept the last of the others."""
+    found: list[tuple[dict[Dim, int], TensorType | tuple[TensorType, ...]]] = []
+    reason = ""
+    for sizes in trials:
+        types = [x.type_.with_shape(tuple(sizes[s] if isinstance(s, Dim) else s for s in x.type_.dims)) for x in inputs]
+        try:
+            found.append((sizes, op.infer(*types, **attrs)))
+        except ShapeError as error:
+            reason = str(error)
+    return found, reason
 
 
 def _agreed(types: tuple[TensorType, ...], prefix: str) -> TensorType:

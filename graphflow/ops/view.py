@@ -575,6 +575,8 @@ def slice_bounds(size: Size, start: int | None, stop: int | None, step: int) -> 
     end: Size = size if stop is None else stop if stop >= 0 else size + stop
     if step < 0 or (isinstance(end, int) and end > 0):
         return slice_bounds(static(size), start, stop, step)
+    if isinstance(begin, int) and isinstance(end, int) and end < begin:
+        return 0, 0
     return begin, ceildiv(end - begin, step)
 
 

@@ -211,6 +211,7 @@ def test_unknown_sizes_are_followed_through_the_graph() -> None:
         (0, [5]),
         (-1, [5]),
         (slice(None, 2), [None, 5]),
+        (slice(None, 1), [None, 5]),
         ((slice(None), slice(1, None, 2)), [None, 2]),
         ((Ellipsis, 0), [None]),
         ((tf.newaxis, 0, slice(None, None, -1)), [1, 5]),
@@ -221,6 +222,21 @@ def test_unknown_sizes_are_followed_through_the_graph() -> None:
 def test_indexing(key, shape) -> None:
     x = tf.placeholder(tf.float32, [None, 5])
     assert x[key].shape.as_list() == shape
+
+
+def test_unknown_sizes_are_not_taken_for_those_of_others() -> None:
+    """The channels of an image must be those of the filter, 1; that says nothing of how many images there are."""
+    images = tf.placeholder(tf.float32, [None, None, None, 1])
+    filters = tf.placeholder(tf.float32, [None, 2, None, 16])
+    y = tf.nn.conv2d(images, filters, [1, 1, 1, 1], "SAME", dilations=[1, 2, 2, 1])
+    assert y.shape.as_list() == [None, None, None, 16]
+
+
+def test_a_slice_that_ends_before_it_begins() -> None:
+    x = tf.placeholder(tf.float32, [None, 3])
+    assert x[1:0].shape.as_list() == [0, 3]
+    with tf.Session() as sess:
+        assert sess.run(x[2:0], {x: np.ones((4, 3))}).shape == (0, 3)
 
 
 def test_unknown_rank_keeps_the_dtype() -> None:
