@@ -39,7 +39,7 @@ def group_count(channels: Any, w: Node) -> int:
         return 1
     total, own, out = static(channels), static(w.shape[-2]), static(w.shape[-1])
     require(
-        own > 0 and total % own == 0,
+        own > 0 and total > 0 and total % own == 0,
         f"the image has {total} channels, the filter {own}: neither the same nor a divisor (for groups of channels)",
     )
     groups = total // own

@@ -38,6 +38,11 @@ MISTAKES: list[tuple[Callable[[Any, Any], Any], str, str]] = [
     (lambda x, w: w[0, 0, 0], "GetItem 'strided_slice'", "3 indices for 2 axes"),
     (lambda x, w: tf.nn.conv2d(x, w, [1, 1, 1, 1], "SAME"), "Conv2D 'Conv2D'", "4 axes"),
     (
+        lambda x, w: tf.nn.conv2d(tf.zeros([1, 5, 5, 0]), tf.reshape(w, [8, 8, 1, 10]), [1, 1, 1, 1], "SAME"),
+        "Conv2D 'Conv2D'",
+        "the image has 0 channels, the filter 1",
+    ),
+    (
         lambda x, w: tf.nn.bias_add(w, tf.zeros([3])),
         "BiasAdd 'BiasAdd'",
         "the bias has 3 elements, the input 10 channels",
