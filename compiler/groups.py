@@ -156,9 +156,11 @@ class Groups:
         small, large = sorted((a.space, b.space), key=len)
         if not small or len(large) != len(small) + 1 or small != (*large[:row], *large[row + 1 :]):
             return None
+        whole, rows = (a, b) if a.space == large else (b, a)
+        if any(len(n.shape) < len(small) for n in rows.outputs):  # they have rows of their own, along another axis
+            return None
         if row == len(small):
             return None if _is_for_many(small, large[row]) else large
-        whole = a if a.space == large else b
         along_rows = any(g.row == len(small) for g in (*whole.needs, *whole.users))
         return large if not along_rows and _fits_columns(small, large[row]) else None
 

@@ -212,3 +212,20 @@ def test_a_large_feed_and_its_transpose_are_two_walks():
 def test_a_large_value_is_computed_again_rather_than_stored():
     found = planned([(4096, 1024)], lambda x: (op("Sum", op("Exp", x), axis=0), op("Sum", op("Exp", x), axis=1)))
     assert not [b for b in found.buffers if b.kind == "arena" and b.type.dims == (4096, 1024)], found
+
+
+def test_rows_that_are_reduced_are_no_rows_of_a_larger_space(monkeypatch):
+    """A matrix with its sums over axis 0 in one kernel, and copies of the matrix: [1, n, n] has no such axis."""
+    monkeypatch.setattr("graphflow.compiler.groups.LARGE", 0)  # who reads the same feed is in one kernel
+    monkeypatch.setattr("graphflow.compiler.groups.LEAST_COLUMNS", 16)
+    n = 65
+    x = tf.placeholder(tf.float32, [n, n])
+    y = 1.0 - x
+    largest = tf.reduce_max(tf.reverse(y, [0]), 0)
+    shifted = tf.pad(y[:, :-1], [[0, 0], [1, 0]])
+    fetches = [tf.reduce_logsumexp(shifted, 0), tf.stack([y, y], 0), tf.gradients(tf.reduce_sum(largest), x)[0]]
+    fed = np.random.default_rng(0).standard_normal((n, n)).astype(np.float32)
+    with tf.Session() as sess:
+        _, copies, slope = sess.run(fetches, {x: fed})
+    np.testing.assert_array_equal(copies, [1 - fed, 1 - fed])
+    np.testing.assert_array_equal(slope, -(fed == fed.min(0)).astype(np.float32))
