@@ -66,11 +66,10 @@ def new_function(
     for value, (label, _) in zip(function.args, arguments, strict=True):
         value.name = label
     entry, body = function.append_basic_block("entry"), function.append_basic_block("body")
-    entry_builder = ir.IRBuilder(entry)
-    entry_builder.position_before(entry_builder.branch(body))
     dims = next(value for value in function.args if value.name == "dims")
-    code = Code(function, ir.IRBuilder(body), entry_builder, dims, emit_size)
+    code = Code(function, ir.IRBuilder(body), ir.IRBuilder(entry), dims, emit_size)
     yield code
+    code.entry.branch(body)  # only now: what is computed there once may be a loop
     code.b.ret_void()
 
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.core.dim import Size, ceildiv, estimate, product
+from graphflow.core.dim import Size, ceildiv, estimate, fed, product
 from graphflow.core.dtype import as_dtype
 from graphflow.core.node import OPERATORS, Node
 from graphflow.core.op import Op, case, composite
 from graphflow.core.samples import integers, normal
 from graphflow.core.type import (
+    NeedsStatic,
     Shape,
     ShapeError,
     TensorType,
     broadcast_shapes,
+    has_hint,
     is_static,
     require,
     same_shape,
@@ -567,7 +569,10 @@ def _one_hot_eval(x: Any, on: Any, off: Any, depth: int, axis: int) -> Any:
 
 
 def slice_bounds(size: Size, start: int | None, stop: int | None, step: int) -> tuple[Size, Size]:
-    """begin and count of Python's slice over an axis; an unknown size is clipped as far as it is known."""
+    """begin and count of Python's slice over an axis.
+
+    An unknown size is granted to hold as many elements as the bounds ask for, unless it was fed as one that does not.
+    """
     if isinstance(size, int):
         positions = range(*slice(start, stop, step).indices(size))
         return (positions.start if len(positions) else 0), len(positions)
@@ -575,9 +580,12 @@ def slice_bounds(size: Size, start: int | None, stop: int | None, step: int) -> 
     end: Size = size if stop is None else stop if stop >= 0 else size + stop
     if step < 0 or (isinstance(end, int) and end > 0):
         return slice_bounds(static(size), start, stop, step)
-    if isinstance(begin, int) and isinstance(end, int) and end < begin:
+    count = ceildiv(end - begin, step)
+    if isinstance(count, int) and count <= 0:
         return 0, 0
-    return begin, ceildiv(end - begin, step)
+    if has_hint(size) and fed(count) != slice_bounds(fed(size), start, stop, step)[1]:
+        raise NeedsStatic(size)
+    return begin, count
 
 
 def getitem_node(x: Node, *, key: tuple[Any, ...]) -> Node:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import graphflow as tf
 from graphflow.compiler.llvm.contract import Axis
 from graphflow.compiler.llvm.contract_choose import make_plan
 from graphflow.compiler.llvm.jit import assembly_for
@@ -149,3 +151,12 @@ def test_tiles_of_short_sums_stay_in_registers(target: Target, product: str) -> 
         largest = max(text.split("\n.LBB"), key=lambda block: block.count(product))
         assert largest.count(product) > 8
         assert "rsp)" not in largest
+
+
+def test_what_is_computed_before_all_tiles_may_be_a_loop() -> None:
+    """The softmax of the only element of a product, along which nothing moves."""
+    a, b = (np.random.default_rng(n).standard_normal((33, 1)) for n in range(2))
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x, y, z = (tf.placeholder(tf.float64, shape) for shape in ((33, 1), (33, 1), (1, 1)))
+        loss = tf.nn.softmax(tf.matmul(x, y, transpose_a=True)) * z
+        np.testing.assert_array_equal(sess.run(loss, {x: a, y: b, z: [[2.0]]}), [[2.0]])

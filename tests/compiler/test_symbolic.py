@@ -267,3 +267,12 @@ def test_an_unknown_size_that_does_not_broadcast() -> None:
         assert sess.run(y, {x: [3.0]}).tolist() == [[3.0], [3.0]]
         with pytest.raises(tf.errors.InvalidArgumentError, match="does not broadcast to"):
             sess.run(y, {x: np.ones(5)})
+
+
+def test_a_slice_that_finds_less_than_it_asks_for() -> None:
+    """What follows sees the size that there is."""
+    x = tf.placeholder(tf.float32, [None, None])
+    none, few = tf.reshape(x[:-15], [0]), tf.reshape(x[-3:], [2, -1])
+    with tf.Session() as sess:
+        assert sess.run(none, {x: np.ones((1, 4))}).shape == (0,)
+        assert sess.run(few, {x: np.ones((2, 4))}).shape == (2, 4)
