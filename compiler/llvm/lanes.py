@@ -56,7 +56,7 @@ def _lane_by_lane(size: Any, scope: Scope, vector: int) -> Any:
 def active(scope: Scope, vector: int) -> Any:
     """The mask under which lanes of a vectorised scope may touch memory; None for all.
 
-    A reduction under a guard has lanes of its own: what those of the guard share, all of it may touch if any of them may.
+    A reduction under a guard may have lanes of its own: what the guard's lanes share is touched if any of them may.
     """
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
