@@ -15,6 +15,7 @@ from graphflow.compiler.llvm.contract_ir import (
     PTR,
     at,
     const,
+    first_lanes,
     intrinsic,
     masked_load,
     mul,
@@ -289,9 +290,15 @@ def store_vectors(scope: Scope, buffer: int, index: Any, xs: list[Any], dtype: D
 
 
 def store_vector(b: Any, x: Any, pointer: Any, mask: Any, align: int) -> None:
-    """Store the lanes of the mask (None: all)."""
+    """Store the lanes of the mask (None: all).
+
+    The first alone is a scalar: of such a masked store of narrowed elements LLVM 22 makes one of the wide element.
+    """
     if mask is None:
         b.store(x, pointer, align=align)
+        return
+    if mask == first_lanes(b, const(1), x.type.count):
+        b.store(b.extract_element(x, ir.Constant(I32, 0)), pointer, align=align)
         return
     name = f"llvm.masked.store.{suffix(x.type)}.p0"
     function = intrinsic(b.module, name, ir.VoidType(), [x.type, PTR, I32, mask.type])

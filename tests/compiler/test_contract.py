@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import graphflow as tf
 from graphflow.compiler.llvm.contract import Axis, Contraction
 from graphflow.compiler.llvm.contract_choose import make_plan
 from graphflow.compiler.llvm.contract_plan import Prefetch
@@ -210,3 +211,19 @@ def test_plan_ignores_nothing_symbolic() -> None:
     batch = symbol("batch")
     kernel = Kernel(matmul_spec(batch, 64, 32, tb=True), symbols={"batch": 1})
     assert isinstance(kernel.code.launches[-1].units, Dim)
+
+
+@pytest.mark.parametrize("narrow", ["int32", "uint8", "float32"])
+@pytest.mark.parametrize("n", [9, 17, 33])
+def test_a_last_column_that_is_narrowed_writes_no_more_than_itself(n: int, narrow: str) -> None:
+    wide = "float64" if narrow == "float32" else "int64"
+    a = np.random.default_rng(n).integers(0, 4, (n, 5)).astype(wide)
+    memory = np.full(n * n + 64, 7, narrow)
+    out = memory[: n * n].reshape(n, n)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x, y = tf.placeholder(wide, a.shape), tf.placeholder(wide, a.shape)
+        call = sess.make_callable(tf.cast(tf.matmul(x, y, transpose_b=True), narrow), [x, y])
+        call(a, a)
+        call(a, a, out=out)
+    np.testing.assert_array_equal(out, a @ a.T)
+    assert (memory[n * n :] == 7).all()
