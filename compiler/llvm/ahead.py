@@ -13,8 +13,10 @@ code has asked for come sooner than those that the processor guesses, and those 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from graphflow.compiler.llvm.scope import loop_variables
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop, expr, walk
 from graphflow.core.dim import Atom, Size, coefficient, estimate, product, substitute
@@ -58,6 +60,8 @@ def _further(kernel: Kernel, stage: Expr, target: Target) -> Ahead:
         if x.kind != "load" or not any(coefficient(x.data[1], loop.symbol) == 1 for loop in stage.data[1]):
             continue
         buffer, index = x.data
+        if not _is_of(index, (*kernel.loops, *stage.data[1])):
+            continue
         if estimate(kernel.buffers[buffer].size) * x.dtype.size >= LARGE_L2 * target.l2_bytes:
             loads.append(expr("load", (), (buffer, index + DISTANCE // x.dtype.size), x.dtype))
     return Ahead(stage, tuple(dict.fromkeys(loads)))
@@ -66,7 +70,8 @@ def _further(kernel: Kernel, stage: Expr, target: Target) -> Ahead:
 def _rows_ahead(kernel: Kernel, exprs: list[Expr], row: Loop, lane: Loop, target: Target) -> Ahead | None:
     """What to fetch ahead; None where rows are read but once, are near, or two of them do not fit into a cache."""
     stages = [e for e in exprs if e.kind == "reduce" and len(e.data[1]) == 1 and e.data[1][0].extent == lane.extent]
-    reads = {read: x.dtype for x in exprs if x.kind == "load" for read in [_read(x, row, lane, stages)] if read}
+    found = ((_read(x, row, lane, stages), x.dtype) for x in exprs if x.kind == "load")
+    reads = {read: dtype for read, dtype in found if read and _is_of(read[1], kernel.loops)}
     row_bytes = sum(estimate(lane.extent) * dtype.size for dtype in reads.values())
     rows = estimate(product(tuple(loop.extent for loop in kernel.loops[:-1])))
     if not stages or 4 * row_bytes > target.l2_bytes or rows * row_bytes < LARGE_L2 * target.l2_bytes:
@@ -87,6 +92,11 @@ def _read(x: Expr, row: Loop, lane: Loop, stages: list[Expr]) -> Read | None:
         index = _at(index, {e.data[1][0].symbol: lane.var})
     along, down = coefficient(index, lane.symbol), coefficient(index, row.symbol)
     return (buffer, index) if along == 1 and down not in (None, 0) else None
+
+
+def _is_of(index: Size, loops: Iterable[Loop]) -> bool:
+    """Whether an index moves with these loops only, and not with one inside of them."""
+    return set(loop_variables(index)) <= {loop.symbol for loop in loops}
 
 
 def _at(index: Size, new: dict[Atom, Size]) -> Size:

@@ -118,6 +118,17 @@ def test_rows_are_fetched_ahead_and_the_same(shape: tuple[int, ...], open_: bool
     assert open_ or [bool(s.ahead) for s in schedules] == [True]
 
 
+def test_what_an_inner_reduction_reads_is_not_fetched_ahead() -> None:
+    """Where it reads next depends on how far it is."""
+    x = np.random.default_rng(0).standard_normal((70, 3, 40)).astype(np.float32)
+    with patch(f"{AHEAD}.LARGE_L2", 0):
+        value, _ = run(lambda p: tf.nn.softmax(tf.reduce_mean(p, 1)), x)
+        total, _ = run(lambda p: tf.reduce_sum(tf.square(tf.reduce_mean(p, 1)), 1), x)
+    mean = x.astype(np.float64).mean(1)
+    np.testing.assert_allclose(value, np.exp(mean) / np.exp(mean).sum(1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(total, np.square(mean).sum(1), rtol=1e-4)
+
+
 def test_what_computes_the_most_fetches_ahead() -> None:
     _, plan = run(tf.nn.softmax, np.zeros((1 << 12, 1024), np.float32))
     (ahead,) = make_schedule(plan.steps[0].kernel, AVX512).ahead
