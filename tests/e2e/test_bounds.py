@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import graphflow as tf
 from graphflow.bench import tf1
@@ -21,7 +19,7 @@ from graphflow.compiler.llvm.check_ranges import Ranges
 from graphflow.compiler.llvm.contract_ir import const
 from graphflow.demo import cnn, mlp
 from graphflow.runtime.threads import set_thread_count, thread_count
-from tests.e2e.test_random_graphs import backward, forward
+from tests.e2e.test_random_programs import check_programs
 from tests.graphflow.test_convolutions import (  # collected here once more, to run with checks
     test_convolution_of_any_geometry,
     test_depthwise,
@@ -47,9 +45,6 @@ EVERY_ELEMENT = (
 
 NETWORKS = {"mlp": mlp.build, "cnn": cnn.build}
 BATCHES = (5, 1, 2, 16, 33, 0)
-SOME = settings(
-    max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -130,22 +125,9 @@ def test_a_network_trained_with_batches_of_every_size(name, monkeypatch):
     assert_same_bits(run(), unchecked(run, monkeypatch))
 
 
-@SOME
-@given(st.data())
-def test_random_graphs(data):
-    forward(data, symbolic=False, special=False)
-
-
-@SOME
-@given(st.data())
-def test_random_graphs_of_unknown_sizes(data):
-    forward(data, symbolic=True, special=False)
-
-
-@SOME
-@given(st.data())
-def test_random_gradients(data):
-    backward(data)
+@pytest.mark.parametrize("kind", ["plain", "open", "gradient"])
+def test_random_programs_with_checks(kind):
+    check_programs(kind, 1000, 5)
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (7,), (1000,), (3, 5), (64, 65), (2, 3, 4, 5)])

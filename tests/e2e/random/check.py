@@ -1,0 +1,215 @@
+"""`check(program)`: a random program, compiled, gives what the interpreter gives, however it is run.
+
+The oracle is the program as captured and differentiated for the very sizes that are fed, before any other pass, run by
+each op's NumPy `eval`.  What is compiled gets feeds between pages that nobody may touch, writes to such memory, and
+gives the same bits on 1, 2 and 4 threads, called twice, by `Session.run` and with bounds checks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+import graphflow as tf
+from graphflow.compiler.interpret import interpret
+from graphflow.compiler.pipeline import program_for_sizes
+from graphflow.compiler.program import TensorProgram
+from graphflow.core.dtype import as_dtype
+from graphflow.core.node import Node
+from graphflow.core.type import TensorType
+from graphflow.framework.tensor import Tensor
+from graphflow.runtime.threads import set_thread_count
+from tests.e2e.random.machines import compiled_for
+from tests.e2e.random.memory import PLACES, guarded_empty
+from tests.e2e.random.programs import Program
+
+__all__ = ["check"]
+
+Array = np.ndarray[Any, Any]
+Feeds = Sequence[Array]
+
+ROUNDING = {"float32": 5e-5, "float64": 1e-12}
+"""Allowed difference, relative to the largest number on the way to a value (at least 1); the coarsest dtype rules."""
+
+
+def check(program: Program, checked: bool = True, sizes: Callable[[int], int] | None = None) -> None:
+    """AssertionError if anything about it is wrong; memory faults end the process."""
+    with ExitStack() as stack:
+        stack.enter_context(compiled_for(program.machine))
+        stack.enter_context(tf.Graph().as_default())
+        stack.enter_context(np.errstate(all="ignore"))
+        fed, fetches = program.declare()
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            call = session.make_callable(fetches, fed)
+            feeds = [x.values() for x in program.placeholders]
+            check_run(program, session, call, fed, fetches, feeds)
+            if any(any(x.open) for x in program.placeholders):
+                for resize in RESIZES:
+                    check_run(program, session, call, fed, fetches, resized(program, resize))
+        if checked and not os.environ.get("GRAPHFLOW_CHECK"):
+            check_bounds(program, fed, fetches, feeds)
+
+
+RESIZES: tuple[Callable[[int], int], ...] = (lambda n: 2 * n + 3, lambda n: n + 1, lambda n: min(n, 1))
+
+
+def resized(program: Program, resize: Callable[[int], int]) -> list[Array]:
+    """Feeds whose open sizes are others: those that were equal stay so."""
+    found = []
+    for x in program.placeholders:
+        found.append(x.values([resize(n) if o else n for n, o in zip(x.shape, x.open, strict=True)]))
+    return found
+
+
+def check_run(program: Program, session: Any, call: Any, fed: list[Any], fetches: list[Any], feeds: Feeds) -> None:
+    """One set of feeds, in every way to run it."""
+    placed = [PLACES[x.memory](v) for x, v in zip(program.placeholders, feeds, strict=True)]
+    before = variables_of(session)
+    try:
+        wanted = oracle(session, fed, fetches, feeds, before)
+    except (tf.errors.OpError, ValueError) as refusal:
+        refused_too(call, placed, refusal)
+        return
+    set_thread_count(1)
+    first = call(*placed)
+    after = variables_of(session)
+    compare(program, first, wanted[0], wanted[2])
+    compare_variables(after, wanted[1], wanted[3])
+    check_static(program, fetches, first)
+    for value, source in zip(placed, feeds, strict=True):
+        np.testing.assert_array_equal(value, source, err_msg="a feed was changed")
+
+    def again(what: str, run: Callable[[], Any]) -> None:
+        restore(session, before)
+        same_bits(run(), first, what)
+        for name, value in variables_of(session).items():
+            same_bits([value], [after[name]], f"{what}: {name}")
+
+    again("a second run", lambda: call(*placed))
+    for count in (2, 4):
+        set_thread_count(count)
+        again(f"{count} threads", lambda: call(*placed))
+    again("Session.run", lambda: session.run(fetches, dict(zip(fed, placed, strict=True))))
+    if len({id(f) for f in fetches}) == len(fetches):
+        for at_end in (True, False):
+            outs = [None if v is None else guarded_empty(np.shape(v), np.asarray(v).dtype, at_end) for v in first]
+            again("out=", lambda outs=outs: call(*placed, out=outs))  # type: ignore[misc]
+    restore(session, after)
+
+
+def check_bounds(program: Program, fed: list[Any], fetches: list[Any], feeds: Feeds) -> None:
+    """The same bits with bounds checks."""
+    answers = []
+    for checks in ("", "2"):
+        with patch.dict(os.environ, GRAPHFLOW_CHECK=checks), tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            answer = session.run(fetches, dict(zip(fed, feeds, strict=True)))
+            answers.append([one_nan(v) for v in [*answer, *variables_of(session).values()]])
+    same_bits(answers[1], answers[0], "bounds checks")
+
+
+def one_nan(value: Any) -> Any:
+    """The value with one kind of NaN, whose sign and payload depend on how registers are used."""
+    return np.where(np.isnan(value), np.nan, value) if np.asarray(value).dtype.kind == "f" else value
+
+
+def refused_too(call: Any, placed: Feeds, refusal: Exception) -> None:
+    """What capture refuses for the sizes themselves is refused in a run, by an error of the same kind."""
+    if isinstance(refusal, tf.errors.InternalError):
+        raise refusal
+    try:
+        call(*placed)
+    except tf.errors.InternalError:
+        raise
+    except (tf.errors.OpError, ValueError):
+        return
+    raise AssertionError(f"it ran, although {refusal}")
+
+
+def oracle(session: Any, fed: list[Any], fetches: list[Any], feeds: Feeds, variables: Mapping[str, Array]) -> Any:
+    """(values of the fetches, new values of variables, allowed differences of both)."""
+    elements = [f.op if isinstance(f, tf.Variable) else f for f in fetches]
+    types = [TensorType(as_dtype(v.dtype), v.shape) for v in feeds]
+    plain = program_for_sizes(elements, fed, types, lambda name: name in variables)
+    everything = TensorProgram(plain.feeds, tuple(plain.nodes()))
+    values = dict(zip(everything.outputs, interpret(everything, feeds, variables)[0], strict=True))
+    allowed = allowances(everything.outputs, values)
+    outputs = iter(plain.outputs)
+    nodes = [next(outputs) if isinstance(e, Tensor) else None for e in elements]
+    updates = dict(plain.updates)
+    return (
+        [None if n is None else values[n] for n in nodes],
+        {name: values[n] for name, n in updates.items()},
+        [0.0 if n is None else allowed[n] for n in nodes],
+        {name: allowed[n] for name, n in updates.items()},
+    )
+
+
+def allowances(nodes: Sequence[Node], values: Mapping[Node, Array]) -> dict[Node, float]:
+    """By how much each may differ: the rounding of the coarsest dtype, times the largest number, on the way to it."""
+    largest: dict[Node, float] = {}
+    coarsest: dict[Node, float] = {}
+    for node in nodes:
+        largest[node] = max([1.0, greatest(values[node]), *(largest[x] for x in node.inputs)])
+        coarsest[node] = max([ROUNDING.get(node.dtype.name, 0.0), *(coarsest[x] for x in node.inputs)])
+    return {n: largest[n] * coarsest[n] for n in nodes}
+
+
+def greatest(value: Array) -> float:
+    """The largest finite magnitude of an array of floats."""
+    if value.dtype.kind != "f":
+        return 1.0
+    finite = np.abs(value[np.isfinite(value)])
+    return float(finite.max()) if finite.size else 1.0
+
+
+def compare(program: Program, got: Any, wanted: Any, allowed: Sequence[float]) -> None:
+    """Each fetch is what the oracle has, exactly so where nobody rounds."""
+    for name, g, w, atol in zip(program.fetches, got, wanted, allowed, strict=True):
+        if w is None:
+            assert g is None, name
+            continue
+        g = np.asarray(g)
+        assert (g.dtype, g.shape) == (w.dtype, w.shape), f"{name}: {g.dtype}{g.shape} for {w.dtype}{w.shape}"
+        if name in program.exact or w.dtype.kind != "f":
+            np.testing.assert_array_equal(g, w, err_msg=name)
+        else:
+            np.testing.assert_allclose(g, w, rtol=0, atol=atol, err_msg=name)
+
+
+def compare_variables(got: Mapping[str, Array], wanted: Mapping[str, Array], allowed: Mapping[str, float]) -> None:
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=allowed[name], err_msg=name)
+
+
+def check_static(program: Program, fetches: Sequence[Any], got: Sequence[Any]) -> None:
+    """What was declared of shapes and dtypes is true, but for what slices of open sizes were granted to find."""
+    granted = any(any(x.open) for x in program.feeds) and any(":" in line for line in program.lines)
+    for fetch, value in zip(fetches, got, strict=True):
+        if value is not None:
+            assert fetch.dtype.numpy == np.asarray(value).dtype, fetch
+            assert fetch.shape.ndims == np.ndim(value), fetch
+            assert granted or fetch.shape.is_compatible_with(np.shape(value)), f"{fetch} is {np.shape(value)}"
+
+
+def same_bits(got: Sequence[Any], wanted: Sequence[Any], what: str) -> None:
+    for n, (g, w) in enumerate(zip(got, wanted, strict=True)):
+        if w is not None:
+            assert np.asarray(g).tobytes() == np.asarray(w).tobytes(), f"{what}: fetch {n}:\n{g}\n{w}"
+
+
+def variables_of(session: Any) -> dict[str, Array]:
+    """Copies of the session's variables."""
+    return {name: np.array(value) for name, value in session._state.values.items()}
+
+
+def restore(session: Any, values: Mapping[str, Array]) -> None:
+    """Give the session's variables these values."""
+    for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
+        variable.load(values[variable.op.name], session)

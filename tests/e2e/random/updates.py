@@ -1,0 +1,64 @@
+"""The last steps of random programs: derivatives of a loss, and updates of variables."""
+
+from __future__ import annotations
+
+from tests.e2e.random.drawing import Drawing, Value, product, require
+
+
+def loss_of(d: Drawing) -> Value:
+    """A scalar that many of the latest floats take part in."""
+    floats = [v for v in d.values if v.dtype.startswith("float")]
+    require(bool(floats))
+    terms = []
+    for v in {v.name: v for v in [floats[-1], *d.some(floats[-6:], 3)] if v.dtype == floats[-1].dtype}.values():
+        if product(v.shape):
+            terms.append(
+                d.choice(
+                    ("tf.reduce_mean(tf.square({v}))", "tf.reduce_sum({v}) * 0.1", "tf.reduce_mean(tf.tanh({v}))")
+                ).format(v=v.name)
+            )
+    require(bool(terms))
+    return d.make(" + ".join(terms))
+
+
+def gradients(d: Drawing) -> None:
+    """The derivatives of a loss with respect to floats that were fed, and to values on the way."""
+    loss = loss_of(d)
+    inputs = [f.name for f in d.feeds if f.dtype.startswith("float")]
+    require(bool(inputs))
+    wanted = d.some(inputs, 4) + (
+        d.some([v.name for v in d.values if v.dtype.startswith("float")], 1) if d.chance(0.3) else []
+    )
+    for name in dict.fromkeys(wanted):
+        line = f"derivative = tf.gradients({loss.name}, [{name}])[0]"
+        d.declare(line, line)
+        if d.names["derivative"] is not None:
+            d.make(f"tf.gradients({loss.name}, [{name}])[0]")
+
+
+def updates(d: Drawing) -> None:
+    """An optimizer's step, or assignments."""
+    variables = [f for f in d.feeds if f.is_variable]
+    require(bool(variables))
+    if d.chance(0.3):
+        v = d.choice(variables)
+        fits = [x for x in d.values if x.shape == v.shape and x.dtype == v.dtype]
+        name = f"u{len(d.lines)}"
+        d.run(f"{name} = tf.{d.choice(('assign', 'assign_add', 'assign_sub'))}({v.name}, {d.choice(fits).name}).op")
+        d.operations.append(name)
+        if d.chance(0.5):
+            return
+    loss = loss_of(d)
+    names = ", ".join(f.name for f in variables)
+    line = f"derivatives = tf.gradients({loss.name}, [{names}])"
+    d.declare(line, line)
+    reached = [f.name for f, g in zip(variables, d.names["derivatives"], strict=True) if g is not None]
+    require(bool(reached))
+    optimizer = d.choice(
+        ("GradientDescentOptimizer(0.1)", "MomentumOptimizer(0.1, 0.9)",
+         "MomentumOptimizer(0.1, 0.9, use_nesterov=True)",
+         "AdamOptimizer(0.1, epsilon=0.1)")
+    )  # fmt: skip
+    name = f"u{len(d.lines)}"
+    d.run(f"{name} = tf.train.{optimizer}.minimize({loss.name}, var_list=[{', '.join(reached)}])")
+    d.operations.append(name)
