@@ -35,7 +35,7 @@ def reduces_rows(kernel: Kernel) -> bool:
 
 def is_columns(kernel: Kernel) -> bool:
     """Whether neighbouring rows, rather than the elements of one, are neighbours in memory."""
-    if not reduces_rows(kernel):
+    if not reduces_rows(kernel) or kernel.scratch:  # rows that the thread keeps are of one row's elements
         return False
     across, along = (_contiguous(kernel, loop) for loop in kernel.loops[-2:])
     return across > along

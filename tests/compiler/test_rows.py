@@ -98,6 +98,16 @@ def test_the_gradient_of_softmax_has_one_exp():
     assert computed(step.kernel, "Exp") == 1
 
 
+def test_rows_that_the_thread_keeps_are_stored_as_columns():
+    """Once a row is kept, nothing but the result is contiguous, across rows; lanes run along the row all the same."""
+    x = np.random.default_rng(0).uniform(-1, 1, (520, 64))
+
+    def body(v: Any) -> Any:
+        return op("Softmax", op("Transpose", v, perm=(1, 0)), axis=0)
+
+    check(program(feed_types([x]), body), [x])
+
+
 def one_of_the_other(x: Any, axis: int) -> Any:
     """What one stage computes on the way to what it keeps, a later one needs by itself."""
     e = op("Exp", x)
