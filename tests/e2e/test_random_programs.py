@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.random.drawing import KINDS
 
-FEW = 5
+FEW = 4
 MANY = {kind: 100 if kind.startswith("large") else 500 for kind in KINDS}
 
 
