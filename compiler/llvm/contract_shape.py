@@ -96,7 +96,8 @@ def most_in_place(spec: Contraction, groups: tuple[Group, ...], target: Target) 
     most = STREAMS if whole > FAR_L2 * target.l2_bytes else target.vector_registers
     if merged(spec.k)[-1].a != 1:
         return target.vector_registers
-    return next(rows for rows in range(most, 0, -1) if not crowds(rows, abs(estimate(run.a)) * size, target))
+    stride = abs(estimate(run.a)) * size
+    return next((rows for rows in range(most, 1, -1) if not crowds(rows, stride, target)), 1)
 
 
 def across_cycles(columns: int, rows: int, vectors: int, cycles: Callable[[int, int], float]) -> float:

@@ -216,7 +216,7 @@ def test_a_large_value_is_computed_again_rather_than_stored():
 
 def test_rows_that_are_reduced_are_no_rows_of_a_larger_space(monkeypatch):
     """A matrix with its sums over axis 0 in one kernel, and copies of the matrix: [1, n, n] has no such axis."""
-    monkeypatch.setattr("graphflow.compiler.groups.LARGE", 0)  # who reads the same feed is in one kernel
+    monkeypatch.setattr("graphflow.compiler.buffers.LARGE", 0)  # who reads the same feed is in one kernel
     monkeypatch.setattr("graphflow.compiler.groups.LEAST_COLUMNS", 16)
     n = 65
     x = tf.placeholder(tf.float32, [n, n])

@@ -17,10 +17,9 @@ __all__ = ["compiled_for"]
 
 THRESHOLDS = {
     "graphflow.compiler.llvm.waves.PARALLEL_NS": 0,
-    "graphflow.compiler.groups.LARGE": 0,
+    "graphflow.compiler.buffers.LARGE": 64,
     "graphflow.compiler.groups.LEAST_COLUMNS": 16,
     "graphflow.compiler.plan.LARGE": 0,
-    "graphflow.compiler.stored.LARGE": 256,
     "graphflow.compiler.schedule.SMALL": 256,
     "graphflow.compiler.split.LONG": 64,
     "graphflow.compiler.split.TALL": 256,
@@ -31,6 +30,7 @@ THRESHOLDS = {
     "graphflow.compiler.llvm.panel_choose.PANEL_BYTES": 512,
     "graphflow.compiler.llvm.panel_choose.PANEL_LEAST": 16,
     "graphflow.compiler.llvm.contract_choose.UNIT_FLOPS": 500,
+    "graphflow.compiler.llvm.contract_choose.ENOUGH_TILES": 2,
     "graphflow.compiler.llvm.contract_choose_split.SPLIT_LEAST": 8,
     "graphflow.compiler.llvm.contract_choose_sweep.SWEEP_RUN": 64,
     "graphflow.compiler.llvm.contract_choose_sweep.SWEEP_UNIT": 256,
