@@ -276,6 +276,11 @@ def store_vectors(scope: Scope, buffer: int, index: Any, xs: list[Any], dtype: D
     if step != 1:
         scatter(scope, buffer, index, [to_memory(b, x, dtype) for x in xs], dtype)
         return
+    if lanes.stream == buffer and lanes.aside is not None:
+        for n, x in enumerate(xs):
+            place = at(b, lanes.aside.start, const(n * lanes.aside.stride), memory_type(dtype))
+            store_vector(b, to_memory(b, x, dtype), place, None, dtype.size)
+        return
     start = at(b, address(scope, buffer, base, dtype), scope.variable(lanes.symbol), memory_type(dtype))
     for n, x in enumerate(xs):
         offset = (

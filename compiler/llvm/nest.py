@@ -14,6 +14,7 @@ from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.lanes import condition
 from graphflow.compiler.llvm.memory import Totals, store_rows, whole_row
+from graphflow.compiler.llvm.nest_strips import emit_strips
 from graphflow.compiler.llvm.nest_tiles import emit_tiles
 from graphflow.compiler.llvm.panel import add_totals
 from graphflow.compiler.llvm.panel_choose import panel_stages
@@ -30,7 +31,9 @@ __all__ = ["emit_nest"]
 
 def emit_nest(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:
     """The units from begin to end."""
-    if schedule.tile is not None:
+    if schedule.tile is not None and schedule.aside is not None:
+        emit_strips(root, kernel, schedule, schedule.tile, begin, end)
+    elif schedule.tile is not None:
         emit_tiles(root, kernel, schedule, schedule.tile, begin, end)
     elif schedule.jam is not None:
         _emit_jammed(root, kernel, schedule, schedule.jam, begin, end)

@@ -7,11 +7,13 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
-from graphflow.compiler.llvm.contract_ir import I64, add, const, divmod_, first_lanes, mul
+from graphflow.compiler.llvm.contract_ir import I64, add, const, divmod_, mul
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.memory import address
+from graphflow.compiler.llvm.nest_strips import tile_masks
 from graphflow.compiler.llvm.schedule import Schedule
-from graphflow.compiler.llvm.scope import BlockAhead, Lanes, Scope, loop_variables, open_loop
+from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
+from graphflow.compiler.llvm.tile_ahead import BlockAhead
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop
 from graphflow.core.dim import Symbol, ceildiv, product
 
@@ -29,8 +31,8 @@ def emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begi
 
     def square_at(scope: Scope, number: Any) -> tuple[Scope, Any, Any]:
         """(the scope of its rows, its place along the tile's loop, along the lanes)"""
-        column, x = divmod_(scope.builder, number, across)
-        row, y = divmod_(scope.builder, column, down)
+        column, y = divmod_(scope.builder, number, down)
+        row, x = divmod_(scope.builder, column, across)
         return decoded(scope, schedule.rows, row), y, x
 
     shift = const(0) if schedule.aligned is None else _first_row(root, schedule.aligned)
@@ -100,8 +102,7 @@ def _emit_masked_tiles(
     assert schedule.lane is not None
     width, lane = schedule.vectors, schedule.lane
     with open_loop(scope, side[0], side[1], width, lane.symbol) as rest:
-        mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(side[1], rest.index), width)
-        masks = [_if_row(rest.scope.builder, mask, left, n) for n in range(width)]
+        masks = tile_masks(rest.scope.builder, rest.scope.builder.sub(side[1], rest.index), left, width)
         rest.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol)
         store_all(rest.scope, list(kernel.stores))
 
@@ -126,9 +127,3 @@ def _emit_whole_tiles(
             ahead = BlockAhead(there, b.udiv(done, const(width)), high)
         main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol, stream, ahead)
         store_all(main.scope, list(kernel.stores))
-
-
-def _if_row(b: Any, mask: Any, left: Any, row: int) -> Any:
-    """The mask where the tile has the row, else nothing."""
-    there = b.icmp_signed(">", left, const(row))
-    return b.select(there, mask, ir.Constant(mask.type, None))

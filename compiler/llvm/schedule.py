@@ -46,6 +46,16 @@ the one that is worked on and the next, which is fetched meanwhile."""
 STREAMED_UNIT = 8
 """Blocks of a unit: the last one has no next one that its thread can be sure of."""
 
+STRIP_TURNS, STRIP_VECTORS = 512, 4
+"""Turns of the tile's loop, and vectors of lanes, of a block whose tiles go past the caches to rows that begin anywhere:
+memory is read in pieces of so many turns, and written in pieces of so many vectors."""
+
+STRIP_SHARE = 3
+"""Two such blocks take at most one such part of a second cache: what they are made of passes through it too."""
+
+STRIP_UNIT = 16
+"""Blocks of a unit: the first is written by none, and the last meets none that is read."""
+
 COLUMNS = 4
 """Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
 
@@ -90,11 +100,13 @@ class Schedule:
     by_parts: bool = False  # chunks: all rows of a part of the lanes before the next part
     aligned: Expr | None = None  # the load whose vectors tiles begin with
     square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
+    aside: Buffer | None = None  # where tiles wait until they make whole vectors of memory
 
     @property
     def totals(self) -> tuple[Buffer, ...]:
-        """The memory that a panel needs, with room for one block of vectors more than there are lanes."""
-        return tuple(Buffer(e.dtype, static(self.chunk) + PANEL_SLACK) for e in self.panel)
+        """The thread's memory: for panels, with room for one block of vectors more than there are lanes, or aside."""
+        panels = (Buffer(e.dtype, static(self.chunk) + PANEL_SLACK) for e in self.panel)
+        return (*panels, *(() if self.aside is None else (self.aside,)))
 
 
 def make_schedule(kernel: Kernel, target: Target) -> Schedule:
@@ -109,7 +121,11 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None and lane is not None:
-        cut = _tiled(rows, lane, tile, width, weight, tiles_past_caches(kernel, lane, tile, width, target))
+        stream = tiles_past_caches(kernel, lane, tile, width, target)
+        anywhere = rows_past_caches(kernel, lane, width, target)
+        if stream is None and anywhere is not None:
+            return _in_strips(rows, lane, tile, width, weight, anywhere, target)
+        cut = _tiled(rows, lane, tile, width, weight, stream)
         return replace(cut, aligned=_aligned(exprs, tile, width) if cut.stream is not None else None)
     jam = jammed(kernel, exprs, lane)
     if jam is not None and lane is not None:
@@ -139,6 +155,23 @@ def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: i
     sides = ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
     units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
     return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile, stream=stream, square=(high, broad))
+
+
+def _in_strips(
+    rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int, stream: Store, target: Target
+) -> Schedule:
+    """Units are runs of blocks of tiles; `weight` is that of one row."""
+    rows, dtype = tuple(loop for loop in rows if loop is not tile), stream.value.dtype
+    broad, high = STRIP_VECTORS * width, STRIP_TURNS
+    while high > width and STRIP_SHARE * 2 * high * (broad + width) * dtype.size > target.l2_bytes:
+        high //= 2
+    tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
+    block = max(weight // wide, 1) * min(tall, high) * min(wide, broad)
+    blocks = product(tuple(loop.extent for loop in rows)) * ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
+    return Schedule(
+        rows, lane, width, STRIP_UNIT, 0, ceildiv(blocks, STRIP_UNIT), block * STRIP_UNIT, tile, stream=stream,
+        square=(high, broad), aside=Buffer(dtype, 2 * high * (broad + width) + width),
+    )  # fmt: skip
 
 
 def _jammed(

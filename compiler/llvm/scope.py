@@ -10,35 +10,33 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.contract_ir import I64, PTR, add, at, const, is_const, mul, splat
 from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, atoms_of, coefficient
 
-__all__ = ["BlockAhead", "Function", "Lanes", "Scope", "loop_variables", "open_loop", "root_scope"]
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.tile_ahead import BlockAhead, RowsAhead
+
+__all__ = ["Aside", "Function", "Lanes", "Scope", "loop_variables", "open_loop", "root_scope"]
 
 
 @dataclass(frozen=True)
-class BlockAhead:
-    """The block of tiles after the one that is worked on, of which each tile fetches a part.
+class Aside:
+    """Where a tile's vectors go instead of their buffer: the first of them, and elements from one to the next."""
 
-    `start` are the row variables, the lane and the tile's turn at its start; the tile is the `number`th of its block,
-    which has `turns` turns of the tile's loop.
-    """
-
-    start: dict[Symbol, Any]
-    number: Any
-    turns: int
+    start: Any
+    stride: int
 
 
 class Lanes:
     """How a loop is vectorised: variable, lanes of a vector, vectors at once, and the masks of valid lanes if any.
 
     The vectors follow each other along the lanes' own loop; with `tile`, each is another turn of that row loop.
-    Stores to the buffer `stream` go past the caches: the address of each is a multiple of the vector's bytes.  A tile
-    fetches `ahead` for a later one.
+    Stores to the buffer `stream` go past the caches: the address of each is a multiple of the vector's bytes, unless
+    they go `aside` first.  A tile fetches `ahead` for a later one.
     """
 
     def __init__(
@@ -49,10 +47,11 @@ class Lanes:
         mask: Any = None,
         tile: Symbol | None = None,
         stream: int | None = None,
-        ahead: BlockAhead | None = None,
+        ahead: BlockAhead | RowsAhead | None = None,
+        aside: Aside | None = None,
     ) -> None:
         self.symbol, self.width, self.vectors, self.mask, self.tile = symbol, width, vectors, mask, tile
-        self.stream, self.ahead = stream, ahead
+        self.stream, self.ahead, self.aside = stream, ahead, aside
 
     def varies(self, variables: Collection[Symbol]) -> bool:
         """Whether something of these variables differs between lanes or vectors."""

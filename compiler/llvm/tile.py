@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, at, const, divmod_, masked_load, mul, prefetch, splat
+from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul, prefetch, splat
 from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables
@@ -20,8 +20,8 @@ from graphflow.core.dtype import DType
 
 __all__ = ["load_tile", "transpose"]
 
-LINE = 64
-"""Bytes of a cache line."""
+PIECE = 16
+"""Bytes within which every target's shuffles move elements, or loads put them anywhere in a vector."""
 
 
 def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
@@ -35,7 +35,7 @@ def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     if step == 1:
         return _rows(scope, buffer, index, dtype, _count(scope))
     if stride == 1 and step != 0:
-        return transpose(scope.builder, _columns(scope, buffer, index, dtype, _count(scope)))
+        return _columns_across(scope, buffer, index, dtype)
     if step == 0 and _count(scope) != scope.lanes.width:
         return [splat(scope.builder, x, scope.lanes.width) for x in _scalars(scope, buffer, index, stride, dtype)]
     if stride == 1:
@@ -84,36 +84,64 @@ def _with_constants(scope: Scope, index: Any) -> Any:
     return index
 
 
+def _columns_across(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
+    """One vector for each row, from vectors along the rows."""
+    assert scope.lanes is not None
+    b, width = scope.builder, scope.lanes.width
+    _fetch_ahead(scope, buffer, index, dtype)
+    if active(scope, 0) is None and PIECE // dtype.size in range(2, width):
+        return _by_pieces(b, _starts(scope, buffer, index, dtype, width), dtype)
+    return transpose(b, _columns(scope, buffer, index, dtype, width))
+
+
+def _by_pieces(b: Any, starts: list[Any], dtype: DType) -> list[Any]:
+    """The transpose of vectors that start there: pieces of them come to the lanes where they belong as they are loaded,
+    so that shuffles need not cross them; few pieces meet the end of a cache line."""
+    element, piece, width = memory_type(dtype), PIECE // dtype.size, len(starts)
+    kind = ir.VectorType(element, piece)
+    def loaded(start: Any) -> list[Any]:
+        places = (at(b, start, const(first), element) for first in range(0, width, piece))
+        return [b.load(place, typ=kind, align=dtype.size) for place in places]
+
+    # Some rows at a time: the lines of all of them need not fit into a set of the cache.
+    parts = [[concatenated(b, list(some)) for some in zip(*map(loaded, starts[n::piece]), strict=True)] for n in range(piece)]
+    return [x for vectors in zip(*parts, strict=True) for x in transpose(b, list(vectors))]
+
+
+def concatenated(b: Any, vectors: list[Any]) -> Any:
+    """One vector of as many of a kind as a power of two, one after the other."""
+    while len(vectors) > 1:
+        count = 2 * vectors[0].type.count
+        mask = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+        vectors = [b.shuffle_vector(x, y, mask) for x, y in zip(vectors[::2], vectors[1::2], strict=True)]
+    return vectors[0]
+
+
 def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
     """Vectors along the rows, one a lane."""
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
     kind = ir.VectorType(memory_type(dtype), width)
-    linear = scope.lane_offset(index)
-    step = scope.size(linear[1] if linear is not None else 0)
-    start = address(scope, buffer, index, dtype)
     masks = [active(scope, n) for n in range(width)]
     across = transpose(b, masks) if masks[0] is not None else masks
-    pointers = [at(b, start, mul(b, const(n), step), memory_type(dtype)) for n in range(count)]
-    for line in _lines_ahead(scope, buffer, index, dtype) if count > 1 else ():
-        prefetch(b, line, locality=2)
-    return [_load(b, p, kind, across[n], dtype) for n, p in enumerate(pointers)]
+    return [_load(b, p, kind, across[n], dtype) for n, p in enumerate(_starts(scope, buffer, index, dtype, count))]
 
 
-def _lines_ahead(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
-    """The addresses of as many lines of the next block, in the order of memory, as a tile reads."""
+def _starts(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
+    """Where the vectors along the rows start, one a lane."""
+    b, linear = scope.builder, scope.lane_offset(index)
+    step = scope.size(linear[1] if linear is not None else 0)
+    start = address(scope, buffer, index, dtype)
+    return [at(b, start, mul(b, const(n), step), memory_type(dtype)) for n in range(count)]
+
+
+def _fetch_ahead(scope: Scope, buffer: int, index: Any, dtype: DType) -> None:
+    """Let the cache lines be fetched that a later tile reads here."""
     lanes, b = scope.lanes, scope.builder
     if lanes is None or lanes.ahead is None or lanes.tile is None:
-        return []
-    line, start = max(LINE // dtype.size, 1), lanes.ahead.start
-    lines, per_row = max(lanes.width * lanes.width // line, 1), max(lanes.ahead.turns // line, 1)
-    found = []
-    for n in range(lines):
-        row, turn = divmod_(b, b.add(b.mul(lanes.ahead.number, const(lines)), const(n)), const(per_row))
-        lane, tile = b.add(start[lanes.symbol], row), b.add(start[lanes.tile], b.mul(turn, const(line)))
-        there = scope.child(b, {**start, lanes.symbol: lane, lanes.tile: tile}, None)
-        found.append(address(there, buffer, index, dtype))
-    return found
+        return
+    for place in lanes.ahead.places(b, lanes.symbol, lanes.tile, lanes.width, dtype.size):
+        prefetch(b, address(scope.child(b, place, None), buffer, index, dtype))
 
 
 def _load(b: Any, pointer: Any, kind: Any, mask: Any, dtype: DType) -> Any:
@@ -127,15 +155,14 @@ def _broadcast_lane(b: Any, vector: Any, lane: int) -> Any:
 
 
 def transpose(b: Any, rows: list[Any]) -> list[Any]:
-    """Vector n of the result holds element n of each of the (as many as lanes) vectors."""
-    rows, width, half = list(rows), len(rows), 1
-    while half < width:
-        for n in (n for n in range(width) if not n & half):
-            low = [lane if not lane & half else width + (lane ^ half) for lane in range(width)]
-            high = [lane ^ half if not lane & half else width + lane for lane in range(width)]
-            x, y = rows[n], rows[n | half]
-            rows[n], rows[n | half] = (
-                b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, width), m)) for m in (low, high)
-            )
+    """Vector n of the result holds element n of each of the vectors, in blocks of as many lanes as there are vectors."""
+    rows, count, half = list(rows), len(rows), 1
+    width = rows[0].type.count
+    low = [width * (lane % 2) + lane // count * count + lane % count // 2 for lane in range(width)]
+    high = [lane + count // 2 for lane in low]
+    masks = [ir.Constant(ir.VectorType(I32, width), lanes) for lanes in (low, high)]
+    while half < count:
+        pairs = zip(rows[: count // 2], rows[count // 2 :], strict=True)
+        rows = [b.shuffle_vector(x, y, mask) for x, y in pairs for mask in masks]
         half *= 2
     return rows

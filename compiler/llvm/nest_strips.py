@@ -1,0 +1,199 @@
+"""The loops of a kernel whose tiles (`tile.py`) go past the caches to rows that begin anywhere: `emit_strips`.
+
+    for block in the units' blocks:       a strip of the tile's loop, a few vectors of lanes
+      for tile in the block:              its rows go to the thread's memory;
+        for row in some of the rows         meanwhile rows of the block before
+            of the block before:            leave it, in whole vectors of memory
+
+Only whole vectors of memory go past the caches, and where they begin differs from row to row.  So a row in the thread's
+memory has room for one vector before its block: what the block before has left of its last one.  What begins or ends
+where blocks do not follow each other is stored as usual.  Tiles are read while others are written, since a core waits
+for one or the other otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.bounds import decoded, least
+from graphflow.compiler.llvm.contract_ir import I32, I64, at, const, divmod_, first_lanes, mul, splat
+from graphflow.compiler.llvm.emit import store_all
+from graphflow.compiler.llvm.memory import address, store_past_caches, store_vector
+from graphflow.compiler.llvm.schedule import Schedule
+from graphflow.compiler.llvm.scope import Aside, Lanes, Scope, open_loop
+from graphflow.compiler.llvm.tile_ahead import RowsAhead
+from graphflow.compiler.llvm.values import memory_type
+from graphflow.compiler.loops.ir import Kernel, Loop, Store
+from graphflow.core.dim import Symbol, ceildiv, product
+
+__all__ = ["emit_strips"]
+
+
+@dataclass(frozen=True)
+class _Strips:
+    """What all blocks share; rows of the thread's memory are `stride` elements apart."""
+
+    schedule: Schedule
+    lane: Loop
+    tile: Loop
+    store: Store
+    area: Any
+
+    @property
+    def width(self) -> int:
+        return self.schedule.vectors
+
+    @property
+    def stride(self) -> int:
+        return self.schedule.square[1] + self.width
+
+    def block(self, b: Any, number: Any) -> Any:
+        """Where a block's rows lie: those of two that follow each other lie apart."""
+        half = mul(b, b.and_(number, const(1)), const(self.schedule.square[0] * self.stride))
+        return at(b, self.area, half, memory_type(self.store.value.dtype))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block: the scope of its rows, its turns of the tile's loop and its lanes.
+
+    `opens`, `closes`: whether no block before or after it has the rest of its first and last vectors.
+    """
+
+    rows: Scope
+    turn: Any
+    turns: Any
+    lane: Any
+    lanes: Any
+    opens: Any
+    closes: Any
+
+
+def emit_strips(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begin: Any, end: Any) -> None:
+    """The units from begin to end; after their last block comes one without tiles."""
+    assert schedule.lane is not None
+    assert schedule.stream is not None
+    b, lane, (tall, wide) = root.builder, schedule.lane, schedule.square
+    strips = _Strips(schedule, lane, tile, schedule.stream, root.function.arguments[-1])
+    across, down = root.size(ceildiv(lane.extent, wide)), root.size(ceildiv(tile.extent, tall))
+    total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), b.mul(down, across))
+    first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
+    stop = least(b, last, total)
+
+    def block_at(scope: Scope, number: Any, there: Any) -> _Block:
+        c = scope.builder
+        column, x = divmod_(c, number, across)
+        row, y = divmod_(c, column, down)
+        turn, start = c.mul(y, const(tall)), c.mul(x, const(wide))
+        turns = least(c, c.sub(scope.size(tile.extent), turn), const(tall))
+        lanes = least(c, c.sub(scope.size(lane.extent), start), const(wide))
+        after = c.add(number, const(1))
+        opens = c.or_(c.icmp_signed("==", number, first), c.icmp_signed("==", x, const(0)))
+        closes = c.or_(c.icmp_signed("==", after, stop), c.icmp_signed("==", c.add(x, const(1)), across))
+        turns, lanes = (c.select(there, count, const(0)) for count in (turns, lanes))
+        return _Block(decoded(scope, schedule.rows, row), turn, turns, start, lanes, opens, closes)
+
+    some = b.icmp_signed("<", first, stop)
+    with open_loop(root, first, b.select(some, b.add(stop, const(1)), first), 1, None) as loop:
+        c, number = loop.scope.builder, loop.index
+        now = block_at(loop.scope, number, c.icmp_signed("<", number, stop))
+        before = c.sub(number, const(1))
+        past = block_at(loop.scope, before, c.icmp_signed(">", number, first))
+        areas = strips.block(c, number), strips.block(c, before)
+        done = _emit_block(now, past, kernel, strips, areas)
+        _store_rows(loop.scope, past, strips, areas, done, past.turns)
+
+
+def _emit_block(now: _Block, past: _Block, kernel: Kernel, strips: _Strips, areas: tuple[Any, Any]) -> Any:
+    """The tiles of a block, each with some rows of the block before; how many of these are stored in the end."""
+    b, width, lane, tile = now.rows.builder, strips.width, strips.lane, strips.tile
+    element = memory_type(strips.store.value.dtype)
+    bottom = b.add(now.turn, now.turns)
+    whole_turns = b.sub(now.turns, b.urem(now.turns, const(width)))
+    per_tile = max(width * width // strips.schedule.square[1], 1)
+
+    def aside(scope: Scope, start: Any, turn: Any) -> Aside:
+        c = scope.builder
+        offset = c.add(c.mul(c.sub(turn, now.turn), const(strips.stride)), c.sub(start, now.lane))
+        return Aside(at(c, areas[0], c.add(offset, const(width)), element), strips.stride)
+
+    with open_loop(
+        now.rows, now.lane, b.add(now.lane, now.lanes), width, lane.symbol, initial=(const(0),)
+    ) as column:
+        c = column.scope.builder
+        left = c.sub(c.add(now.lane, now.lanes), column.index)
+        whole = c.add(now.turn, c.select(c.icmp_signed(">=", left, const(width)), whole_turns, const(0)))
+        with open_loop(column.scope, now.turn, whole, width, tile.symbol, initial=column.carried) as main:
+            ahead = RowsAhead(column.index, main.index, now.turn, now.turns)
+            place = aside(main.scope, column.index, main.index)
+            main.scope.lanes = Lanes(
+                lane.symbol, width, width, None, tile.symbol, strips.store.buffer, ahead, place
+            )
+            store_all(main.scope, list(kernel.stores))
+            d, done = main.scope.builder, main.carried[0]
+            following = least(d, d.add(done, const(per_tile)), past.turns)
+            _store_rows(main.scope, past, strips, areas, done, following)
+            main.carry([following])
+        with open_loop(column.scope, whole, bottom, width, tile.symbol) as edge:
+            d = edge.scope.builder
+            masks = tile_masks(d, left, d.sub(bottom, edge.index), width)
+            place = aside(edge.scope, column.index, edge.index)
+            edge.scope.lanes = Lanes(
+                lane.symbol, width, width, masks, tile.symbol, strips.store.buffer, None, place
+            )
+            store_all(edge.scope, list(kernel.stores))
+        column.carry(main.results)
+    return column.results[0]
+
+
+def tile_masks(b: Any, lanes: Any, rows: Any, width: int) -> list[Any]:
+    """The masks of a tile's vectors of which only so many rows, and lanes of each, are there."""
+    mask = first_lanes(b, lanes, width)
+    nothing = ir.Constant(mask.type, None)
+    return [b.select(b.icmp_signed(">", rows, const(row)), mask, nothing) for row in range(width)]
+
+
+def _store_rows(scope: Scope, past: _Block, strips: _Strips, areas: tuple[Any, Any], start: Any, stop: Any) -> None:
+    """Rows of a block leave the thread's memory; what is left of their last vectors comes to the next block."""
+    width, dtype = strips.width, strips.store.value.dtype
+    element, vector = memory_type(dtype), ir.VectorType(memory_type(dtype), width)
+    with open_loop(scope, start, stop, 1, None) as loop:
+        b, row = loop.scope.builder, loop.index
+        variables: dict[Symbol, Any] = {strips.tile.symbol: b.add(past.turn, row), strips.lane.symbol: past.lane}
+        there = past.rows.child(b, variables, None)
+        begins = b.ptrtoint(address(there, strips.store.buffer, strips.store.index, dtype), I64)
+        before = b.udiv(b.and_(begins, const(width * dtype.size - 1)), const(dtype.size))
+        target = b.inttoptr(b.and_(begins, const(-width * dtype.size)), ir.PointerType())
+        offset = b.mul(row, const(strips.stride))
+        source = at(b, areas[1], b.sub(b.add(offset, const(width)), before), element)
+        count = b.add(before, past.lanes)
+        whole = b.udiv(count, const(width))
+
+        def vector_at(c: Any, n: Any) -> tuple[Any, Any]:
+            at_lane = c.mul(n, const(width))
+            x = c.load(at(c, source, at_lane, element), typ=vector, align=dtype.size)
+            return x, at(c, target, at_lane, element)
+
+        def store_part(c: Any, n: Any, low: Any) -> None:
+            x, pointer = vector_at(c, n)
+            lanes = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+            high = first_lanes(c, c.sub(count, c.mul(n, const(width))), width)
+            inside = c.icmp_signed(">=", lanes, splat(c, c.trunc(low, I32), width))
+            store_vector(c, x, pointer, c.and_(high, inside), dtype.size)
+
+        partly = b.or_(past.opens, b.icmp_signed("==", whole, const(0)))
+        with b.if_else(partly) as (part, all_of_it):
+            with part:
+                store_part(b, const(0), b.select(past.opens, before, const(0)))
+            with all_of_it:
+                store_past_caches(b, *vector_at(b, const(0)), width * dtype.size)
+        with open_loop(loop.scope, const(1), whole, 1, None) as rest:
+            store_past_caches(rest.scope.builder, *vector_at(rest.scope.builder, rest.index), width * dtype.size)
+        with b.if_then(b.and_(past.closes, b.icmp_signed(">", whole, const(0)))):
+            store_part(b, whole, const(0))
+        left_over = at(b, areas[1], b.add(offset, const(strips.stride - width)), element)
+        kept = b.load(left_over, typ=vector, align=dtype.size)
+        b.store(kept, at(b, areas[0], offset, element), align=dtype.size)
