@@ -118,12 +118,13 @@ def _emit_whole_tiles(
     following: tuple[dict[Symbol, Any], Any] | None = None,
 ) -> None:
     assert schedule.lane is not None
-    lane, width, (high, broad) = schedule.lane, schedule.vectors, schedule.square
+    lane, width, high = schedule.lane, schedule.vectors, schedule.square[0]
     with open_loop(scope, start, stop, width, lane.symbol) as main:
         ahead = None
         if following is not None:
             b, (there, strip) = main.scope.builder, following
-            done = b.add(b.mul(strip, const(broad // width)), b.sub(main.index, start))  # lanes of tiles of this square
-            ahead = BlockAhead(there, b.udiv(done, const(width)), high)
+            in_row = b.udiv(b.sub(stop, start), const(width))
+            done = b.mul(b.udiv(strip, const(width)), in_row)
+            ahead = BlockAhead(there, b.add(done, b.udiv(b.sub(main.index, start), const(width))), high)
         main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol, stream, ahead)
         store_all(main.scope, list(kernel.stores))

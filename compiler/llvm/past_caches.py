@@ -1,39 +1,42 @@
-"""Which store of a kernel goes past the caches: `past_caches`, and for rows and tiles in whole vectors of memory.
+"""Which store of a kernel goes past the caches: `past_caches`, and of rows and tiles those that are worth their care.
 
 A store fetches the line that it overwrites, and puts out of the cache what others need.  A result that is too large to
-be there when somebody reads it, if anybody in the step does, had better go to memory at once.
+be there when somebody reads it had better go to memory at once; one that the last cache can hold, beside all that its
+kernel reads, had better stay: the next run finds the operands there, and whoever comes next the result.
 """
 
 from __future__ import annotations
 
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Kernel, Loop, Store
+from graphflow.compiler.loops.ir import Kernel, Loop, Store, walk
 from graphflow.core.dim import coefficient, estimate
 
-__all__ = ["past_caches", "rows_past_caches", "tiles_past_caches"]
+__all__ = ["past_caches", "rows_past_caches", "strips_past_caches", "tiles_past_caches"]
 
-STREAMED_L2 = 8
-"""A result of so many second caches is gone from a core's share of the last one before anybody reads it."""
+TOUCHED_L3 = 7 / 8
+"""What a kernel reads and writes is more than the last cache holds from so much of it on: results of 12 to 14 MB beside
+operands as large, and of 24 to 28 MB alone, took as long either way where the cache has 32 MB."""
+
+RESULT_L3 = 1 / 4
+"""A smaller result is near when its kernel ends, whatever that has read."""
+
+CROWDED_L2 = 2
+"""A result of so many second caches goes past them where its rows crowd into few sets of a cache."""
+
+SPAN, LINE = 4096, 64
+"""Bytes: rows so far apart, but for a line, lie in the same sets of the first cache and in few of the second."""
 
 STREAMED_BLOCKS = 4
 """Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
 
+STRIP_BLOCKS = 8
+"""Vectors of lanes from which rows of tiles that begin anywhere are long enough to wait until they make whole ones."""
+
 
 def past_caches(kernel: Kernel, lane: Loop, target: Target) -> Store | None:
-    """The largest of the stores that need no cache, if it is more than caches hold for a core."""
-    if not target.is_x86:
-        return None
-    buffers = [s.buffer for s in kernel.stores]
-    found = [
-        (estimate(kernel.buffers[s.buffer].size) * s.value.dtype.size, -n)
-        for n, s in enumerate(kernel.stores)
-        if s.final
-        and s.depth == len(kernel.loops)
-        and coefficient(s.index, lane.symbol) == 1
-        and buffers.count(s.buffer) == 1
-    ]
-    size, place = max(found, default=(0, 0))
-    return kernel.stores[-place] if size >= STREAMED_L2 * target.l2_bytes else None
+    """The largest of the stores that need no cache, if caches can't hold it and what its kernel touches besides."""
+    found = _largest(kernel, lane, target)
+    return found if found is not None and _leaves(kernel, found, target) else None
 
 
 def rows_past_caches(kernel: Kernel, lane: Loop | None, block: int, target: Target) -> Store | None:
@@ -45,8 +48,59 @@ def rows_past_caches(kernel: Kernel, lane: Loop | None, block: int, target: Targ
 
 def tiles_past_caches(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Target) -> Store | None:
     """The store of whole tiles that goes past the caches, if all rows of its memory begin like the first."""
-    found = rows_past_caches(kernel, lane, width, target)
+    found = _tiles(kernel, lane, tile, STREAMED_BLOCKS * width, target)
     if found is None:
         return None
     step = coefficient(found.index, tile.symbol)
     return found if isinstance(step, int) and step > 0 and step % width == 0 else None
+
+
+def strips_past_caches(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Target) -> Store | None:
+    """The store of tiles that goes past the caches wherever its rows begin; not beside operands of its own order, which
+    strips would read piece by piece."""
+    loads = (e.data[1] for e in walk([s.value for s in kernel.stores]) if e.kind == "load")
+    if any(coefficient(i, lane.symbol) == 1 and coefficient(i, tile.symbol) != 0 for i in loads):
+        return None
+    return _tiles(kernel, lane, tile, STRIP_BLOCKS * width, target)
+
+
+def _tiles(kernel: Kernel, lane: Loop, tile: Loop, lanes: int, target: Target) -> Store | None:
+    found = _largest(kernel, lane, target)
+    if found is None or estimate(lane.extent) < lanes:
+        return None
+    return found if _leaves(kernel, found, target) or _is_crowded(kernel, found, tile, target) else None
+
+
+def _largest(kernel: Kernel, lane: Loop, target: Target) -> Store | None:
+    """The largest of the stores that write rows which nothing in the step reads; None on machines without such stores."""
+    if not target.is_x86:
+        return None
+    buffers = [s.buffer for s in kernel.stores]
+    found = [
+        (_bytes(kernel, s), -n)
+        for n, s in enumerate(kernel.stores)
+        if s.final
+        and s.depth == len(kernel.loops)
+        and coefficient(s.index, lane.symbol) == 1
+        and buffers.count(s.buffer) == 1
+    ]
+    return kernel.stores[-max(found)[1]] if found else None
+
+
+def _bytes(kernel: Kernel, s: Store) -> int:
+    return estimate(kernel.buffers[s.buffer].size) * s.value.dtype.size
+
+
+def _leaves(kernel: Kernel, s: Store, target: Target) -> bool:
+    """Whether a result is out of the last cache before anybody reads it."""
+    touched = sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)
+    return touched >= TOUCHED_L3 * target.l3_bytes and _bytes(kernel, s) >= RESULT_L3 * target.l3_bytes
+
+
+def _is_crowded(kernel: Kernel, s: Store, tile: Loop, target: Target) -> bool:
+    """Whether the rows that tiles write side by side share their sets of the caches, and put each other out."""
+    step = coefficient(s.index, tile.symbol)
+    if not isinstance(step, int) or _bytes(kernel, s) < CROWDED_L2 * target.l2_bytes:
+        return False
+    apart = step * s.value.dtype.size % SPAN
+    return min(apart, SPAN - apart) <= LINE

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from graphflow.compiler.llvm.ahead import Ahead, fetched_ahead
 from graphflow.compiler.llvm.jam import TURNS, jammed
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
-from graphflow.compiler.llvm.past_caches import rows_past_caches, tiles_past_caches
+from graphflow.compiler.llvm.past_caches import rows_past_caches, strips_past_caches, tiles_past_caches
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
@@ -122,8 +122,8 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None and lane is not None:
         stream = tiles_past_caches(kernel, lane, tile, width, target)
-        anywhere = rows_past_caches(kernel, lane, width, target)
-        if stream is None and anywhere is not None:
+        anywhere = None if stream is not None else strips_past_caches(kernel, lane, tile, width, target)
+        if anywhere is not None:
             return _in_strips(rows, lane, tile, width, weight, anywhere, target)
         cut = _tiled(rows, lane, tile, width, weight, stream)
         return replace(cut, aligned=_aligned(exprs, tile, width) if cut.stream is not None else None)

@@ -24,6 +24,10 @@ PIECE = 16
 """Bytes within which every target's shuffles move elements, or loads put them anywhere in a vector."""
 
 
+FEW = 4
+"""Elements of a piece from which loading by pieces is faster than shuffling whole vectors."""
+
+
 def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     """A load in a tile: one vector for each row."""
     linear = scope.lane_offset(index)
@@ -89,7 +93,7 @@ def _columns_across(scope: Scope, buffer: int, index: Any, dtype: DType) -> list
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
     _fetch_ahead(scope, buffer, index, dtype)
-    if active(scope, 0) is None and PIECE // dtype.size in range(2, width):
+    if active(scope, 0) is None and PIECE // dtype.size in range(FEW, width):
         return _by_pieces(b, _starts(scope, buffer, index, dtype, width), dtype)
     return transpose(b, _columns(scope, buffer, index, dtype, width))
 
@@ -141,7 +145,7 @@ def _fetch_ahead(scope: Scope, buffer: int, index: Any, dtype: DType) -> None:
     if lanes is None or lanes.ahead is None or lanes.tile is None:
         return
     for place in lanes.ahead.places(b, lanes.symbol, lanes.tile, lanes.width, dtype.size):
-        prefetch(b, address(scope.child(b, place, None), buffer, index, dtype))
+        prefetch(b, address(scope.child(b, place, None), buffer, index, dtype), lanes.ahead.locality)
 
 
 def _load(b: Any, pointer: Any, kind: Any, mask: Any, dtype: DType) -> Any:

@@ -9,7 +9,7 @@ Both say it as the values of loop variables at each cache line: `places`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from graphflow.compiler.llvm.contract_ir import const, divmod_
 from graphflow.core.dim import Symbol
@@ -36,6 +36,7 @@ class BlockAhead:
     start: Place
     number: Any
     turns: int
+    locality: ClassVar[int] = 2  # a block is larger than the first cache
 
     def places(self, b: Any, lane: Symbol, tile: Symbol, width: int, size: int) -> list[Place]:
         """As many lines as a tile of `width` rows reads, of elements of `size` bytes."""
@@ -58,6 +59,7 @@ class RowsAhead:
     turn: Any
     first: Any
     turns: Any
+    locality: ClassVar[int] = 3
 
     def places(self, b: Any, lane: Symbol, tile: Symbol, width: int, size: int) -> list[Place]:
         """The start of each row of the tile there."""
