@@ -6,12 +6,12 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, I64, add, const, mul, splat, undefined
+from graphflow.compiler.llvm.contract_ir import I32, I64, add, const, first_lanes, mul, splat, undefined
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.loops.ir import Condition
 from graphflow.core.dim import coefficient
 
-__all__ = ["active", "allowed", "condition", "conjunction", "row_start", "tile_stride", "wide_index"]
+__all__ = ["active", "allowed", "condition", "conjunction", "row_start", "tile_masks", "tile_stride", "wide_index"]
 
 
 def wide_index(size: Any, scope: Scope) -> list[Any]:
@@ -69,6 +69,13 @@ def active(scope: Scope, vector: int) -> Any:
             mask = one if mask is None else b.and_(mask, one)
         walk = walk.parent
     return mask
+
+
+def tile_masks(b: Any, lanes: Any, rows: Any, width: int) -> list[Any]:
+    """The masks of a tile's vectors of which only so many rows, and lanes of each, are there."""
+    mask = first_lanes(b, lanes, width)
+    nothing = ir.Constant(mask.type, None)
+    return [b.select(b.icmp_signed(">", rows, const(row)), mask, nothing) for row in range(width)]
 
 
 def allowed(scope: Scope) -> Any:

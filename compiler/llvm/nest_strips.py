@@ -19,15 +19,17 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import decoded, least
-from graphflow.compiler.llvm.contract_ir import I32, I64, at, const, divmod_, first_lanes, mul, splat
+from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, at, const, divmod_, first_lanes, mul, splat
 from graphflow.compiler.llvm.emit import store_all
+from graphflow.compiler.llvm.lanes import tile_masks
 from graphflow.compiler.llvm.memory import address, store_past_caches, store_vector
 from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Aside, Lanes, Scope, open_loop
 from graphflow.compiler.llvm.tile_ahead import RowsAhead
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.ir import Kernel, Loop, Store
-from graphflow.core.dim import Symbol, ceildiv, product
+from graphflow.core.dim import ceildiv, product
+from graphflow.core.dtype import DType
 
 __all__ = ["emit_strips"]
 
@@ -120,18 +122,14 @@ def _emit_block(now: _Block, past: _Block, kernel: Kernel, strips: _Strips, area
         offset = c.add(c.mul(c.sub(turn, now.turn), const(strips.stride)), c.sub(start, now.lane))
         return Aside(at(c, areas[0], c.add(offset, const(width)), element), strips.stride)
 
-    with open_loop(
-        now.rows, now.lane, b.add(now.lane, now.lanes), width, lane.symbol, initial=(const(0),)
-    ) as column:
+    with open_loop(now.rows, now.lane, b.add(now.lane, now.lanes), width, lane.symbol, initial=(const(0),)) as column:
         c = column.scope.builder
         left = c.sub(c.add(now.lane, now.lanes), column.index)
         whole = c.add(now.turn, c.select(c.icmp_signed(">=", left, const(width)), whole_turns, const(0)))
         with open_loop(column.scope, now.turn, whole, width, tile.symbol, initial=column.carried) as main:
             ahead = RowsAhead(column.index, main.index, now.turn, now.turns)
             place = aside(main.scope, column.index, main.index)
-            main.scope.lanes = Lanes(
-                lane.symbol, width, width, None, tile.symbol, strips.store.buffer, ahead, place
-            )
+            main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol, strips.store.buffer, ahead, place)
             store_all(main.scope, list(kernel.stores))
             d, done = main.scope.builder, main.carried[0]
             following = least(d, d.add(done, const(per_tile)), past.turns)
@@ -141,59 +139,75 @@ def _emit_block(now: _Block, past: _Block, kernel: Kernel, strips: _Strips, area
             d = edge.scope.builder
             masks = tile_masks(d, left, d.sub(bottom, edge.index), width)
             place = aside(edge.scope, column.index, edge.index)
-            edge.scope.lanes = Lanes(
-                lane.symbol, width, width, masks, tile.symbol, strips.store.buffer, None, place
-            )
+            edge.scope.lanes = Lanes(lane.symbol, width, width, masks, tile.symbol, strips.store.buffer, None, place)
             store_all(edge.scope, list(kernel.stores))
         column.carry(main.results)
     return column.results[0]
 
 
-def tile_masks(b: Any, lanes: Any, rows: Any, width: int) -> list[Any]:
-    """The masks of a tile's vectors of which only so many rows, and lanes of each, are there."""
-    mask = first_lanes(b, lanes, width)
-    nothing = ir.Constant(mask.type, None)
-    return [b.select(b.icmp_signed(">", rows, const(row)), mask, nothing) for row in range(width)]
-
-
 def _store_rows(scope: Scope, past: _Block, strips: _Strips, areas: tuple[Any, Any], start: Any, stop: Any) -> None:
     """Rows of a block leave the thread's memory; what is left of their last vectors comes to the next block."""
     width, dtype = strips.width, strips.store.value.dtype
-    element, vector = memory_type(dtype), ir.VectorType(memory_type(dtype), width)
+    element = memory_type(dtype)
     with open_loop(scope, start, stop, 1, None) as loop:
-        b, row = loop.scope.builder, loop.index
-        variables: dict[Symbol, Any] = {strips.tile.symbol: b.add(past.turn, row), strips.lane.symbol: past.lane}
-        there = past.rows.child(b, variables, None)
-        begins = b.ptrtoint(address(there, strips.store.buffer, strips.store.index, dtype), I64)
-        before = b.udiv(b.and_(begins, const(width * dtype.size - 1)), const(dtype.size))
-        target = b.inttoptr(b.and_(begins, const(-width * dtype.size)), ir.PointerType())
-        offset = b.mul(row, const(strips.stride))
-        source = at(b, areas[1], b.sub(b.add(offset, const(width)), before), element)
-        count = b.add(before, past.lanes)
-        whole = b.udiv(count, const(width))
-
-        def vector_at(c: Any, n: Any) -> tuple[Any, Any]:
-            at_lane = c.mul(n, const(width))
-            x = c.load(at(c, source, at_lane, element), typ=vector, align=dtype.size)
-            return x, at(c, target, at_lane, element)
-
-        def store_part(c: Any, n: Any, low: Any) -> None:
-            x, pointer = vector_at(c, n)
-            lanes = ir.Constant(ir.VectorType(I32, width), list(range(width)))
-            high = first_lanes(c, c.sub(count, c.mul(n, const(width))), width)
-            inside = c.icmp_signed(">=", lanes, splat(c, c.trunc(low, I32), width))
-            store_vector(c, x, pointer, c.and_(high, inside), dtype.size)
-
-        partly = b.or_(past.opens, b.icmp_signed("==", whole, const(0)))
-        with b.if_else(partly) as (part, all_of_it):
+        b = loop.scope.builder
+        offset = b.mul(loop.index, const(strips.stride))
+        row = _row_at(loop.scope, past, strips, b.add(past.turn, loop.index), at(b, areas[1], offset, element))
+        some = b.icmp_signed(">", row.whole, const(0))
+        with b.if_else(b.or_(past.opens, b.not_(some))) as (part, all_of_it):
             with part:
-                store_part(b, const(0), b.select(past.opens, before, const(0)))
+                row.store_part(b, const(0), b.select(past.opens, row.before, const(0)))
             with all_of_it:
-                store_past_caches(b, *vector_at(b, const(0)), width * dtype.size)
-        with open_loop(loop.scope, const(1), whole, 1, None) as rest:
-            store_past_caches(rest.scope.builder, *vector_at(rest.scope.builder, rest.index), width * dtype.size)
-        with b.if_then(b.and_(past.closes, b.icmp_signed(">", whole, const(0)))):
-            store_part(b, whole, const(0))
+                row.store_whole(b, const(0))
+        with open_loop(loop.scope, const(1), row.whole, 1, None) as rest:
+            row.store_whole(rest.scope.builder, rest.index)
+        with b.if_then(b.and_(past.closes, some)):
+            row.store_part(b, row.whole, const(0))
         left_over = at(b, areas[1], b.add(offset, const(strips.stride - width)), element)
-        kept = b.load(left_over, typ=vector, align=dtype.size)
+        kept = b.load(left_over, typ=ir.VectorType(element, width), align=dtype.size)
         b.store(kept, at(b, areas[0], offset, element), align=dtype.size)
+
+
+def _row_at(scope: Scope, past: _Block, strips: _Strips, turn: Any, held: Any) -> _Row:
+    """The row of a block at a turn of the tile's loop, whose first vector in the thread's memory is at `held`."""
+    b, width, dtype = scope.builder, strips.width, strips.store.value.dtype
+    there = past.rows.child(b, {strips.tile.symbol: turn, strips.lane.symbol: past.lane}, None)
+    begins = b.ptrtoint(address(there, strips.store.buffer, strips.store.index, dtype), I64)
+    before = b.udiv(b.and_(begins, const(width * dtype.size - 1)), const(dtype.size))
+    target = b.inttoptr(b.and_(begins, const(-width * dtype.size)), PTR)
+    source = at(b, held, b.sub(const(width), before), memory_type(dtype))
+    count = b.add(before, past.lanes)
+    return _Row(source, target, before, count, b.udiv(count, const(width)), width, dtype)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a block as vectors of memory, `whole` of them and a part: `source` is where their elements lie, `before`
+    of which belong to the block before, and `count` is how many there are."""
+
+    source: Any
+    target: Any
+    before: Any
+    count: Any
+    whole: Any
+    width: int
+    dtype: DType
+
+    def store_whole(self, b: Any, number: Any) -> None:
+        """A vector, past the caches."""
+        store_past_caches(b, *self._vector(b, number), self.width * self.dtype.size)
+
+    def store_part(self, b: Any, number: Any, first: Any) -> None:
+        """The lanes of a vector that are there, from `first` on."""
+        x, pointer = self._vector(b, number)
+        lanes = ir.Constant(ir.VectorType(I32, self.width), list(range(self.width)))
+        after = b.icmp_signed(">=", lanes, splat(b, b.trunc(first, I32), self.width))
+        there = first_lanes(b, b.sub(self.count, b.mul(number, const(self.width))), self.width)
+        store_vector(b, x, pointer, b.and_(after, there), self.dtype.size)
+
+    def _vector(self, b: Any, number: Any) -> tuple[Any, Any]:
+        element = memory_type(self.dtype)
+        offset = b.mul(number, const(self.width))
+        kind = ir.VectorType(element, self.width)
+        x = b.load(at(b, self.source, offset, element), typ=kind, align=self.dtype.size)
+        return x, at(b, self.target, offset, element)

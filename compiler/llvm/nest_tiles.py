@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
 from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
 from graphflow.compiler.llvm.contract_ir import I64, add, const, divmod_, mul
 from graphflow.compiler.llvm.emit import store_all
+from graphflow.compiler.llvm.lanes import tile_masks
 from graphflow.compiler.llvm.memory import address
-from graphflow.compiler.llvm.nest_strips import tile_masks
 from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
 from graphflow.compiler.llvm.tile_ahead import BlockAhead

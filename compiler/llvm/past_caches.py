@@ -72,7 +72,7 @@ def _tiles(kernel: Kernel, lane: Loop, tile: Loop, lanes: int, target: Target) -
 
 
 def _largest(kernel: Kernel, lane: Loop, target: Target) -> Store | None:
-    """The largest of the stores that write rows which nothing in the step reads; None on machines without such stores."""
+    """The largest store of rows that nothing in the step reads; None on machines that have no such stores."""
     if not target.is_x86:
         return None
     buffers = [s.buffer for s in kernel.stores]

@@ -47,8 +47,8 @@ STREAMED_UNIT = 8
 """Blocks of a unit: the last one has no next one that its thread can be sure of."""
 
 STRIP_TURNS, STRIP_VECTORS = 512, 4
-"""Turns of the tile's loop, and vectors of lanes, of a block whose tiles go past the caches to rows that begin anywhere:
-memory is read in pieces of so many turns, and written in pieces of so many vectors."""
+"""Turns of the tile's loop, and vectors of lanes, of a block whose tiles go past the caches to rows that begin
+anywhere: memory is read in pieces of so many turns, and written in pieces of so many vectors."""
 
 STRIP_SHARE = 3
 """Two such blocks take at most one such part of a second cache: what they are made of passes through it too."""

@@ -6,6 +6,7 @@ A load that moves by one along the tile's row loop reads vectors along the rows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -103,16 +104,20 @@ def _by_pieces(b: Any, starts: list[Any], dtype: DType) -> list[Any]:
     so that shuffles need not cross them; few pieces meet the end of a cache line."""
     element, piece, width = memory_type(dtype), PIECE // dtype.size, len(starts)
     kind = ir.VectorType(element, piece)
+
     def loaded(start: Any) -> list[Any]:
         places = (at(b, start, const(first), element) for first in range(0, width, piece))
         return [b.load(place, typ=kind, align=dtype.size) for place in places]
 
     # Some rows at a time: the lines of all of them need not fit into a set of the cache.
-    parts = [[concatenated(b, list(some)) for some in zip(*map(loaded, starts[n::piece]), strict=True)] for n in range(piece)]
-    return [x for vectors in zip(*parts, strict=True) for x in transpose(b, list(vectors))]
+    parts = [
+        [_concatenated(b, list(some)) for some in zip(*map(loaded, starts[n::piece]), strict=True)]
+        for n in range(piece)
+    ]
+    return [x for vectors in zip(*parts, strict=True) for x in _transpose_blocks(b, list(vectors))]
 
 
-def concatenated(b: Any, vectors: list[Any]) -> Any:
+def _concatenated(b: Any, vectors: Sequence[Any]) -> Any:
     """One vector of as many of a kind as a power of two, one after the other."""
     while len(vectors) > 1:
         count = 2 * vectors[0].type.count
@@ -159,7 +164,23 @@ def _broadcast_lane(b: Any, vector: Any, lane: int) -> Any:
 
 
 def transpose(b: Any, rows: list[Any]) -> list[Any]:
-    """Vector n of the result holds element n of each of the vectors, in blocks of as many lanes as there are vectors."""
+    """Vector n of the result holds element n of each of the (as many as lanes) vectors."""
+    rows, width, half = list(rows), len(rows), 1
+    while half < width:
+        for n in (n for n in range(width) if not n & half):
+            low = [lane if not lane & half else width + (lane ^ half) for lane in range(width)]
+            high = [lane ^ half if not lane & half else width + lane for lane in range(width)]
+            x, y = rows[n], rows[n | half]
+            rows[n], rows[n | half] = (
+                b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, width), m)) for m in (low, high)
+            )
+        half *= 2
+    return rows
+
+
+def _transpose_blocks(b: Any, rows: Sequence[Any]) -> list[Any]:
+    """The same in each block of as many lanes as there are vectors, by interleaving halves: one instruction each, if a
+    block is a piece."""
     rows, count, half = list(rows), len(rows), 1
     width = rows[0].type.count
     low = [width * (lane % 2) + lane // count * count + lane % count // 2 for lane in range(width)]
