@@ -112,7 +112,7 @@ def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, colum
     formula, wanted = FORMULAS[name]
     x = (np.arange(rows * columns, dtype=np.float32) % 7).reshape(rows, columns)
     result = wanted(x)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0):
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
         call, _ = compiled(formula, [None if open_ else rows, columns], rows)
         memory = np.ones(result.size + 130, result.dtype)
         out = memory[by : by + result.size].reshape(result.shape)
@@ -156,7 +156,7 @@ def test_streamed_products_write_their_array_and_nothing_else(
     x, y = (x, y) if batched else (x[0], y[0])
     if dtype != "int32":
         x[..., m - 1, k - 1], y[..., k - 1, 0] = np.nan, np.inf
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0), tf.Graph().as_default():
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), tf.Graph().as_default():
         left, right = tf.placeholder(dtype, x.shape), tf.placeholder(dtype, y.shape)
         made = tf.matmul(left, right)
         call = tf.Session().make_callable(tf.maximum(made + 1, 30) if around else made, [left, right])
@@ -175,19 +175,64 @@ def test_a_large_transpose_goes_past_the_caches(target: Target) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_transpose_whose_rows_begin_anywhere_does_not(target: Target) -> None:
-    assert "movnt" not in assembly(tf.transpose, [LARGE // 2048 + 1, 2048], target)
+def test_so_does_a_transpose_whose_rows_begin_anywhere(target: Target) -> None:
+    text = assembly(tf.transpose, [LARGE // 2048 + 1, 2048], target)
+    assert "movnt" in text
+    assert "sfence" in text
+
+
+def test_a_transpose_that_reads_rows_of_its_own_order_too_does_not() -> None:
+    """Strips would read these piece by piece."""
+    rows = LARGE // 2048 + 1
+    assert "movnt" not in assembly(lambda x: tf.transpose(x) + tf.reshape(x, [2048, rows]), [rows, 2048], AVX512)
+
+
+def test_a_result_stays_that_the_last_cache_holds_beside_its_operands() -> None:
+    assert AVX512.l3_bytes == 16 << 20
+    assert "movnt" not in assembly(product(1536, 1, 2048), [1536 + 2048], AVX512)  # 12 MB
+    assert "movnt" in assembly(product(2048, 1, 2048), [2048 + 2048], AVX512)  # 16 MB
+    assert "movnt" not in assembly(lambda x: x + 1.0, [3 << 19], AVX512)  # 6 MB, and as much that is read
+    assert "movnt" in assembly(lambda x: x + 1.0, [1 << 21], AVX512)  # twice 8 MB
+
+
+@pytest.mark.parametrize("shape, past", [([1024, 1024], True), ([1023, 1025], True), ([1000, 1000], False)])
+def test_a_transpose_goes_past_caches_that_its_rows_would_crowd(shape: list[int | None], past: bool) -> None:
+    """Rows 4 KB apart lie in the same sets of a cache."""
+    assert ("movnt" in assembly(tf.transpose, shape, AVX512)) == past
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 600), st.integers(0, 17))
 def test_streamed_tiles_write_their_array_and_nothing_else(batch: int, rows: int, columns: int, by: int) -> None:
     x = np.arange(batch * 16 * rows * columns, dtype=np.float32).reshape(batch, 16 * rows, columns)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0):
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
         call, _ = compiled(lambda t: tf.transpose(t, [0, 2, 1]) + 1.0, list(x.shape))
         memory = np.zeros(x.size + 34, np.float32)
         call(x, out=memory[by : by + x.size].reshape(batch, columns, 16 * rows))
     np.testing.assert_array_equal(memory[by : by + x.size], (x.transpose(0, 2, 1) + 1).ravel())
+    assert not memory[:by].any()
+    assert not memory[by + x.size :].any()
+
+
+DTYPES = st.sampled_from(["float32", "float64", "int8", "bool"])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(128, 700), st.integers(8, 700), st.integers(0, 17), DTYPES, st.booleans(), st.booleans()
+)  # fmt: skip
+def test_strips_write_their_array_and_nothing_else(
+    batch: int, rows: int, columns: int, by: int, dtype: str, small: bool, open_: bool
+) -> None:
+    """Rows that begin anywhere, of several blocks and strips, and units that begin and end amid a row."""
+    x = (np.arange(batch * rows * columns) % 101).astype(dtype).reshape(batch, rows, columns)
+    past = patch(f"{PAST}._leaves", lambda *_: True)
+    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{SCHEDULE}.STRIP_UNIT", 3 if small else 16), tf.Graph().as_default():
+        given_ = tf.placeholder(dtype, [batch, None if open_ else rows, columns])
+        call = tf.Session().make_callable(tf.transpose(given_, [0, 2, 1]), [given_])
+        memory = np.zeros(x.size + 34, dtype)
+        call(x, out=memory[by : by + x.size].reshape(batch, columns, rows))
+    np.testing.assert_array_equal(memory[by : by + x.size], x.transpose(0, 2, 1).ravel())
     assert not memory[:by].any()
     assert not memory[by + x.size :].any()
 
@@ -215,7 +260,7 @@ def test_long_rows_that_share_a_vector_go_by_parts() -> None:
 def test_parts_meet_at_whole_vectors(rows: int, columns: int, by: int) -> None:
     x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
     row = np.arange(columns, dtype=np.float32)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}.STREAMED_L2", 0), patch(f"{SCHEDULE}.UNIT_WEIGHT", 64):
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), patch(f"{SCHEDULE}.UNIT_WEIGHT", 64):
         call, _ = compiled(lambda t: t * tf.constant(row), list(x.shape))
         memory = np.zeros(x.size + 34, np.float32)
         call(x, out=memory[by : by + x.size].reshape(x.shape))
