@@ -15,6 +15,7 @@ from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul
 from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables
+from graphflow.compiler.llvm.tile_ahead import BlockAhead, RowsAhead
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
@@ -26,7 +27,7 @@ PIECE = 16
 
 
 FEW = 4
-"""Elements of a piece from which loading by pieces is faster than shuffling whole vectors."""
+"""Elements of a piece from which loading by pieces what comes from memory is faster than shuffling whole vectors."""
 
 
 def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
@@ -93,8 +94,9 @@ def _columns_across(scope: Scope, buffer: int, index: Any, dtype: DType) -> list
     """One vector for each row, from vectors along the rows."""
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
-    _fetch_ahead(scope, buffer, index, dtype)
-    if active(scope, 0) is None and PIECE // dtype.size in range(FEW, width):
+    if scope.lanes.ahead is not None:
+        _fetch_ahead(scope, scope.lanes.ahead, buffer, index, dtype)
+    if scope.lanes.ahead is not None and PIECE // dtype.size in range(FEW, width):
         return _by_pieces(b, _starts(scope, buffer, index, dtype, width), dtype)
     return transpose(b, _columns(scope, buffer, index, dtype, width))
 
@@ -144,13 +146,13 @@ def _starts(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> 
     return [at(b, start, mul(b, const(n), step), memory_type(dtype)) for n in range(count)]
 
 
-def _fetch_ahead(scope: Scope, buffer: int, index: Any, dtype: DType) -> None:
+def _fetch_ahead(scope: Scope, ahead: BlockAhead | RowsAhead, buffer: int, index: Any, dtype: DType) -> None:
     """Let the cache lines be fetched that a later tile reads here."""
     lanes, b = scope.lanes, scope.builder
-    if lanes is None or lanes.ahead is None or lanes.tile is None:
-        return
-    for place in lanes.ahead.places(b, lanes.symbol, lanes.tile, lanes.width, dtype.size):
-        prefetch(b, address(scope.child(b, place, None), buffer, index, dtype), lanes.ahead.locality)
+    assert lanes is not None
+    assert lanes.tile is not None
+    for place in ahead.places(b, lanes.symbol, lanes.tile, lanes.width, dtype.size):
+        prefetch(b, address(scope.child(b, place, None), buffer, index, dtype), ahead.locality)
 
 
 def _load(b: Any, pointer: Any, kind: Any, mask: Any, dtype: DType) -> Any:

@@ -219,8 +219,14 @@ DTYPES = st.sampled_from(["float32", "float64", "int8", "bool"])
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.integers(1, 3), st.integers(128, 700), st.integers(8, 700), st.integers(0, 17), DTYPES, st.booleans(), st.booleans()
-)  # fmt: skip
+    st.integers(1, 3),
+    st.integers(128, 700),
+    st.integers(8, 700),
+    st.integers(0, 17),
+    DTYPES,
+    st.booleans(),
+    st.booleans(),
+)
 def test_strips_write_their_array_and_nothing_else(
     batch: int, rows: int, columns: int, by: int, dtype: str, small: bool, open_: bool
 ) -> None:
