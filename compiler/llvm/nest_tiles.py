@@ -29,8 +29,8 @@ def emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begi
 
     def square_at(scope: Scope, number: Any) -> tuple[Scope, Any, Any]:
         """(the scope of its rows, its place along the tile's loop, along the lanes)"""
-        column, y = divmod_(scope.builder, number, down)
-        row, x = divmod_(scope.builder, column, across)
+        column, x = divmod_(scope.builder, number, across)
+        row, y = divmod_(scope.builder, column, down)
         return decoded(scope, schedule.rows, row), y, x
 
     shift = const(0) if schedule.aligned is None else _first_row(root, schedule.aligned)
