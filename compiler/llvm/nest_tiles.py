@@ -29,8 +29,9 @@ def emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begi
 
     def square_at(scope: Scope, number: Any) -> tuple[Scope, Any, Any]:
         """(the scope of its rows, its place along the tile's loop, along the lanes)"""
-        column, x = divmod_(scope.builder, number, across)
-        row, y = divmod_(scope.builder, column, down)
+        column, first = divmod_(scope.builder, number, down if schedule.down else across)
+        row, second = divmod_(scope.builder, column, across if schedule.down else down)
+        y, x = (first, second) if schedule.down else (second, first)
         return decoded(scope, schedule.rows, row), y, x
 
     shift = const(0) if schedule.aligned is None else _first_row(root, schedule.aligned)
@@ -123,6 +124,6 @@ def _emit_whole_tiles(
             b, (there, strip) = main.scope.builder, following
             in_row = b.udiv(b.sub(stop, start), const(width))
             done = b.mul(b.udiv(strip, const(width)), in_row)
-            ahead = BlockAhead(there, b.add(done, b.udiv(b.sub(main.index, start), const(width))), high)
+            ahead = BlockAhead(there, b.add(done, b.udiv(b.sub(main.index, start), const(width))), high, schedule.down)
         main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol, stream, ahead)
         store_all(main.scope, list(kernel.stores))

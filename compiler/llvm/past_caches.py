@@ -11,7 +11,7 @@ from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Kernel, Loop, Store, walk
 from graphflow.core.dim import coefficient, estimate
 
-__all__ = ["past_caches", "rows_past_caches", "strips_past_caches", "tiles_past_caches"]
+__all__ = ["past_caches", "reads_rows", "rows_past_caches", "strips_past_caches", "tiles_past_caches"]
 
 TOUCHED_L3 = 7 / 8
 """What a kernel reads and writes is more than the last cache holds from so much of it on: results of 12 to 14 MB beside
@@ -58,10 +58,13 @@ def tiles_past_caches(kernel: Kernel, lane: Loop, tile: Loop, width: int, target
 def strips_past_caches(kernel: Kernel, lane: Loop, tile: Loop, width: int, target: Target) -> Store | None:
     """The store of tiles that goes past the caches wherever its rows begin; not beside operands of its own order, which
     strips would read piece by piece."""
+    return None if reads_rows(kernel, lane, tile) else _tiles(kernel, lane, tile, STRIP_BLOCKS * width, target)
+
+
+def reads_rows(kernel: Kernel, lane: Loop, tile: Loop) -> bool:
+    """Whether tiles read rows that lie as those of the result do, beside what they transpose."""
     loads = (e.data[1] for e in walk([s.value for s in kernel.stores]) if e.kind == "load")
-    if any(coefficient(i, lane.symbol) == 1 and coefficient(i, tile.symbol) != 0 for i in loads):
-        return None
-    return _tiles(kernel, lane, tile, STRIP_BLOCKS * width, target)
+    return any(coefficient(i, lane.symbol) == 1 and coefficient(i, tile.symbol) != 0 for i in loads)
 
 
 def _tiles(kernel: Kernel, lane: Loop, tile: Loop, lanes: int, target: Target) -> Store | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from graphflow.compiler.llvm.ahead import Ahead, fetched_ahead
 from graphflow.compiler.llvm.jam import TURNS, jammed
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
-from graphflow.compiler.llvm.past_caches import rows_past_caches, strips_past_caches, tiles_past_caches
+from graphflow.compiler.llvm.past_caches import reads_rows, rows_past_caches, strips_past_caches, tiles_past_caches
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
@@ -100,6 +100,7 @@ class Schedule:
     by_parts: bool = False  # chunks: all rows of a part of the lanes before the next part
     aligned: Expr | None = None  # the load whose vectors tiles begin with
     square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
+    down: bool = False  # squares follow each other along the tile's loop, in the order of what is transposed
     aside: Buffer | None = None  # where tiles wait until they make whole vectors of memory
 
     @property
@@ -126,7 +127,9 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
         if anywhere is not None:
             return _in_strips(rows, lane, tile, width, weight, anywhere, target)
         cut = _tiled(rows, lane, tile, width, weight, stream)
-        return replace(cut, aligned=_aligned(exprs, tile, width) if cut.stream is not None else None)
+        if stream is None:
+            return cut
+        return replace(cut, aligned=_aligned(exprs, tile, width), down=not reads_rows(kernel, lane, tile))
     jam = jammed(kernel, exprs, lane)
     if jam is not None and lane is not None:
         stream = tiles_past_caches(kernel, lane, jam, width, target)

@@ -27,7 +27,8 @@ PIECE = 16
 
 
 FEW = 4
-"""Elements of a piece from which loading by pieces what comes from memory is faster than shuffling whole vectors."""
+"""Elements of a piece from which loading by pieces what comes from memory, and nothing beside it, is faster than
+shuffling whole vectors."""
 
 
 def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
@@ -94,9 +95,10 @@ def _columns_across(scope: Scope, buffer: int, index: Any, dtype: DType) -> list
     """One vector for each row, from vectors along the rows."""
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
-    if scope.lanes.ahead is not None:
-        _fetch_ahead(scope, scope.lanes.ahead, buffer, index, dtype)
-    if scope.lanes.ahead is not None and PIECE // dtype.size in range(FEW, width):
+    ahead = scope.lanes.ahead
+    if ahead is not None:
+        _fetch_ahead(scope, ahead, buffer, index, dtype)
+    if ahead is not None and ahead.by_pieces and PIECE // dtype.size in range(FEW, width):
         return _by_pieces(b, _starts(scope, buffer, index, dtype, width), dtype)
     return transpose(b, _columns(scope, buffer, index, dtype, width))
 

@@ -30,12 +30,13 @@ class BlockAhead:
     """The block of tiles after the one that is worked on, of which each tile fetches a part.
 
     `start` are the row variables, the lane and the tile's turn at its start; the tile is the `number`th of its block,
-    which has `turns` turns of the tile's loop.
+    which has `turns` turns of the tile's loop.  `by_pieces`: see `tile.py`.
     """
 
     start: Place
     number: Any
     turns: int
+    by_pieces: bool
     locality: ClassVar[int] = 2  # a block is larger than the first cache
 
     def places(self, b: Any, lane: Symbol, tile: Symbol, width: int, size: int) -> list[Place]:
@@ -59,6 +60,7 @@ class RowsAhead:
     turn: Any
     first: Any
     turns: Any
+    by_pieces: ClassVar[bool] = True
     locality: ClassVar[int] = 3
 
     def places(self, b: Any, lane: Symbol, tile: Symbol, width: int, size: int) -> list[Place]:
