@@ -15,7 +15,7 @@ __all__ = ["past_caches", "reads_rows", "rows_past_caches", "strips_past_caches"
 
 TOUCHED_L3 = 7 / 8
 """What a kernel reads and writes is more than the last cache holds from so much of it on: results of 12 to 14 MB beside
-operands as large, and of 24 to 28 MB alone, took as long either way where the cache has 32 MB."""
+operands as large, and of 24 MB alone, took about as long either way where the cache has 32 MB."""
 
 RESULT_L3 = 1 / 4
 """A smaller result is near when its kernel ends, whatever that has read."""
