@@ -10,6 +10,7 @@ from graphflow.compiler.llvm.mathlib.logarithm import LOG2_E, LOG_2, LOG_2_HIGH,
 EXP_OVERFLOWS_ABOVE = by_format(88.72283172607421875, 709.782712893383973096)
 EXP_NORMAL_FROM = by_format(-87.33654022216796875, -708.39641853226410622)
 SURELY_OVERFLOWS = by_format(89.0, 710.0)  # exp is inf here, while 2**(n - 1) is still finite
+SURELY_VANISHES = by_format(-104.0, -746.0)  # exp is less than half of the smallest denormal number
 VANISHES = by_format(20.0, 40.0)  # exp(-x) is less than half an ulp of 1 from here on
 TANH_IS_ONE = by_format(10.0, 20.0)
 LARGE = by_format(2.0**30, 2.0**60)  # x + 1 == x and x * x + 1 == x * x beyond, yet x * x is finite here
@@ -49,7 +50,12 @@ class Exponential(Logarithm):
         return self.fma(self.mul(r, r), self.exp_tail(r), r)
 
     def exp(self, x: Value) -> Value:
-        """e**x: 2**n times a polynomial of degree 6 (float) or 11 (double). Results that are denormal become 0."""
+        """e**x: 2**n times a polynomial of degree 6 (float) or 11 (double). Results that are denormal may become 0."""
+        if self.fits_avx512(x):  # its scalef overflows and underflows by itself
+            f = self.format(x)
+            x = self.maximum(self.minimum(x, SURELY_OVERFLOWS(f)), SURELY_VANISHES(f))
+            t, r = self.reduce_exp(x)
+            return self.times_power(self.exp_near_zero(r), self.sub(t, f.round_shift))
         t, r = self.reduce_exp(x)
         return self.exp_limits(x, self.add_exponent(self.exp_near_zero(r), t))
 
