@@ -40,10 +40,10 @@ def _shifted(x: Node, axis: int) -> Node:
 
 
 def softmax_node(x: Node, *, axis: int = -1) -> Node:
-    """exp(x) / sum(exp(x)) along an axis."""
+    """exp(x) / sum(exp(x)) along an axis; one division for each sum, which is at least 1."""
     at = normalize_axis(axis, x.ndim)
     e = exp(_shifted(x, at))
-    return e / spread_back(reduce_sum(e, axes=(at,)), x, (at,))  # type: ignore[no-any-return]
+    return e * spread_back(1 / reduce_sum(e, axes=(at,)), x, (at,))  # type: ignore[no-any-return]
 
 
 def log_softmax_node(x: Node, *, axis: int = -1) -> Node:
