@@ -8,7 +8,16 @@ from graphflow.compiler.loops.ir import Expr, Kernel, Loop, rewritten, walk
 from graphflow.compiler.loops.keep import walk_unguarded
 from graphflow.core.dim import Atom, Size, coefficient, estimate, product, substitute
 
-__all__ = ["PANEL_REGISTERS", "PANEL_SLACK", "along", "panel_lanes", "panel_reductions", "panel_stages"]
+__all__ = [
+    "PANEL_REGISTERS",
+    "PANEL_SLACK",
+    "along",
+    "maximum_beside",
+    "panel_lanes",
+    "panel_reductions",
+    "panel_stages",
+    "shift_of",
+]
 
 PANEL_BYTES = 8192
 """Totals of a panel: they and the pieces of rows that are added to them are in L1."""
@@ -74,12 +83,47 @@ def along(e: Expr, loops: tuple[Loop, ...]) -> Expr:
 
 
 def _is_beside(e: Expr, stage: list[Expr]) -> bool:
-    """Whether a reduction runs over the same rows as those of a stage, and needs none of them."""
+    """Whether a reduction runs over the same rows as those of a stage, and needs none of them but its shift."""
     first = stage[0]
     if [loop.extent for loop in e.data[1]] != [loop.extent for loop in first.data[1]]:
         return False
     ends_alike = _law(e).conditions(along(e, first.data[1])) == _law(first).conditions(first.args[0])
-    return ends_alike and not set(walk([e])) & set(stage)
+    return ends_alike and set(walk([e])) & set(stage) <= {maximum_beside(e, stage)}
+
+
+def maximum_beside(e: Expr, stage: list[Expr]) -> Expr | None:
+    """The m = max(y) of a stage, for e = sum(exp(y - m)); m may be bounded by the smallest number."""
+    loops = stage[0].data[1]
+    shifted = shift_of(_element(e, loops)) if e.data[0] == "sum" else None
+    if shifted is None:
+        return None
+    y, shift = shifted
+    return next((m for m in stage if m.data[0] == "max" and _element(m, loops) is y and _bounds(shift, m)), None)
+
+
+def shift_of(e: Expr) -> tuple[Expr, Expr] | None:
+    """(y, m) of exp(y - m)."""
+    if not _is_apply(e, "Exp") or not _is_apply(e.args[0], "Sub"):
+        return None
+    y, shift = e.args[0].args
+    return y, shift
+
+
+def _is_apply(e: Expr, name: str) -> bool:
+    """Whether an expression is an op of this name."""
+    return e.kind == "apply" and e.data[0].name == name
+
+
+def _bounds(shift: Expr, m: Expr) -> bool:
+    """Whether a shift is m, or m but for minus infinity, instead of which it is the smallest number."""
+    lowest = _is_apply(shift, "Maximum") and shift.args[1].kind == "const" and shift.args[1].data == m.dtype.min
+    return shift is m or (bool(lowest) and shift.args[0] is m)
+
+
+def _element(e: Expr, loops: tuple[Loop, ...]) -> Expr:
+    """What a reduction reduces, in the variables of other loops, without a guard that its loops see to."""
+    body = along(e, loops)
+    return body.args[0] if _law(e).conditions(body) else body
 
 
 def _law(e: Expr) -> Law:

@@ -1,0 +1,149 @@
+"""What the totals of a panel take in: some rows of a reduction, or of a maximum and the sum of exponentials beside it.
+
+    m = max(r0 < n0: b0[1000*r0 + i1]);  s = sum(r0 < n0: Exp(Sub(b0[1000*r0 + i1], m)))
+
+need no second pass over the rows: whenever the maximum grows by some rows, the sum so far is multiplied by
+exp(old - new) (M. Milakov, N. Gimelshein: Online normalizer calculation for softmax, 2018).  That is jumped over while
+no lane's maximum does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.emit import spread, values_of
+from graphflow.compiler.llvm.memory import Totals
+from graphflow.compiler.llvm.panel_choose import along, maximum_beside, shift_of
+from graphflow.compiler.llvm.reduction import Stops, trimmed
+from graphflow.compiler.llvm.reduction_law import Law
+from graphflow.compiler.llvm.scope import Scope
+from graphflow.compiler.llvm.values import Values, element_type
+from graphflow.compiler.loops.ir import Expr, expr
+
+__all__ = ["Exponentials", "PanelTotals", "totals_of"]
+
+ROWS = 4
+"""Rows at once: each total is loaded and stored once for all of them.  More, a page apart, share too few cache sets."""
+
+EXPONENTIALS_ROWS = 8
+"""Of exponentials more: each time that the maximum grows costs one."""
+
+
+def totals_of(scope: Scope, stage: Mapping[Expr, Totals]) -> tuple[list[PanelTotals | Exponentials], Stops]:
+    """The reductions of a stage over the loops of its first one, and which of these may stop early."""
+    loops, found, stops = next(iter(stage)).data[1], dict[Expr, PanelTotals | Exponentials](), Stops()
+    for e, totals in stage.items():
+        law = Law(e.data[0], e.args[0].dtype, e.dtype)
+        same = expr("reduce", (along(e, loops),), (e.data[0], loops), e.dtype)
+        body, stops = trimmed(same, law, scope)
+        top = maximum_beside(e, list(stage))
+        if top is None:
+            found[e] = PanelTotals(body, law, totals)
+        else:
+            found[top] = beside(found[top], top, PanelTotals(body, law, totals))
+    return list(found.values()), stops
+
+
+def beside(maximum: PanelTotals | Exponentials, e: Expr, total: PanelTotals) -> Exponentials:
+    """A maximum, which is e, with one more sum of exponentials beside it."""
+    if isinstance(maximum, Exponentials):
+        return replace(maximum, sums=(*maximum.sums, total))
+    return Exponentials(e, maximum, (total,))
+
+
+@dataclass(frozen=True)
+class PanelTotals:
+    """Those of one reduction."""
+
+    body: Expr
+    law: Law
+    totals: Totals
+
+    @property
+    def rows(self) -> int:
+        """How many rows it takes in at once."""
+        return ROWS
+
+    @property
+    def bodies(self) -> tuple[Expr, ...]:
+        """What is computed of each row."""
+        return (self.body,)
+
+    def clear(self, scope: Scope) -> None:
+        """Before any row."""
+        assert scope.lanes is not None
+        like = ir.VectorType(element_type(self.law.dtype), scope.lanes.width)
+        neutral = self.law.neutral(values_of(scope, self.law.dtype), like)
+        self.totals.store(scope, [neutral] * scope.lanes.vectors)
+
+    def take(self, turns: list[Scope], scope: Scope) -> None:
+        """Join the elements of some rows, and then the totals with them."""
+        k = values_of(scope, self.law.dtype)
+        rows = [spread(self.body, turn) for turn in turns]
+        while len(rows) > 1:
+            half = len(rows) // 2
+            rows = [self._join(k, rows[n], rows[n + half]) for n in range(half)]
+        self.totals.store(scope, self._join(k, self.totals.load(scope), rows[0]))
+
+    def finish(self, scope: Scope) -> None:
+        """After all rows."""
+
+    def _join(self, k: Values, xs: list[Any], ys: list[Any]) -> list[Any]:
+        return [self.law.join(k, [x], [y])[0] for x, y in zip(xs, ys, strict=True)]
+
+
+@dataclass(frozen=True)
+class Exponentials:
+    """Those of a maximum and of sums of exponentials, which are shifted by the maximum so far.
+
+    While that is minus infinity, the shift is the smallest number instead, so that no sum gets lost.
+    """
+
+    maximum: Expr
+    top: PanelTotals
+    sums: tuple[PanelTotals, ...]
+
+    @property
+    def rows(self) -> int:
+        return EXPONENTIALS_ROWS
+
+    @property
+    def bodies(self) -> tuple[Expr, ...]:
+        return (self.top.body, *(one.body for one in self.sums))
+
+    def clear(self, scope: Scope) -> None:
+        for one in (self.top, *self.sums):
+            one.clear(scope)
+
+    def take(self, turns: list[Scope], scope: Scope) -> None:
+        before = self._shifts(scope)
+        self.top.take(turns, scope)
+        after = self._shifts(scope)
+        scope.home(self.maximum.vars, self.maximum.loads, wide=True).values[self.maximum] = after
+        for one in self.sums:
+            self._shift(scope, one, before, after)
+            one.take(turns, scope)
+
+    def finish(self, scope: Scope) -> None:
+        """From the shift so far to the maximum itself: where that is infinite, the sum is no number."""
+        for one in self.sums:
+            shifted = shift_of(one.body)
+            if shifted is not None and shifted[1] is self.maximum:
+                self._shift(scope, one, self._shifts(scope), self.top.totals.load(scope))
+
+    def _shifts(self, scope: Scope) -> list[Any]:
+        k, lowest = values_of(scope, self.top.law.dtype), self.top.law.dtype.min.item()
+        return [k.maximum(x, lowest) for x in self.top.totals.load(scope)]
+
+    def _shift(self, scope: Scope, one: PanelTotals, before: list[Any], after: list[Any]) -> None:
+        """A sum that was shifted by `before` as one that is shifted by `after`, jumped over where all are the same."""
+        k = values_of(scope, one.law.dtype)
+        sums = [
+            k.where_rare(k.compare("!=", x, y), s, lambda s=s, x=x, y=y: k.mul(s, k.exp(k.sub(x, y))))
+            for s, x, y in zip(one.totals.load(scope), before, after, strict=True)
+        ]
+        one.totals.store(scope, sums)
