@@ -37,6 +37,9 @@ LEAST_COLUMNS = 512
 COLUMN_ROWS = 512
 """Columns of so many elements stay in a core's second cache from one pass over them to the next."""
 
+COLUMN_ELEMENTS = 1 << 20
+"""Up to so many elements are read down columns; of more, rows in long pieces, be it twice: memory likes that better."""
+
 MERGED_DEPTH = 80
 """The longest chain of nodes in a group: lowering and emitting recurse along it."""
 
@@ -261,8 +264,9 @@ def _is_for_many(rows: Shape, length: Size) -> bool:
 
 def _fits_columns(columns: Shape, rows: Size) -> bool:
     """Whether columns are worth a kernel: blocks for all threads, which stay in their caches."""
-    many = estimate(columns[-1]) >= COLUMN_BLOCK and estimate(product(columns)) >= LEAST_COLUMNS
-    return many and estimate(rows) <= COLUMN_ROWS
+    count, length = estimate(product(columns)), estimate(rows)
+    many = estimate(columns[-1]) >= COLUMN_BLOCK and count >= LEAST_COLUMNS
+    return many and length <= COLUMN_ROWS and count * length <= COLUMN_ELEMENTS
 
 
 def topological_groups(groups: list[_Group]) -> list[_Group]:
