@@ -13,9 +13,9 @@ from graphflow.compiler.llvm.contract_ir import first_lanes
 from graphflow.compiler.llvm.contract_shape import FEW_ROWS
 from graphflow.compiler.llvm.contract_stream import store_streamed, streamed
 from graphflow.compiler.llvm.emit import store_all, value
-from graphflow.compiler.llvm.schedule import weight_of
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, root_scope
 from graphflow.compiler.llvm.target import Target
+from graphflow.compiler.llvm.weight import weight_of
 from graphflow.compiler.loops.ir import Contract, Kernel, Loop, walk
 from graphflow.core.dim import Size, Symbol, coefficient, estimate, substitute
 

@@ -17,6 +17,7 @@ from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.tile import load_tile
 from graphflow.compiler.llvm.values import Values, element_type
 from graphflow.compiler.loops.ir import Expr, Store
+from graphflow.core.dim import Size
 from graphflow.core.dtype import DType, int64
 
 __all__ = ["spread", "store", "store_all", "value"]
@@ -104,6 +105,11 @@ def emit_guard(e: Expr, scope: Scope) -> Any:
 
 def emit_load(e: Expr, scope: Scope) -> Any:
     buffer, index = e.data
+    return loaded(e, buffer, index, scope)
+
+
+def loaded(e: Expr, buffer: int, index: Size, scope: Scope) -> Any:
+    """What stands at an index: for e, a load."""
     if not is_wide(e, scope):
         return load_scalar(scope, buffer, index, e.dtype)
     if scope.lanes is not None and scope.lanes.tile is not None:
@@ -114,14 +120,15 @@ def emit_load(e: Expr, scope: Scope) -> Any:
 def emit_keep(e: Expr, scope: Scope) -> Any:
     """The value, which is written down as well."""
     buffer, index = e.data
-    store(scope, buffer, index, e.args[0])
+    store(scope, buffer, scope.kept_at(buffer, index), e.args[0])
     return value(e.args[0], scope) if not is_wide(e, scope) else spread(e.args[0], scope)
 
 
 def emit_kept(e: Expr, scope: Scope) -> Any:
     """What a reduction, which has to come first, wrote down."""
     value(e.args[0], scope)
-    return emit_load(e, scope)
+    buffer, index = e.data
+    return loaded(e, buffer, scope.kept_at(buffer, index), scope)
 
 
 def store(scope: Scope, buffer: int, index: Any, e: Expr) -> None:

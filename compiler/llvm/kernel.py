@@ -15,6 +15,7 @@ from llvmlite import ir
 from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const
 from graphflow.compiler.llvm.contract_kernel import Memory, emit_contract
 from graphflow.compiler.llvm.nest import emit_nest
+from graphflow.compiler.llvm.overlap import two_rows
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule, width_of
 from graphflow.compiler.llvm.scope import Scope, root_scope
 from graphflow.compiler.llvm.target import Target, emit_stream_fence
@@ -103,7 +104,8 @@ def emit_plain(
     for n, key in enumerate(numbers, len(kernel.buffers)):
         root.function.numbers[key] = b.load(at(b, args, const(n), I64), typ=I64)
     root.function.ahead.update({one.stage: one.loads for one in schedule.ahead})
-    scratch_bytes = _add_scratch(root, (*kernel.scratch, *schedule.totals), scratch)
+    kept = kernel.scratch if schedule.beside is None else two_rows(kernel.scratch)
+    scratch_bytes = _add_scratch(root, (*kept, *schedule.totals), scratch)
     emit_nest(root, kernel, schedule, begin, end)
     if schedule.stream is not None:  # whoever waits for the kernel must find what went past the caches
         emit_stream_fence(b, target)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
-from llvmlite import ir
-
-from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
-from graphflow.compiler.llvm.contract_ir import const, divmod_, first_lanes
+from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of
+from graphflow.compiler.llvm.contract_ir import const, divmod_
 from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
+from graphflow.compiler.llvm.lane_loop import emit_lanes
 from graphflow.compiler.llvm.lanes import condition
-from graphflow.compiler.llvm.memory import Totals, store_rows, whole_row
+from graphflow.compiler.llvm.memory import Totals, fetch_ahead, store_rows, whole_row
 from graphflow.compiler.llvm.nest_strips import emit_strips
 from graphflow.compiler.llvm.nest_tiles import emit_tiles
+from graphflow.compiler.llvm.overlap import emit_overlapped
 from graphflow.compiler.llvm.panel import add_totals
 from graphflow.compiler.llvm.panel_choose import panel_stages
 from graphflow.compiler.llvm.schedule import Schedule
-from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
+from graphflow.compiler.llvm.scope import Scope, open_loop
 from graphflow.compiler.loops.guards import clear_of_guards, without_guards
 from graphflow.compiler.loops.ir import Kernel, Loop, Store
 from graphflow.compiler.loops.rows import is_tiny
@@ -51,6 +50,9 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
     first = b.mul(begin, per_unit)
     last = b.mul(end, per_unit)
     stop = least(b, last, total)
+    if schedule.beside is not None:
+        emit_overlapped(root, kernel, schedule, first, stop)
+        return
     with open_loop(root, first, stop, 1, None) as loop:
         scope = decoded(loop.scope, schedule.rows, loop.index)
         _emit_points(scope, kernel, schedule, const(0), None)
@@ -79,7 +81,7 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
             _emit_points(scope, kernel, schedule, start, stop)
         else:
             inner = schedule.inner
-            _emit_lanes(scope, lambda s: _emit_across(s, kernel, inner), schedule.lane, schedule.vectors, start, stop)
+            emit_lanes(scope, lambda s: _emit_across(s, kernel, inner), schedule.lane, schedule.vectors, start, stop)
 
 
 def _emit_jammed(root: Scope, kernel: Kernel, schedule: Schedule, jam: Loop, begin: Any, end: Any) -> None:
@@ -101,7 +103,7 @@ def _emit_run(scope: Scope, kernel: Kernel, schedule: Schedule, jam: Loop, start
     assert lane is not None
     first, after = _clear_turns(scope, kernel, lane, jam, start, stop)
     with open_loop(scope, first, after, TURNS, jam.symbol) as some:
-        _emit_lanes(some.scope, lambda s: store_all(s, bare), lane, TURNS, const(0), None, schedule.stream, jam)
+        emit_lanes(some.scope, lambda s: store_all(s, bare), lane, TURNS, const(0), None, schedule.stream, jam)
     before = b.sub(first, start)
     with open_loop(scope, const(0), b.add(before, b.sub(stop, after)), 1, None) as single:
         inner, n = single.scope.builder, single.index
@@ -136,8 +138,15 @@ def _emit_points(scope: Scope, kernel: Kernel, schedule: Schedule, start: Any, s
     for s in outer:
         value(s.value, scope)
     if lane is not None and inner:
-        _emit_lanes(scope, lambda s: store_all(s, inner), lane, schedule.vectors, start, stop, schedule.stream)
+        emit_lanes(scope, lambda s: _emit_elements(s, inner), lane, schedule.vectors, start, stop, schedule.stream)
     store_all(scope, outer)
+
+
+def _emit_elements(scope: Scope, stores: list[Store]) -> None:
+    """The stores of some lanes, and what whole vectors of them fetch ahead."""
+    if scope.lanes is not None and scope.lanes.mask is None:
+        fetch_ahead(scope, scope.function.ahead.get(None, ()))
+    store_all(scope, stores)
 
 
 def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None:
@@ -148,7 +157,7 @@ def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None
     totals = {e: Totals(pointer, start, e.dtype) for e, pointer in zip(schedule.panel, pointers, strict=True)}
     for stage in panel_stages(schedule.panel):
         own = {e: totals[e] for e in stage}
-        add_totals(scope, own, lambda s, body: _emit_lanes(s, body, lane, vectors, start, stop))
+        add_totals(scope, own, lambda s, body: emit_lanes(s, body, lane, vectors, start, stop))
 
 
 def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:
@@ -183,48 +192,3 @@ def _store_turns(s: Store, turns: list[Scope]) -> None:
         return
     for turn in turns:
         store(turn, s.buffer, s.index, s.value)
-
-
-def _emit_lanes(
-    scope: Scope,
-    body: Callable[[Scope], None],
-    lane: Loop,
-    vectors: int,
-    start: Any,
-    stop: Any,
-    stream: Store | None = None,
-    jam: Loop | None = None,
-) -> None:
-    """The lanes' loop around a body: blocks of vectors, then single ones under a mask.
-
-    With `jam`, vectors at once are turns of that loop.  Where a store goes past the caches, those lanes come first that
-    stand before a whole vector of its memory.
-    """
-    width = scope.function.width
-    stop = scope.size(lane.extent) if stop is None else stop
-    if stream is not None:
-        first = first_whole(scope, stream, lane, start, stop)
-        _emit_masked(scope, body, lane, start, first, jam)
-        start = first
-    block = width if jam is not None else width * vectors
-    whole = whole_blocks(scope, start, stop, block)
-    if not (isinstance(whole, ir.Constant) and whole.constant == 0):
-        tile = None if jam is None else jam.symbol
-        lanes = Lanes(lane.symbol, width, vectors, None, tile, None if stream is None else stream.buffer)
-        with open_loop(scope, start, whole, block, lane.symbol, (), lanes) as main:
-            body(main.scope)
-    if isinstance(whole, ir.Constant) and isinstance(stop, ir.Constant) and whole.constant == stop.constant:
-        return
-    _emit_masked(scope, body, lane, whole, stop, jam)
-
-
-def _emit_masked(
-    scope: Scope, body: Callable[[Scope], None], lane: Loop, start: Any, stop: Any, jam: Loop | None
-) -> None:
-    """Single vectors (one for each turn that is jammed), of whose lanes only those before `stop` count."""
-    width = scope.function.width
-    with open_loop(scope, start, stop, width, lane.symbol) as rest:
-        mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
-        masks, tile = ([mask], None) if jam is None else ([mask] * TURNS, jam.symbol)
-        rest.scope.lanes = Lanes(lane.symbol, width, len(masks), masks, tile)
-        body(rest.scope)

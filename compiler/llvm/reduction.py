@@ -38,7 +38,7 @@ def reduction(e: Expr, scope: Scope) -> Any:
         "position", (), ravel(tuple(loop.var for loop in loops), tuple(loop.extent for loop in loops)), law.result
     )
     body, stops = trimmed(e, law, scope)
-    task = Task(law, body, position, tuple(loops), stops, scope.function.ahead.get(e, ()))
+    task = Task(law, body, position, tuple(loops), stops, scope.function.ahead.get(e, ()), scope.function.beside.get(e))
     k = values_of(scope, law.result)
     if is_wide(e, scope):
         return [k.cast(x, e.dtype) for x in task.across_lanes(scope)]
@@ -95,6 +95,7 @@ class Task:
     loops: tuple[Loop, ...]
     stops: Stops
     ahead: tuple[Expr, ...] = ()
+    beside: Callable[[Scope], None] | None = None
     in_order: bool = True  # whether elements come in the order of their positions, in each lane
 
     def element(self, scope: Scope, wide: bool) -> list[State]:
@@ -133,7 +134,12 @@ class Task:
                 fixed = {loop.symbol: const(n) for loop, n in zip(loops, turn, strict=True)}
                 states = self._take(scope.child(scope.builder, fixed, scope.lanes), states, wide)
             return states
-        return self._nest(scope, loops, states, lambda inner, s: self._take(inner, s, wide))
+        return self._nest(scope, loops, states, lambda inner, s: self._turn(inner, s, wide))
+
+    def _turn(self, scope: Scope, states: list[State], wide: bool) -> list[State]:
+        if wide:
+            fetch_ahead(scope, self.ahead)
+        return self._take(scope, states, wide)
 
     def _take(self, scope: Scope, states: list[State], wide: bool) -> list[State]:
         k = values_of(scope, self.law.dtype)
@@ -218,6 +224,8 @@ class Task:
             with open_loop(scope, const(0), whole, block, loop.symbol, [x for s in states for x in s], lanes) as main:
                 fetch_ahead(main.scope, self.ahead)
                 main.carry([x for s in self._take(main.scope, _grouped(main.carried, length), True) for x in s])
+                if self.beside is not None:
+                    self.beside(main.scope)
             states = _grouped(main.results, length)
         if count is not None:
             return self._rest(scope, loop, count % block, count - count % block, width, states)

@@ -14,22 +14,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.llvm.ahead import Ahead, fetched_ahead
+from graphflow.compiler.llvm.ahead import Ahead, elements_ahead, fetched_ahead, stored_beside
 from graphflow.compiler.llvm.jam import TURNS, jammed
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
 from graphflow.compiler.llvm.past_caches import reads_rows, rows_past_caches, strips_past_caches, tiles_past_caches
 from graphflow.compiler.llvm.target import Target
+from graphflow.compiler.llvm.weight import row_weight, weight_of
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
-from graphflow.core.dim import Size, Symbol, atoms_of, ceildiv, coefficient, estimate, product
+from graphflow.core.dim import Size, ceildiv, coefficient, estimate, product
 from graphflow.core.type import static
 
-__all__ = ["SQUARE", "Schedule", "make_schedule", "weight_of", "width_of"]
+__all__ = ["SQUARE", "Schedule", "make_schedule", "width_of"]
 
 UNIT_WEIGHT = 65_536
 """About how much work a unit is, in scalar operations; a few microseconds."""
-
-WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 3, "random": 60, "reduce": 1, "sum": 0}
 
 SHORT = 8
 """Reductions of at most this many neighbours leave most lanes of a vector empty: lanes run across them."""
@@ -58,11 +57,6 @@ STRIP_UNIT = 16
 
 COLUMNS = 4
 """Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
-
-
-def weight_of(e: Expr) -> int:
-    """About how many vector instructions an expression takes itself."""
-    return int(e.data[0].cost) if e.kind == "apply" else WEIGHTS[e.kind]
 
 
 def width_of(kernel: Kernel, target: Target) -> int:
@@ -97,6 +91,7 @@ class Schedule:
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
     ahead: tuple[Ahead, ...] = ()
+    beside: Expr | None = None  # the stage beside which the row before is stored
     by_parts: bool = False  # chunks: all rows of a part of the lanes before the next part
     aligned: Expr | None = None  # the load whose vectors tiles begin with
     square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
@@ -118,7 +113,7 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     lane = _lane(kernel, exprs)
     rows = kernel.loops[:-1] if lane is not None else kernel.loops
     count = product(tuple(loop.extent for loop in rows))
-    weight = max(_weight(kernel, exprs, rows), 1)
+    weight = max(row_weight(kernel, exprs, rows), 1)
     width = width_of(kernel, target)
     tile = _tile(kernel, exprs, lane, width)
     if tile is not None and lane is not None:
@@ -140,12 +135,17 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     if panel and lane is not None:
         return _panelled(rows, lane, panel, width, vectors, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
-        cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1))
-        return replace(cut, stream=stream, by_parts=_meets_rows_again(exprs, rows, lane, target))
+        most = _lanes_of_part(exprs, rows, lane, target)
+        cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1), most=most)
+        ahead = elements_ahead(kernel, exprs, rows[-1] if most else None, lane, stream, target)
+        return replace(cut, stream=stream, by_parts=bool(most), ahead=ahead)
     per_unit = max(UNIT_WEIGHT // weight, 1)
-    ahead = fetched_ahead(kernel, exprs, rows, lane, target)
+    ahead = fetched_ahead(kernel, exprs, rows, lane, stream, target)
+    beside = stored_beside(kernel, ahead, stream)
     units = ceildiv(count, per_unit)
-    return Schedule(rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead)
+    return Schedule(
+        rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead, beside=beside
+    )
 
 
 def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int, stream: Store | None) -> Schedule:
@@ -196,10 +196,11 @@ def _chunked(
     width: int,
     per_lane: int,
     inner: Loop | None = None,
+    most: int = 0,
 ) -> Schedule:
-    """Units are parts of the lanes' loop; `per_lane` is the weight of one lane."""
+    """Units are parts of the lanes' loop, of so many lanes at the most; `per_lane` is the weight of one lane."""
     block = width * vectors
-    chunk = max(UNIT_WEIGHT // per_lane // block, 1) * block
+    chunk = max(min(UNIT_WEIGHT // per_lane, most or UNIT_WEIGHT) // block, 1) * block
     units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
     return Schedule(rows, lane, vectors, 1, chunk, units, per_lane * chunk, inner=inner)
 
@@ -238,7 +239,7 @@ def _across_rows(kernel: Kernel, exprs: list[Expr], target: Target) -> Schedule:
     vectors = 1 if is_tiny(inner.extent) else COLUMNS
     while vectors > 1 and estimate(lane.extent) < vectors * width:
         vectors //= 2
-    return _chunked(tuple(rows), lane, vectors, width, max(_weight(kernel, exprs, (*rows, lane)), 1), inner)
+    return _chunked(tuple(rows), lane, vectors, width, max(row_weight(kernel, exprs, (*rows, lane)), 1), inner)
 
 
 def _lane(kernel: Kernel, exprs: list[Expr]) -> Loop | None:
@@ -277,11 +278,12 @@ def _tile(kernel: Kernel, exprs: list[Expr], lane: Loop | None, width: int) -> L
     return best if linear else None
 
 
-def _meets_rows_again(exprs: list[Expr], rows: tuple[Loop, ...], lane: Loop, target: Target) -> bool:
-    """Whether every row reads again what the first cache can't hold all of, but parts of it."""
+def _lanes_of_part(exprs: list[Expr], rows: tuple[Loop, ...], lane: Loop, target: Target) -> int:
+    """Lanes of a part for which the first cache holds what every row reads again; 0 where it holds all of a row."""
     own = {loop.symbol for loop in rows}
     again = {e for e in exprs if e.kind == "load" and lane.symbol in e.vars and own and not own & e.vars}
-    return estimate(lane.extent) * sum(e.dtype.size for e in again) > target.l1_bytes // 2
+    most = target.l1_bytes // 2 // max(sum(e.dtype.size for e in again), 1)
+    return most if again and estimate(lane.extent) > most else 0
 
 
 def _aligned(exprs: list[Expr], tile: Loop, width: int) -> Expr | None:
@@ -298,30 +300,6 @@ def _row_work(kernel: Kernel, exprs: list[Expr], lane: Loop) -> bool:
     """Whether a row computes something before its elements that chunks would repeat."""
     shallow = any(s.depth < len(kernel.loops) for s in kernel.stores)
     return shallow or any(e.kind == "reduce" and lane.symbol not in e.vars for e in exprs)
-
-
-def _weight(kernel: Kernel, exprs: list[Expr], rows: tuple[Loop, ...]) -> int:
-    """Scalar operations of one row."""
-    row_symbols = {loop.symbol for loop in rows}
-    extents: dict[Symbol, int] = {loop.symbol: estimate(loop.extent) for loop in kernel.loops}
-    for e in exprs:
-        if e.kind == "reduce":
-            extents.update({loop.symbol: estimate(loop.extent) for loop in e.data[1]})
-    total = sum(2 * _times(s.index, extents, row_symbols) for s in kernel.stores)
-    for e in exprs:
-        turns = weight_of(e)
-        for v in e.vars:
-            turns *= 1 if v in row_symbols else extents.get(v, 1)
-        total += turns
-    return total
-
-
-def _times(index: Size, extents: dict[Symbol, int], row_symbols: set[Symbol]) -> int:
-    turns = 1
-    for atom in set(atoms_of(index)):
-        if isinstance(atom, Symbol) and atom in extents and atom not in row_symbols:
-            turns *= extents[atom]
-    return turns
 
 
 def _vectors(exprs: list[Expr], lane: Loop | None, width: int) -> int:

@@ -20,7 +20,13 @@ from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, atoms_of, coefficien
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.tile_ahead import BlockAhead, RowsAhead
 
-__all__ = ["Aside", "Function", "Lanes", "Scope", "loop_variables", "open_loop", "root_scope"]
+__all__ = ["TURN", "Aside", "Function", "Lanes", "Scope", "loop_variables", "open_loop", "root_scope"]
+
+
+TURN = Symbol("turn", bound=2)
+"""Which of two rows of scratch a row keeps its values in."""
+
+TURN_VAR = Dim((((TURN,), 1),))
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,9 @@ class Function:
         self.width = 1  # lanes of vectors along reduced axes
         self.numbers: dict[str, Any] = {}  # values of symbols that are arguments
         self.totals: dict[Any, Any] = {}  # reductions whose values lie in memory already: Totals
-        self.ahead: dict[Any, Any] = {}  # what reductions fetch ahead: loads
+        self.ahead: dict[Any, Any] = {}  # what reductions, and (None) elements, fetch ahead: loads
+        self.beside: dict[Any, Any] = {}  # what else is done in the loop of a reduction, block by block
+        self.turns: dict[int, Size] = {}  # scratch with room for two rows, and the elements of one
         self.nothing: Any = None  # an address that may be read where an element may not
 
 
@@ -122,6 +130,10 @@ class Scope:
         raise KeyError(symbol.key)
 
     # sizes
+
+    def kept_at(self, buffer: int, index: Size) -> Size:
+        """Where a row keeps an element of scratch: every other row in the second half where there is room for two."""
+        return index + self.function.turns[buffer] * TURN_VAR if buffer in self.function.turns else index
 
     def size(self, size: Size) -> Any:
         """A size or index as an i64, computed as far out as possible."""

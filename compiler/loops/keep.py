@@ -24,7 +24,7 @@ from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, expr, rewrit
 from graphflow.compiler.loops.rows import is_columns, is_tiny
 from graphflow.core.dim import Atom, Dim, Size, Symbol, coefficient, estimate, substitute
 
-__all__ = ["keep"]
+__all__ = ["COSTLY", "keep"]
 
 COSTLY = 8
 """From this cost on a value is kept: writing it and reading it back costs about half as much."""

@@ -1,0 +1,39 @@
+"""About how much work a kernel is, in scalar operations: what units are cut by."""
+
+from __future__ import annotations
+
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop
+from graphflow.core.dim import Size, Symbol, atoms_of, estimate
+
+__all__ = ["row_weight", "weight_of"]
+
+WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 3, "random": 60, "reduce": 1, "sum": 0}
+
+
+def weight_of(e: Expr) -> int:
+    """About how many vector instructions an expression takes itself."""
+    return int(e.data[0].cost) if e.kind == "apply" else WEIGHTS[e.kind]
+
+
+def row_weight(kernel: Kernel, exprs: list[Expr], rows: tuple[Loop, ...]) -> int:
+    """Scalar operations of one row."""
+    row_symbols = {loop.symbol for loop in rows}
+    extents: dict[Symbol, int] = {loop.symbol: estimate(loop.extent) for loop in kernel.loops}
+    for e in exprs:
+        if e.kind == "reduce":
+            extents.update({loop.symbol: estimate(loop.extent) for loop in e.data[1]})
+    total = sum(2 * _times(s.index, extents, row_symbols) for s in kernel.stores)
+    for e in exprs:
+        turns = weight_of(e)
+        for v in e.vars:
+            turns *= 1 if v in row_symbols else extents.get(v, 1)
+        total += turns
+    return total
+
+
+def _times(index: Size, extents: dict[Symbol, int], row_symbols: set[Symbol]) -> int:
+    turns = 1
+    for atom in set(atoms_of(index)):
+        if isinstance(atom, Symbol) and atom in extents and atom not in row_symbols:
+            turns *= extents[atom]
+    return turns
