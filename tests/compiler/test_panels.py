@@ -13,12 +13,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import graphflow as tf
+from graphflow.compiler.llvm.panel_choose import panel_stages
 from graphflow.compiler.llvm.schedule import make_schedule
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.compiler.plan import Plan
 
 PANEL, AHEAD = "graphflow.compiler.llvm.panel_choose", "graphflow.compiler.llvm.ahead"
-SPLIT = "graphflow.compiler.split"
+SPLIT, GROUPS, STORED = (f"graphflow.compiler.{name}" for name in ("split", "groups", "stored"))
 TARGETS = [AVX512, AVX2, SSE2, NEON]
 
 
@@ -53,6 +54,13 @@ def everything_by_panels() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def read_again() -> Iterator[None]:
+    """What is cheaper to read again than to store, of small arrays as of large ones."""
+    with patch(f"{GROUPS}.LARGE", 0), patch(f"{STORED}.LARGE", 0):
+        yield
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(sorted(REDUCTIONS)),
@@ -68,6 +76,71 @@ def test_reductions_of_any_shape(name: str, shape: tuple[int, int, int], axis: i
     with everything_by_panels():
         value, _ = run(lambda p: formula(p, axis), x, open_)
     np.testing.assert_allclose(value, wanted(x, axis), rtol=1e-5, atol=1e-5)
+
+
+SPECIAL: dict[str, float] = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan, "lowest": np.finfo(np.float32).min}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([tf.nn.softmax, tf.nn.log_softmax]),
+    st.tuples(st.integers(1, 3), st.integers(9, 100), st.integers(70, 140)),
+    st.lists(st.tuples(st.sampled_from(sorted(SPECIAL)), st.integers(0, 69), st.integers(0, 199), st.integers(1, 200))),
+    st.sampled_from(["float32", "float64"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_exponentials_beside_their_maximum_give_what_the_formula_gives(
+    formula: Any,
+    shape: tuple[int, int, int],
+    runs: list[tuple[str, int, int, int]],
+    dtype: str,
+    down: bool,
+    open_: bool,
+) -> None:
+    """Runs of what is infinite or missing in some columns, and columns that fall or rise all the way down."""
+    slope = np.arange(shape[1])[:, None] * (-0.5 if down else 0.5)
+    x = (np.random.default_rng(0).standard_normal(shape) * 3 + slope).astype(dtype)
+    for name, column, first, count in runs:
+        x[0, first : first + count, column] = SPECIAL[name]
+    with np.errstate(all="ignore"):
+        z = (x - x.max(1, keepdims=True)).astype(np.float64)
+        logarithm = z - np.log(np.exp(z).sum(1, keepdims=True))
+        wanted = np.exp(logarithm) if formula is tf.nn.softmax else logarithm
+    with everything_by_panels(), patch(f"{GROUPS}.COLUMN_ELEMENTS", 0), read_again():
+        value, plan = run(lambda p: formula(p, 1), x, open_)
+        panels = [make_schedule(step.kernel, AVX512).panel for step in plan.steps]
+    np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
+    assert any(len(panel) > 1 and len(panel_stages(panel)) == 1 for panel in panels)
+
+
+@pytest.mark.parametrize(
+    "formula, passes",
+    [
+        (lambda x: tf.reduce_sum(tf.exp(x - tf.reduce_max(x, 0)), 0), 1),
+        (lambda x: tf.reduce_sum(tf.exp(x - 2.0 * tf.reduce_max(x, 0)), 0), 2),
+        (lambda x: tf.reduce_sum(tf.exp(x - tf.reduce_max(tf.abs(x), 0)), 0), 2),
+        (lambda x: tf.reduce_sum(tf.square(x - tf.reduce_max(x, 0)), 0), 2),
+    ],
+)
+def test_only_exponentials_of_what_is_below_its_maximum_share_its_pass(
+    formula: Callable[[Any], Any], passes: int
+) -> None:
+    x = np.random.default_rng(0).standard_normal((64, 1 << 15)).astype(np.float32)
+    with everything_by_panels(), patch(f"{SPLIT}.TALL", 1 << 30):
+        value, plan = run(formula, x)
+        stages = sum(len(panel_stages(make_schedule(step.kernel, AVX512).panel)) for step in plan.steps)
+    plain, _ = run(formula, x[:, :64])
+    np.testing.assert_allclose(value[:64], plain, rtol=1e-5)
+    assert stages == passes
+
+
+@pytest.mark.parametrize("rows, kernels", [(100, 1), (500, 2)])
+def test_many_elements_are_read_in_long_pieces_of_rows(rows: int, kernels: int) -> None:
+    """Columns that stay in a cache are computed each for itself."""
+    _, plan = run(lambda x: tf.nn.softmax(x, 0), np.zeros((rows, 4096), np.float32))
+    assert len(plan.steps) >= kernels
+    assert any(make_schedule(step.kernel, AVX512).inner for step in plan.steps) is (kernels == 1)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -133,7 +206,36 @@ def test_what_computes_the_most_fetches_ahead() -> None:
     _, plan = run(tf.nn.softmax, np.zeros((1 << 12, 1024), np.float32))
     (ahead,) = make_schedule(plan.steps[0].kernel, AVX512).ahead
     assert ahead.stage.data[0] == "sum"
-    assert [str(load) for load in ahead.loads] == ["b0[1024*i0 + r3 + 1024]"]
+    assert [str(load) for load in ahead.loads] == ["b0[1024*i0 + r3 + 3072]"]
+
+
+@pytest.mark.parametrize(
+    "shape, wanted",
+    [
+        ((1 << 17, 64), ["b0[32768*i0 + i1 + 64*r2 + 2048]"]),
+        ((1 << 13, 1024), []),  # panels fetch by themselves
+        ((64, 64), []),
+    ],
+)
+def test_short_rows_that_are_added_up_are_fetched_a_piece_ahead(shape: tuple[int, int], wanted: list[str]) -> None:
+    _, plan = run(lambda x: tf.reduce_sum(x, 0), np.zeros(shape, np.float32))
+    found = make_schedule(plan.steps[0].kernel, AVX512).ahead
+    assert [str(load) for one in found for load in one.loads] == wanted
+
+
+@pytest.mark.parametrize(
+    "shape, wanted",
+    [
+        ((1 << 23,), ["b0[i0 + 2048]"]),
+        ((1 << 8, 1 << 15), ["b0[32768*i0 + i1 + 32768]"]),  # the same part of the next row
+        ((1 << 13, 1024), ["b0[1024*i0 + i1 + 2048]"]),
+        ((64, 64), []),
+    ],
+)
+def test_elements_of_large_results_are_fetched_ahead(shape: tuple[int, ...], wanted: list[str]) -> None:
+    row = np.arange(min(shape[-1], 1 << 15), dtype=np.float32)
+    _, plan = run(lambda x: x * (tf.constant(row) if x.shape.ndims > 1 else 2.0), np.zeros(shape, np.float32))
+    assert [str(load) for one in make_schedule(plan.steps[0].kernel, AVX512).ahead for load in one.loads] == wanted
 
 
 def test_a_row_that_is_read_once_is_fetched_a_piece_ahead() -> None:

@@ -259,6 +259,7 @@ def test_long_rows_that_share_a_vector_go_by_parts() -> None:
         _, executable = compiled(lambda x, row=row: x * tf.constant(row), [1 << 10, columns])  # type: ignore[misc]  # a default is no argument
         found = make_schedule(executable.plan.steps[0].kernel, AVX512)
         assert (found.chunk != 0 and found.by_parts) is parts
+        assert not parts or found.chunk * 4 <= AVX512.l1_bytes // 2
 
 
 @settings(max_examples=20, deadline=None)
