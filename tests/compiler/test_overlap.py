@@ -49,7 +49,7 @@ def everything_overlapped() -> Iterator[None]:
     """Small results as if they were large ones."""
     with (
         patch(f"{PLAN}.LARGE", 0),
-        patch(f"{PAST}.STREAMED_L2", 0),
+        patch(f"{PAST}._leaves", lambda *_: True),
         patch(f"{PAST}.STREAMED_BLOCKS", 1),
         patch(f"{AHEAD}.LARGE_L2", 0),
     ):

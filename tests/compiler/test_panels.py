@@ -19,7 +19,7 @@ from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.compiler.plan import Plan
 
 PANEL, AHEAD = "graphflow.compiler.llvm.panel_choose", "graphflow.compiler.llvm.ahead"
-SPLIT, GROUPS, STORED = (f"graphflow.compiler.{name}" for name in ("split", "groups", "stored"))
+SPLIT, GROUPS = (f"graphflow.compiler.{name}" for name in ("split", "groups"))
 TARGETS = [AVX512, AVX2, SSE2, NEON]
 
 
@@ -57,7 +57,7 @@ def everything_by_panels() -> Iterator[None]:
 @contextmanager
 def read_again() -> Iterator[None]:
     """What is cheaper to read again than to store, of small arrays as of large ones."""
-    with patch(f"{GROUPS}.LARGE", 0), patch(f"{STORED}.LARGE", 0):
+    with patch("graphflow.compiler.buffers.LARGE", 0):
         yield
 
 
