@@ -35,4 +35,5 @@ class Kept:
         table = (ctypes.c_int64 * len(slots))(*slots)
         pointer = ctypes.c_void_p
         setup = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, pointer, pointer)(module.address("setup"))
-        setup(ctypes.addressof(table), None, None, None)
+        scratch = aligned_empty((layout.scratch_bytes,), np.dtype(np.uint8))
+        setup(ctypes.addressof(table), None, scratch.ctypes.data, None)
