@@ -7,6 +7,7 @@ All of them are one affine contraction (`Contraction`).  Results are computed in
 packed and A staged where that pays (contract_pack), and what pays is decided beforehand (contract_choose).  After the
 last product each vector of results goes to the caller's epilogue, which adds a bias, applies an activation and stores.
 A long k with few results is split: partial sums go to the workspace and a last launch adds them in a fixed order.
+Convolutions of 3 x 3 windows need fewer products than that form has, where it pays (winograd_choose).
 
 Every launch is `void f(ptr args, ptr dims, i64 begin, i64 end, ptr scratch)` with args[0] = A, args[1] = B,
 args[2] = packed B, args[3] = workspace; later args belong to the epilogue.  Units are independent and the same bits
@@ -22,6 +23,8 @@ from graphflow.compiler.llvm.contract_choose import make_plan
 from graphflow.compiler.llvm.contract_finish import Epilogue, EpiloguePoint
 from graphflow.compiler.llvm.contract_plan import Axis, Contraction
 from graphflow.compiler.llvm.contract_units import Emitter, Launch
+from graphflow.compiler.llvm.winograd import WinogradEmitter
+from graphflow.compiler.llvm.winograd_choose import winograd_plan
 
 if TYPE_CHECKING:
     from llvmlite import ir
@@ -37,8 +40,9 @@ __all__ = ["Axis", "Contraction", "ContractionCode", "Epilogue", "EpiloguePoint"
 class ContractionCode:
     """What the runtime needs: launches in order, bytes of the workspace all share, bytes of each worker's scratch.
 
-    Where the first launch packs B, `packing` says how and `packed_bytes` how much: it need not run where another's
-    result of equal packing of the same B is given.  `kept`: B never changes, so that one run of it serves all steps.
+    Where the first launch packs B, or transforms it, `packing` says how and `packed_bytes` how much: it need not run
+    where another's result of equal packing of the same B is given.  `kept`: B never changes, so that one run of it
+    serves all steps.
     """
 
     launches: tuple[Launch, ...]
@@ -64,6 +68,9 @@ def emit_contraction(
     blocks; it is written at most twice, or as often as its `weight`, about how many instructions it is, lets it pay.
     KeyError for a dtype without products.
     """
+    winograd = winograd_plan(spec, target)
+    if winograd is not None:
+        return winograd_code(WinogradEmitter(module, name, winograd, target, size, epilogue))
     plan = make_plan(spec, target)
     emitter = Emitter(module, name, plan, target, size, epilogue, weight)
     launches = [emitter.pack()] if plan.packs_first else []
@@ -75,3 +82,9 @@ def emit_contraction(
     packed, packing = emitter.packed_bytes, plan.packing if plan.packs_first else None
     kept = packing is not None and spec.is_kept and isinstance(packed, int)
     return ContractionCode(tuple(launches), emitter.workspace_bytes, emitter.scratch_bytes, packed, packing, kept)
+
+
+def winograd_code(emitter: WinogradEmitter) -> ContractionCode:
+    """A convolution whose first launch transforms its filter."""
+    plan, launches = emitter.winograd, (emitter.pack(), emitter.compute())
+    return ContractionCode(launches, 0, emitter.scratch_bytes, emitter.packed_bytes, plan.packing, plan.spec.is_kept)

@@ -1,0 +1,230 @@
+"""Writes the launches of a convolution by Winograd's minimal filtering (winograd_plan.py).
+
+    emitter = WinogradEmitter(module, "conv", winograd_plan(spec, target), target, size, epilogue)
+    emitter.pack(), emitter.compute()          # each adds a function to the module
+
+A unit of the second launch transforms its squares of the image into the worker's scratch, where a core's second cache
+keeps them.  Then for each of its column panels come the 16 products, by the tiles of all contractions, the transform of
+their sums, and the epilogue for each vector of results.  What is in scratch: [place][square][channel] of the image,
+[place][square][width] of sums, the taps of some channels, and whether a result is not finite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from graphflow.compiler.llvm.contract_finish import PACKED, Finisher, ways_to_store
+from graphflow.compiler.llvm.contract_ir import (
+    I64,
+    PTR,
+    Code,
+    SizeEmitter,
+    add,
+    at,
+    const,
+    loop,
+    minimum,
+    mul,
+    part_function,
+    sub,
+    unravel,
+)
+from graphflow.compiler.llvm.contract_pack import emit_panel, sizes
+from graphflow.compiler.llvm.contract_tile import emit_tile
+from graphflow.compiler.llvm.contract_units import Launch, has_edge
+from graphflow.compiler.llvm.contract_walk import Walk
+from graphflow.compiler.llvm.winograd_plan import PLACES, WinogradPlan
+from graphflow.compiler.llvm.winograd_repair import emit_repair
+from graphflow.compiler.llvm.winograd_transform import emit_filter, emit_image, emit_result, square_at
+
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.contract_finish import Epilogue
+    from graphflow.compiler.llvm.target import Target
+
+FINISH_ARGUMENTS = (
+    ("args", PTR), ("dims", PTR), ("sums", PTR),
+    ("first", I64), ("count", I64), ("lane", I64), ("columns", I64),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Functions:
+    """What the launch that computes calls: an edge is the tile for a last column panel of fewer vectors."""
+
+    image: ir.Function
+    tile: ir.Function
+    edge: ir.Function | None
+    result: ir.Function
+    repair: ir.Function
+    finish: ir.Function
+
+
+@dataclass(frozen=True)
+class WinogradUnit:
+    """The first column panel and the squares of a unit, the image, and what of the unit is where in scratch."""
+
+    panel: ir.Value
+    first: ir.Value
+    count: ir.Value
+    a: ir.Value
+    pieces: ir.Value
+    sums: ir.Value
+    taps: ir.Value
+    spoilt: ir.Value
+
+
+class WinogradEmitter(Walk):
+    """Writes the launches of one plan."""
+
+    def __init__(
+        self,
+        module: ir.Module,
+        name: str,
+        plan: WinogradPlan,
+        target: Target,
+        size: SizeEmitter,
+        epilogue: Epilogue,
+    ):
+        super().__init__(module, name, plan.products, target, size)
+        self.winograd, self.epilogue = plan, epilogue
+        self.copy_taps = emit_panel(module, name + ".panel", plan.taps, size, target.vector_bits >= 256)
+        self.packed_bytes = plan.packed_bytes
+        self.sums_start = PLACES * plan.image_place
+        self.taps_start = self.sums_start + PLACES * plan.sum_place
+        self.scratch_bytes = (self.taps_start + plan.tap_elements) * plan.products.bytes + 64
+
+    def pack(self) -> Launch:
+        """The launch that transforms the filter, a unit some channels of a column panel."""
+        plan, products = self.winograd, self.plan
+        function = emit_filter(self.module, self.name + ".filter", plan, self.emit_size)
+        parts = plan.channels // plan.tap_channels
+        with self.launch(".pack") as (code, unit):
+            b, taps = code.b, self.scratch(code, self.taps_start)
+            panel, part = unravel(b, unit, sizes(code, [products.column_panels, parts]))
+            channel = mul(b, part, const(plan.tap_channels))
+            source = at(b, self.filters(code), mul(b, channel, code.size(plan.spec.k[-1].b)), self.element)
+            b.call(self.copy_taps, [source, taps, mul(b, panel, const(products.width)), const(0), const(3), code.dims])
+            target = at(b, self.packed(code, panel), mul(b, channel, const(products.width)), self.element)
+            b.call(function, [taps, target, code.dims])
+        return Launch(self.name + ".pack", products.column_panels * parts, 16 * plan.tap_elements)
+
+    def compute(self) -> Launch:
+        """The launch that computes results."""
+        plan, panels, functions = self.winograd, self.plan.column_panels, self.functions()
+        with self.launch("") as (code, number):
+            b, unit = code.b, self.winograd_unit(code, number)
+            b.call(functions.image, [unit.a, unit.pieces, unit.first, unit.count, code.dims])
+            end = minimum(b, add(b, unit.panel, const(plan.column_block)), code.size(panels))
+            with loop(b, unit.panel, end) as panel:
+                self.multiply(code, unit, panel, functions)
+                self.hand_on(code, unit, panel, functions)
+        return Launch(self.name, plan.units, plan.unit_flops)
+
+    def functions(self) -> Functions:
+        """Write what the launch calls."""
+        module, name, plan, size = self.module, self.name, self.winograd, self.emit_size
+        rows, edge = self.plan.rows, None
+        if has_edge(self.plan):
+            edge = emit_tile(module, name + ".edge", self.plan, rows, size, vectors=self.plan.edge_vectors)
+        return Functions(
+            emit_image(module, name + ".image", plan, size),
+            emit_tile(module, name + ".tile", self.plan, rows, size, vectors=self.plan.vectors),
+            edge,
+            emit_result(module, name + ".result", plan, size),
+            emit_repair(module, name + ".repair", plan, self.copy_taps, size),
+            self.finish(),
+        )
+
+    def winograd_unit(self, code: Code, number: ir.Value) -> WinogradUnit:
+        """Where a unit works; units that share a part of the filter follow each other."""
+        b, plan = code.b, self.winograd
+        column, row = unravel(b, number, sizes(code, [plan.column_blocks, plan.row_blocks]))
+        first = mul(b, row, const(plan.squares))
+        count = minimum(b, const(plan.squares), sub(b, code.size(plan.square_count), first))
+        a = at(b, self.argument(code, 0), code.size(plan.spec.a_offset), self.element)
+        starts = (0, self.sums_start, self.taps_start, self.taps_start + plan.tap_elements)
+        places = (self.scratch(code, start) for start in starts)
+        return WinogradUnit(mul(b, column, const(plan.column_block)), first, count, a, *places)
+
+    def multiply(self, code: Code, unit: WinogradUnit, panel: ir.Value, functions: Functions) -> None:
+        """The 16 products of a column panel; a tile's last rows may be of no square."""
+        plan, products, b, depth = self.winograd, self.plan, code.b, const(self.winograd.channels)
+        numbers = (const(products.width), const(products.rows), const(0), depth, code.dims)
+        with loop(b, const(0), const(PLACES)) as place:
+            source = at(b, self.packed(code, panel), mul(b, place, const(plan.filter_place)), self.element)
+            image = at(b, unit.pieces, mul(b, place, const(plan.image_place)), self.element)
+            target = at(b, unit.sums, mul(b, place, const(plan.sum_place)), self.element)
+            with loop(b, const(0), unit.count, products.rows) as row:
+                a = at(b, image, mul(b, row, code.size(products.run.a)), self.element)
+                out = at(b, target, mul(b, row, const(products.width)), self.element)
+                self.tile(code, panel, functions, [a, source, source, out, *numbers])
+
+    def tile(self, code: Code, panel: ir.Value, functions: Functions, arguments: list[ir.Value]) -> None:
+        """Call the tile, or for the last column panel the one that is there for it."""
+        b = code.b
+        if functions.edge is None:
+            b.call(functions.tile, arguments)
+            return
+        last = b.icmp_signed("==", panel, sub(b, code.size(self.plan.column_panels), const(1)))
+        with b.if_else(last) as (then, otherwise):
+            with then:
+                b.call(functions.edge, arguments)
+            with otherwise:
+                b.call(functions.tile, arguments)
+
+    def hand_on(self, code: Code, unit: WinogradUnit, panel: ir.Value, functions: Functions) -> None:
+        """Transform the sums of a column panel back, see that they are right, and give them to the epilogue."""
+        products, b = self.plan, code.b
+        lane = mul(b, panel, const(products.width))
+        columns = minimum(b, const(products.width), sub(b, code.size(products.spec.n.extent), lane))
+        vectors = b.udiv(add(b, columns, const(products.lanes - 1)), const(products.lanes))
+        squares = (unit.first, unit.count)
+        b.store(const(0), unit.spoilt)
+        b.call(functions.result, [unit.sums, unit.spoilt, unit.count, vectors, code.dims])
+        with b.if_then(b.icmp_signed("!=", b.load(unit.spoilt, typ=I64), const(0)), likely=False):
+            operands = (unit.a, self.filters(code), unit.sums, unit.taps)
+            b.call(functions.repair, [*operands, *squares, lane, vectors, code.dims])
+        b.call(functions.finish, [code.function.args[0], code.dims, unit.sums, *squares, lane, columns])
+
+    def finish(self) -> ir.Function:
+        """The function that calls the epilogue for the results of some squares."""
+        plan, products = self.winograd, self.plan
+        with part_function(self.module, self.name + ".finish", FINISH_ARGUMENTS, self.emit_size) as code:
+            args, _, sums, first, count, lane, columns = code.function.args
+            b, finisher = code.b, Finisher(code, products, args, self.epilogue, 0)
+            for streams in ways_to_store(code, products, args):
+                with loop(b, const(0), count) as number:
+                    square = square_at(code, plan, add(b, first, number))
+                    *outer, y, x = square.index
+                    source = at(b, sums, mul(b, number, const(products.width)), self.element)
+                    down, across = (b.select(has, const(2), const(1)) for has in (square.below, square.beside))
+                    with loop(b, const(0), down) as i, loop(b, const(0), across) as j:
+                        index = (*outer, add(b, y, i), add(b, x, j))
+                        place = mul(b, add(b, mul(b, i, const(2)), j), const(plan.sum_place))
+                        values = finisher.reader(at(b, source, place, self.element))
+                        flat = self.row_number(code, index)
+                        finisher.finish(index, flat, lane, columns, values, streams)
+        return code.function
+
+    def row_number(self, code: Code, index: tuple[ir.Value, ...]) -> ir.Value:
+        """The index of a pixel as one number."""
+        flat: ir.Value = const(0)
+        for i, axis in zip(index, self.winograd.spec.m, strict=True):
+            flat = add(code.b, mul(code.b, flat, code.size(axis.extent)), i)
+        return flat
+
+    def filters(self, code: Code) -> ir.Value:
+        """Where the filter starts."""
+        return at(code.b, self.argument(code, 1), code.size(self.winograd.spec.b_offset), self.element)
+
+    def packed(self, code: Code, panel: ir.Value) -> ir.Value:
+        """Where a column panel of the transformed filter starts."""
+        offset = mul(code.b, panel, const(PLACES * self.winograd.filter_place))
+        return at(code.b, self.argument(code, PACKED), offset, self.element)
+
+    def scratch(self, code: Code, start: int) -> ir.Value:
+        """An address in the worker's scratch."""
+        return at(code.b, code.function.args[4], const(start), self.element)
