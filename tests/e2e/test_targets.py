@@ -80,7 +80,10 @@ MULTIPLY_ADD = {
     "avx512": r"vfn?m(add|sub)\d+ps.*%zmm", "avx2": r"vfn?m(add|sub)\d+ps.*%ymm", "sse2": r"\bmulps\b",
     "neon": r"\bfmla\s+v\d+\.4s",
 }  # fmt: skip
-PRODUCTS = ("gemm:37x70x33", "gemm:130x97x75", "conv3x3:2x9x5x17", "mlp_train:13x29x19x7", "convolutions, 2 axes")
+PRODUCTS = (
+    "gemm:37x70x33", "gemm:130x97x75", "conv3x3:2x9x5x17", "conv3x3:2x19x32x44", "mlp_train:13x29x19x7",
+    "convolutions, 2 axes",
+)  # fmt: skip
 
 
 @cache
