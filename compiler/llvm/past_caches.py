@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Kernel, Loop, Store, walk
-from graphflow.core.dim import coefficient, estimate
+from graphflow.core.dim import Size, coefficient, estimate
 
 __all__ = ["past_caches", "reads_rows", "rows_past_caches", "strips_past_caches", "tiles_past_caches"]
 
@@ -20,11 +20,11 @@ operands as large, and of 24 MB alone, took about as long either way where the c
 RESULT_L3 = 1 / 4
 """A smaller result is near when its kernel ends, whatever that has read."""
 
-CROWDED_L2 = 2
-"""A result of so many second caches goes past them where its rows crowd into few sets of a cache."""
+CROWDED_L2, CROWDING_L2 = 2, 4
+"""A result of so many second caches goes past them where its rows crowd into few sets of a cache, or its operand's."""
 
 SPAN, LINE = 4096, 64
-"""Bytes: rows so far apart, but for a line, lie in the same sets of the first cache and in few of the second."""
+"""Bytes: rows so far apart, but for less than a line, lie in the same sets of the first cache, in few of the second."""
 
 STREAMED_BLOCKS = 4
 """Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
@@ -71,7 +71,7 @@ def _tiles(kernel: Kernel, lane: Loop, tile: Loop, lanes: int, target: Target) -
     found = _largest(kernel, lane, target)
     if found is None or estimate(lane.extent) < lanes:
         return None
-    return found if _leaves(kernel, found, target) or _is_crowded(kernel, found, tile, target) else None
+    return found if _leaves(kernel, found, target) or _is_crowded(kernel, found, lane, tile, target) else None
 
 
 def _largest(kernel: Kernel, lane: Loop, target: Target) -> Store | None:
@@ -100,10 +100,18 @@ def _leaves(kernel: Kernel, s: Store, target: Target) -> bool:
     return touched >= TOUCHED_L3 * target.l3_bytes and _bytes(kernel, s) >= RESULT_L3 * target.l3_bytes
 
 
-def _is_crowded(kernel: Kernel, s: Store, tile: Loop, target: Target) -> bool:
-    """Whether the rows that tiles write side by side share their sets of the caches, and put each other out."""
-    step = coefficient(s.index, tile.symbol)
-    if not isinstance(step, int) or _bytes(kernel, s) < CROWDED_L2 * target.l2_bytes:
+def _is_crowded(kernel: Kernel, s: Store, lane: Loop, tile: Loop, target: Target) -> bool:
+    """Whether the rows that tiles write or read side by side share their sets of the caches, and put each other out."""
+    loads = [e for e in walk([s.value]) if e.kind == "load" and coefficient(e.data[1], tile.symbol) == 1]
+    reads = any(_share_sets(coefficient(e.data[1], lane.symbol), e.dtype.size) for e in loads)
+    writes = _share_sets(coefficient(s.index, tile.symbol), s.value.dtype.size)
+    size = _bytes(kernel, s)
+    return (writes and size >= CROWDED_L2 * target.l2_bytes) or (reads and size >= CROWDING_L2 * target.l2_bytes)
+
+
+def _share_sets(step: Size | None, size: int) -> bool:
+    """Whether rows so many elements apart lie a multiple of SPAN apart, more or less."""
+    if not isinstance(step, int) or step == 0:
         return False
-    apart = step * s.value.dtype.size % SPAN
-    return min(apart, SPAN - apart) <= LINE
+    apart = step * size % SPAN
+    return min(apart, SPAN - apart) < LINE

@@ -195,7 +195,10 @@ def test_a_result_stays_that_the_last_cache_holds_beside_its_operands() -> None:
     assert "movnt" in assembly(lambda x: x + 1.0, [1 << 21], AVX512)  # twice 8 MB
 
 
-@pytest.mark.parametrize("shape, past", [([1024, 1024], True), ([1023, 1025], True), ([1000, 1000], False)])
+@pytest.mark.parametrize(
+    "shape, past",
+    [([1024, 1024], True), ([1023, 1025], True), ([1600, 1024], True), ([600, 1024], False), ([1000, 1000], False)],
+)
 def test_a_transpose_goes_past_caches_that_its_rows_would_crowd(shape: list[int | None], past: bool) -> None:
     """Rows 4 KB apart lie in the same sets of a cache."""
     assert ("movnt" in assembly(tf.transpose, shape, AVX512)) == past
