@@ -1,4 +1,7 @@
-"""How long the first run takes: `python -m benchmarks.compile_time [ROUNDS]` prints a table, medians of processes.
+"""How long the first run takes, a table of medians of processes.
+
+    python -m benchmarks.compile_time                     # everything, three rounds
+    python -m benchmarks.compile_time --rounds 1 --only mlp_train lstm_train
 
 cold: a new process, an empty cache.  warm: another process, the cache that the first one filled.  Each number is the
 time of the initializer's and of the step's first `Session.run`, from call to end: the modules that they import, the
@@ -10,6 +13,7 @@ Python's own bytecode is there, as where graphflow is installed, whatever PYTHON
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -17,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +32,21 @@ GOALS = {"mlp_train": 0.5, "transformer_train": 1.0, "lstm_train": 1.5, "element
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compile_time", description="how long first runs take")
+    parser.add_argument("--rounds", type=int, default=3, help="processes for each number")
+    parser.add_argument("--only", nargs="+", default=NETWORKS + CHAINS, choices=NETWORKS + CHAINS, metavar="NAME")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as bytecode:
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = bytecode
         with tempfile.TemporaryDirectory() as folder:
             in_new_process("mlp_train", folder)  # leaves the bytecode
-        print_table(rounds)
+        print_table(arguments.only, arguments.rounds)
 
 
-def print_table(rounds: int) -> None:
+def print_table(names: Sequence[str], rounds: int) -> None:
     print(f"{'':20}{'cold s':>8}{'goal':>6}{'warm ms':>9}{'run ms':>8}{'optimized':>11}")
-    for name in NETWORKS + CHAINS:
+    for name in names:
         cold, warm = [], []
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as folder:
