@@ -100,7 +100,7 @@ def dot_blocks(plan: Plan, target: Target) -> Plan:
     sums = plan.row_block * plan.column_block * plan.slot * plan.bytes
     if plan.rows == 1 or plan.splits > 1 or len(plan.tile_k) > 1 or sums > target.l1_bytes:
         return plan
-    return replace(plan, k_blocks=-(-size // (target.l1_bytes // 2)))
+    return replace(plan, k_blocks=max(1, -(-size // (target.l1_bytes // 2))))
 
 
 def dot_prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:

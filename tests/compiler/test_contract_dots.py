@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from graphflow.compiler.llvm.contract import Axis, Contraction
@@ -39,6 +41,14 @@ def test_dot_products(target: str) -> None:
 def test_dot_products_dtypes(dtype: str) -> None:
     for m, n, k in DOTS[:5]:
         check_matmul(m, n, k, False, True, dtype)
+
+
+def test_a_sum_of_nothing_has_a_block() -> None:
+    tiny = replace(HOST, l1_bytes=512, l2_bytes=1024)
+    spec = matmul_spec(5, 1, 0, tb=True)
+    plan = make_plan(spec, tiny)
+    assert (plan.dots, plan.k_blocks) == (1, 1)
+    check(Kernel(spec, tiny), random((5, 0)), random((1, 0)), np.zeros((5, 1), np.float32), 0)
 
 
 def test_matrix_times_vector_is_not_packed() -> None:
