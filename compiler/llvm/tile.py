@@ -64,7 +64,7 @@ def _rows(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> li
 
 
 def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any) -> Any:
-    home = scope.home(frozenset(loop_variables(place)), loads=True)
+    home = scope.home(frozenset(loop_variables(place)), loads=True, wide=True)
     assert home.lanes is not None
     key = ("row", buffer, place, id(mask))
     if key not in home.values:

@@ -220,6 +220,42 @@ def test_streamed_tiles_write_their_array_and_nothing_else(batch: int, rows: int
 DTYPES = st.sampled_from(["float32", "float64", "int8", "bool"])
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(128, 700),
+    st.integers(8, 700),
+    st.integers(0, 17),
+    st.sampled_from(["float32", "float64", "int64"]),
+    st.booleans(),
+    st.sampled_from(["row", "column", "both", "batch", "scaled"]),
+)
+def test_strips_beside_what_they_broadcast(
+    batch: int, rows: int, columns: int, by: int, dtype: str, small: bool, name: str
+) -> None:
+    """What the other operands are: the same for all rows of the result, along a row of it, or neither."""
+    x = (np.arange(batch * rows * columns) % 101).astype(dtype).reshape(batch, rows, columns)
+    row, column, one = (
+        np.arange(n).astype(dtype).reshape(s) for n, s in ((rows, -1), (columns, (-1, 1)), (batch, (-1, 1, 1)))
+    )
+    formula = {
+        "row": lambda t: t + row,
+        "column": lambda t: t - column,
+        "both": lambda t: (t + row) * column,
+        "batch": lambda t: t * one,
+        "scaled": lambda t: (t + row * row) * (column + column),
+    }[name]
+    past = patch(f"{PAST}._leaves", lambda *_: True)
+    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{SCHEDULE}.STRIP_UNIT", 3 if small else 16), tf.Graph().as_default():
+        given_ = tf.placeholder(dtype, x.shape)
+        call = tf.Session().make_callable(formula(tf.transpose(given_, [0, 2, 1])), [given_])
+        memory = np.zeros(x.size + 34, dtype)
+        call(x, out=memory[by : by + x.size].reshape(batch, columns, rows))
+    np.testing.assert_array_equal(memory[by : by + x.size], formula(x.transpose(0, 2, 1)).ravel())
+    assert not memory[:by].any()
+    assert not memory[by + x.size :].any()
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 3),
