@@ -81,8 +81,10 @@ def check_ranks(x: Node, w: Node, axes: int) -> None:
 
 
 def window_of(w: Node, axes: int) -> Sizes:
-    """The sizes of a filter's window, which must be known."""
-    return tuple(map(static, w.shape[:axes]))
+    """The sizes of a filter's window, which must be known, and of which none may be 0."""
+    window = tuple(map(static, w.shape[:axes]))
+    require(0 not in window, f"a window of {_text(window)} has no pixels")
+    return window
 
 
 # the convolution and its two gradients
