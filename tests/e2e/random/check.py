@@ -157,8 +157,18 @@ def allowances(nodes: Sequence[Node], values: Mapping[Node, Array]) -> dict[Node
     coarsest: dict[Node, float] = {}
     for node in nodes:
         largest[node] = max([1.0, greatest(values[node]), *(largest[x] for x in node.inputs)])
-        coarsest[node] = max([ROUNDING.get(node.dtype.name, 0.0), *(coarsest[x] for x in node.inputs)])
+        coarsest[node] = max([rounding(node, values), *(coarsest[x] for x in node.inputs)])
     return {n: largest[n] * coarsest[n] for n in nodes}
+
+
+def rounding(node: Node, values: Mapping[Node, Array]) -> float:
+    """By how much a node may differ, for its largest number: NumPy adds rows one after the other, so that equal numbers
+    are rounded the same way each time."""
+    known = ROUNDING.get(node.dtype.name, 0.0)
+    if node.op.form != "reduction" or not known:
+        return known
+    terms = values[node.inputs[0]].size / max(1, values[node].size)
+    return float(max(known, terms * np.finfo(node.dtype.name).eps))
 
 
 def greatest(value: Array) -> float:
