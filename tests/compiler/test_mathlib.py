@@ -513,20 +513,22 @@ def piece_edges(offset: float) -> list[float]:
     return [edge - offset for edge in edges if offset < edge < 16 * offset]
 
 
+LOG_2 = np.log(2.0)
+
 # Where functions go over to another formula.
 SEAMS = {
-    "exp": [0.3466, 88.7, 709.7],
-    "expm1": [0.3466, 20.0, 40.0, 88.7, 709.7],
+    "exp": [LOG_2 / 2, 88.7, 709.7],
+    "expm1": [LOG_2 / 2, 20.0, 40.0, 88.7, 709.7],
     "log": [0.75, 1.0, 1.5],
     "log2": [0.75, 1.0, 1.5],
     "log1p": [0.5, 1.0, 2.0**24, 2.0**53],
     "sinh": [1.0],
-    "tanh": [0.1733, 0.5199, 10.0],
+    "tanh": [LOG_2 / 4, 0.75 * LOG_2, 10.0],
     "asinh": [1.0, 2.0**30, 2.0**60],
     "acosh": [1.5, 2.0**30, 2.0**60],
     "atanh": [0.5, 0.75],
-    "sigmoid": [0.3466, 20.0, 40.0],
-    "softplus": [0.3466, 0.6931],
+    "sigmoid": [LOG_2 / 2, 20.0, 40.0],
+    "softplus": [LOG_2 / 2, LOG_2],
     "sin": [np.pi / 4, np.pi / 2, np.pi],
     "tan": [0.25, np.pi / 4, np.pi / 2],
     "asin": [0.5],

@@ -106,7 +106,7 @@ class Exponential(Logarithm):
         t, r = self.reduce_exp(low)
         e = self.add_exponent(self.exp_near_zero(r), t)
         e = self.select(self.compare(low, "<", EXP_NORMAL_FROM(self.format(x))), 0.0, e)
-        halved = self.compare(e, ">", 0.5)
+        halved = self.compare(self.add(e, 1.0), ">=", 1.5)  # as it rounds: the table ends before 3/2
         f = self.select(halved, self.fma(e, 0.5, -0.5), e)
         tail = self.log_of_split(f, self.add(f, 1.0), self.select(halved, self.splat(x, 1.0), 0.0))
         return self.add(tail, self.select(self.compare(x, "<", 0.0), 0.0, x))
