@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import ELEMENTS, I64, PTR, VOID, at, const, loop
+from graphflow.compiler.llvm.code import ELEMENTS, I64, PTR, VOID, at, const, loop
 from graphflow.compiler.llvm.jit import compile_module
 from graphflow.compiler.llvm.mathlib import ULP, Math
 from graphflow.compiler.llvm.target import host_target

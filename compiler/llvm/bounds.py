@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I64, add, at, const, divmod_
+from graphflow.compiler.llvm.code import I64, add, at, const, divmod_
 from graphflow.compiler.llvm.memory import address
 from graphflow.compiler.llvm.scope import Scope
 from graphflow.compiler.llvm.values import memory_type

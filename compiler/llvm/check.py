@@ -25,7 +25,7 @@ from llvmlite import ir
 from graphflow.compiler.llvm.check_accesses import Site, check_accesses
 from graphflow.compiler.llvm.check_ranges import Range, Ranges
 from graphflow.compiler.llvm.check_report import Checked, kernel_of
-from graphflow.compiler.llvm.contract_ir import I64, PTR, const
+from graphflow.compiler.llvm.code import I64, PTR, const
 from graphflow.compiler.llvm.limits import THREADS
 from graphflow.compiler.llvm.scope import Function, Scope
 

@@ -18,7 +18,7 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.ir import instructions as code
 
-from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, const, intrinsic
+from graphflow.compiler.llvm.code import I1, I32, I64, PTR, const, intrinsic
 from graphflow.core.errors import InternalError
 
 __all__ = ["Site", "byte_size", "check_accesses", "opaque"]

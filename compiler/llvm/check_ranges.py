@@ -22,7 +22,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.check_accesses import byte_size, opaque
-from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, VOID, at, const, intrinsic, loop
+from graphflow.compiler.llvm.code import I1, I32, I64, PTR, VOID, at, const, intrinsic, loop
 
 __all__ = ["LOCAL", "VIOLATION", "VIOLATION_WORDS", "Range", "Ranges"]
 

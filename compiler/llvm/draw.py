@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, I64
+from graphflow.compiler.llvm.code import I32, I64
 from graphflow.compiler.llvm.philox import philox4x32
 from graphflow.compiler.llvm.scope import Scope
 from graphflow.compiler.llvm.values import Values

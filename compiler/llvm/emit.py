@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflow.compiler.llvm.contract_ir import splat
+from graphflow.compiler.llvm.code import splat
 from graphflow.compiler.llvm.draw import random_number
 from graphflow.compiler.llvm.lanes import condition, conjunction, wide_index
 from graphflow.compiler.llvm.memory import from_memory, load, load_scalar, store_scalar, store_vectors

@@ -1,7 +1,7 @@
 """A level-2 kernel as LLVM functions: `emit_kernel`.
 
 A plain kernel is one launch, whose loops `schedule.py` decides and `nest.py` writes.  A contraction is handed to
-`contract_kernel.py`.  The value of an element is `emit.py`'s.
+`contract/kernel.py`.  The value of an element is `emit.py`'s.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I64, PTR, at, const
-from graphflow.compiler.llvm.contract_kernel import Memory, emit_contract
+from graphflow.compiler.llvm.code import I64, PTR, at, const
+from graphflow.compiler.llvm.contract.kernel import Memory, emit_contract
 from graphflow.compiler.llvm.nest import emit_nest
 from graphflow.compiler.llvm.overlap import two_rows
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule, width_of

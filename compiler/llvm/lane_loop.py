@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import first_whole, whole_blocks
-from graphflow.compiler.llvm.contract_ir import first_lanes
+from graphflow.compiler.llvm.code import first_lanes
 from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.loops.ir import Loop, Store

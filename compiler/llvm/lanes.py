@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, I64, add, const, first_lanes, mul, splat, undefined
+from graphflow.compiler.llvm.code import I32, I64, add, const, first_lanes, mul, splat, undefined
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.loops.ir import Condition
 from graphflow.core.dim import coefficient

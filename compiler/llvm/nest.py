@@ -6,7 +6,7 @@ from functools import partial, reduce
 from typing import Any
 
 from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of
-from graphflow.compiler.llvm.contract_ir import const, divmod_
+from graphflow.compiler.llvm.code import const, divmod_
 from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.lane_loop import emit_lanes

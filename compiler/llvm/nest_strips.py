@@ -19,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import decoded, least
-from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, at, const, divmod_, first_lanes, mul, splat
+from graphflow.compiler.llvm.code import I32, I64, PTR, at, const, divmod_, first_lanes, mul, splat
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.lanes import tile_masks
 from graphflow.compiler.llvm.memory import address, store_past_caches, store_vector

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
-from graphflow.compiler.llvm.contract_ir import I64, add, const, divmod_, mul
+from graphflow.compiler.llvm.code import I64, add, const, divmod_, mul
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.lanes import tile_masks
 from graphflow.compiler.llvm.memory import address

@@ -18,7 +18,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import decoded, first_whole
-from graphflow.compiler.llvm.contract_ir import const
+from graphflow.compiler.llvm.code import const
 from graphflow.compiler.llvm.emit import store_all, value
 from graphflow.compiler.llvm.lane_loop import emit_lanes, emit_masked
 from graphflow.compiler.llvm.schedule import Schedule

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from graphflow.compiler.llvm.contract_ir import const
+from graphflow.compiler.llvm.code import const
 from graphflow.compiler.llvm.memory import Totals, fetch_ahead
 from graphflow.compiler.llvm.panel_totals import Exponentials, PanelTotals, totals_of
 from graphflow.compiler.llvm.reduction import Stops

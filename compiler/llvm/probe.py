@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import ELEMENTS, I64, PTR, VOID, at, const, loop, multiply_add, splat
+from graphflow.compiler.llvm.code import ELEMENTS, I64, PTR, VOID, at, const, loop, multiply_add, splat
 from graphflow.compiler.llvm.memory import store_past_caches
 from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals, emit_stream_fence
 

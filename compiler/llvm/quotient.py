@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import splat
+from graphflow.compiler.llvm.code import splat
 from graphflow.compiler.llvm.values import Values
 
 __all__ = ["Divisor", "divisor", "quotient"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, const, first_lanes, undefined
+from graphflow.compiler.llvm.code import I32, const, first_lanes, undefined
 from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
 from graphflow.compiler.llvm.memory import fetch_ahead
 from graphflow.compiler.llvm.reduction_law import Law, State

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I64, PTR, add, at, const, is_const, mul, splat
+from graphflow.compiler.llvm.code import I64, PTR, add, at, const, is_const, mul, splat
 from graphflow.core.dim import Dim, FloorDiv, Size, Symbol, atoms_of, coefficient
 
 if TYPE_CHECKING:

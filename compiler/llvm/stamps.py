@@ -22,7 +22,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, at, const
+from graphflow.compiler.llvm.code import I32, I64, PTR, at, const
 
 __all__ = ["STAMP_WORDS", "TICKS", "Stamps", "Untimed", "can_stamp", "counts_cycles", "emit_clock", "emit_ticks"]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.check import RED_ZONE, StepCheck
-from graphflow.compiler.llvm.contract_ir import I32, I64, PTR, at, const, loop, mul
+from graphflow.compiler.llvm.code import I32, I64, PTR, at, const, loop, mul
 from graphflow.compiler.llvm.kernel import Memory, Number
 from graphflow.compiler.llvm.limits import STOPPED
 from graphflow.compiler.llvm.scope import Function, Scope

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32
+from graphflow.compiler.llvm.code import I32
 
 __all__ = ["deinterleave", "interleave"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I32, at, const, masked_load, mul, prefetch, splat
+from graphflow.compiler.llvm.code import I32, at, const, masked_load, mul, prefetch, splat
 from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables

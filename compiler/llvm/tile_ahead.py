@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from graphflow.compiler.llvm.contract_ir import const, divmod_
+from graphflow.compiler.llvm.code import const, divmod_
 from graphflow.core.dim import Symbol
 
 __all__ = ["BlockAhead", "RowsAhead"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import I64, PTR, add, at, const, mul
+from graphflow.compiler.llvm.code import I64, PTR, add, at, const, mul
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory
 from graphflow.compiler.llvm.limits import LOOK_NS
 from graphflow.compiler.llvm.scope import Function, Scope

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
-from graphflow.compiler.llvm.contract_ir import I64, PTR, first_lanes, intrinsic, short_name
+from graphflow.compiler.llvm.code import I64, PTR, first_lanes, intrinsic, short_name
+from graphflow.compiler.llvm.contract.emit import Axis, Contraction, EpiloguePoint, emit_contraction
 from graphflow.compiler.llvm.jit import compile_module
 from graphflow.compiler.llvm.target import Target, host_target
 from graphflow.core.dim import Size, evaluate

@@ -20,7 +20,7 @@ from graphflow.compiler.debug import is_checked
 from graphflow.compiler.llvm import step as step_module
 from graphflow.compiler.llvm.check import RED_ZONE
 from graphflow.compiler.llvm.check_accesses import byte_size
-from graphflow.compiler.llvm.contract_ir import I1, I32, I64, PTR, at, const, intrinsic, masked_load, splat
+from graphflow.compiler.llvm.code import I1, I32, I64, PTR, at, const, intrinsic, masked_load, splat
 from graphflow.core.errors import InternalError
 
 Write = Callable[[ir.IRBuilder, Any, Any, Any], None]

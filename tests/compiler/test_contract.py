@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.compiler.llvm.contract import Axis, Contraction
-from graphflow.compiler.llvm.contract_choose import make_plan
-from graphflow.compiler.llvm.contract_plan import Prefetch
-from graphflow.compiler.llvm.contract_shape import STREAMS, crowds
-from graphflow.compiler.llvm.contract_tile import UNROLL, sum_sets
+from graphflow.compiler.llvm.contract.choose import make_plan
+from graphflow.compiler.llvm.contract.emit import Axis, Contraction
+from graphflow.compiler.llvm.contract.plan import Prefetch
+from graphflow.compiler.llvm.contract.shape import STREAMS, crowds
+from graphflow.compiler.llvm.contract.tile import UNROLL, sum_sets
 from graphflow.compiler.llvm.jit import assembly_for
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.core.dim import Dim, symbol

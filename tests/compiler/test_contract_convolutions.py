@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphflow.compiler.llvm.contract import Axis, Contraction
-from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract.choose import make_plan
+from graphflow.compiler.llvm.contract.emit import Axis, Contraction
 from graphflow.compiler.llvm.target import AVX512
 from graphflow.core.dim import Size, symbol
 from tests.compiler.contractions import (

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from graphflow.compiler.llvm.contract import Axis, Contraction
-from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract.choose import make_plan
+from graphflow.compiler.llvm.contract.emit import Axis, Contraction
 from graphflow.compiler.llvm.jit import assembly_for
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.core.dim import symbol

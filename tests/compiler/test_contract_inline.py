@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.compiler.llvm.contract import Axis
-from graphflow.compiler.llvm.contract_choose import make_plan
+from graphflow.compiler.llvm.contract.choose import make_plan
+from graphflow.compiler.llvm.contract.emit import Axis
 from graphflow.compiler.llvm.jit import assembly_for
 from graphflow.compiler.llvm.target import AVX2, AVX512, Target
 from graphflow.core.dim import symbol

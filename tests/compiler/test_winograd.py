@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphflow.compiler.llvm import winograd_choose
-from graphflow.compiler.llvm.contract import Axis, Contraction
+from graphflow.compiler.llvm.contract.emit import Axis, Contraction
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
-from graphflow.compiler.llvm.winograd_choose import is_square_convolution
-from graphflow.compiler.llvm.winograd_plan import WinogradPlan
+from graphflow.compiler.llvm.winograd import choose as winograd_choose
+from graphflow.compiler.llvm.winograd.choose import is_square_convolution
+from graphflow.compiler.llvm.winograd.plan import WinogradPlan
 from graphflow.compiler.loops.ir import EVERY_STEP
 from graphflow.core.dim import Size, symbol
 from tests.compiler.contractions import ORDERS, TARGETS, Kernel, guarded, random
@@ -192,7 +192,7 @@ def test_zeros_have_no_sign() -> None:
 
 @pytest.mark.parametrize("dtype, spread, worse", [("float32", 1.0, 1), ("float64", 1.0, 1), ("float32", 1e3, 4)])
 def test_rounding(dtype: str, spread: float, worse: int) -> None:
-    """Errors relative to the sum of |x| |w|, beside those of a direct sum: `winograd_transform` says which they are."""
+    """Errors relative to the sum of |x| |w|, beside those of a direct sum: `transform.py` says which."""
     x, o = (2, 18, 18, 64), 64
     rng = np.random.default_rng(5)
     image, filters = (

@@ -16,7 +16,7 @@ import graphflow as tf
 from graphflow.bench import tf1
 from graphflow.bench.workloads import select
 from graphflow.compiler.llvm.check_ranges import Ranges
-from graphflow.compiler.llvm.contract_ir import const
+from graphflow.compiler.llvm.code import const
 from graphflow.demo import cnn, mlp
 from graphflow.runtime.threads import set_thread_count, thread_count
 from tests.e2e.test_random_programs import check_programs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import PTR, VOID
+from graphflow.compiler.llvm.code import PTR, VOID
 from graphflow.compiler.llvm.jit import assembly_for
 from graphflow.compiler.llvm.target import AVX2, AVX512, Target
 from graphflow.compiler.llvm.values import Values, memory_type, vector_of

@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import splat_constant
+from graphflow.compiler.llvm.code import splat_constant
 
 # llvmlite carries no types: IR types and values are Any, an operand is an IR value or a number.
 Value = Any

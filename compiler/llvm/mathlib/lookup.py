@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import undefined
+from graphflow.compiler.llvm.code import undefined
 from graphflow.compiler.llvm.mathlib.basis import Value
 from graphflow.compiler.llvm.mathlib.branches import Branches
 from graphflow.compiler.llvm.mathlib.pieces import PIECES

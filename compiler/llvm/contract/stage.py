@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import ELEMENTS, Code, at, const, dot, load, loop, mul, sub, undefined
-from graphflow.compiler.llvm.contract_pack import flat_strides, nest, sizes
+from graphflow.compiler.llvm.code import ELEMENTS, Code, at, const, dot, load, loop, mul, sub, undefined
+from graphflow.compiler.llvm.contract.pack import flat_strides, nest, sizes
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract_plan import Plan
+    from graphflow.compiler.llvm.contract.plan import Plan
 
 
 def emit_stage_rows(

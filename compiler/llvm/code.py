@@ -1,4 +1,4 @@
-"""Small pieces of IR that contraction kernels are written with: loops, index arithmetic, masked loads.
+"""Small pieces of IR that kernels are written with: loops, index arithmetic, masked loads.
 
     with loop(code.b, zero, count) as i:     # for i in range(count)
         ...

@@ -1,4 +1,4 @@
-"""Writes the launches of a convolution by Winograd's minimal filtering (winograd_plan.py).
+"""Writes the launches of a convolution by Winograd's minimal filtering (plan.py).
 
     emitter = WinogradEmitter(module, "conv", winograd_plan(spec, target), target, size, epilogue)
     emitter.pack(), emitter.compute()          # each adds a function to the module
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_finish import PACKED, Finisher, ways_to_store
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     I64,
     PTR,
     Code,
@@ -32,16 +31,17 @@ from graphflow.compiler.llvm.contract_ir import (
     sub,
     unravel,
 )
-from graphflow.compiler.llvm.contract_pack import emit_panel, sizes
-from graphflow.compiler.llvm.contract_tile import emit_tile
-from graphflow.compiler.llvm.contract_units import Launch, has_edge
-from graphflow.compiler.llvm.contract_walk import Walk
-from graphflow.compiler.llvm.winograd_plan import PLACES, WinogradPlan
-from graphflow.compiler.llvm.winograd_repair import emit_repair
-from graphflow.compiler.llvm.winograd_transform import emit_filter, emit_image, emit_result, square_at
+from graphflow.compiler.llvm.contract.finish import PACKED, Finisher, ways_to_store
+from graphflow.compiler.llvm.contract.pack import emit_panel, sizes
+from graphflow.compiler.llvm.contract.tile import emit_tile
+from graphflow.compiler.llvm.contract.units import Launch, has_edge
+from graphflow.compiler.llvm.contract.walk import Walk
+from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan
+from graphflow.compiler.llvm.winograd.repair import emit_repair
+from graphflow.compiler.llvm.winograd.transform import emit_filter, emit_image, emit_result, square_at
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract_finish import Epilogue
+    from graphflow.compiler.llvm.contract.finish import Epilogue
     from graphflow.compiler.llvm.target import Target
 
 FINISH_ARGUMENTS = (

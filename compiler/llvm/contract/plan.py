@@ -2,7 +2,7 @@
 
 A *tile* is `rows` x `vectors * lanes` results held in registers.  A row panel is what a tile covers of m, a column
 panel what it covers of n.  A *unit* of work is `row_block` row panels times `column_block` column panels, for one
-batch index and one part of a split k.  `contract_choose.make_plan` decides.
+batch index and one part of a split k.  `choose.make_plan` decides.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_plan import Axis, Contraction, Group
+from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.core.dim import estimate, product
 

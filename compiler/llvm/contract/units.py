@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_choose_inline import unit_cycles
-from graphflow.compiler.llvm.contract_dot import emit_dot_tile
-from graphflow.compiler.llvm.contract_finish import PACKED, Finisher, emit_finish
-from graphflow.compiler.llvm.contract_inline import Inline
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     Code,
     add,
     at,
@@ -27,24 +23,28 @@ from graphflow.compiler.llvm.contract_ir import (
     sub,
     unravel,
 )
-from graphflow.compiler.llvm.contract_pack import (
+from graphflow.compiler.llvm.contract.choose_inline import unit_cycles
+from graphflow.compiler.llvm.contract.dot import emit_dot_tile
+from graphflow.compiler.llvm.contract.finish import PACKED, Finisher, emit_finish
+from graphflow.compiler.llvm.contract.inline import Inline
+from graphflow.compiler.llvm.contract.pack import (
     chunk,
     copies_panels,
     emit_columns,
     emit_pack,
     sizes,
 )
-from graphflow.compiler.llvm.contract_plan import SMALL_ROWS
-from graphflow.compiler.llvm.contract_stage import emit_stage_beside, emit_stage_panel
-from graphflow.compiler.llvm.contract_sweep import emit_sweep_tile
-from graphflow.compiler.llvm.contract_tile import emit_tile
-from graphflow.compiler.llvm.contract_walk import Rows, Unit, Walk
+from graphflow.compiler.llvm.contract.plan import SMALL_ROWS
+from graphflow.compiler.llvm.contract.stage import emit_stage_beside, emit_stage_panel
+from graphflow.compiler.llvm.contract.sweep import emit_sweep_tile
+from graphflow.compiler.llvm.contract.tile import emit_tile
+from graphflow.compiler.llvm.contract.walk import Rows, Unit, Walk
 from graphflow.core.dim import Size, ceildiv, estimate
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract_finish import Epilogue
-    from graphflow.compiler.llvm.contract_ir import SizeEmitter
-    from graphflow.compiler.llvm.contract_plan import Plan
+    from graphflow.compiler.llvm.code import SizeEmitter
+    from graphflow.compiler.llvm.contract.finish import Epilogue
+    from graphflow.compiler.llvm.contract.plan import Plan
     from graphflow.compiler.llvm.target import Target
 
 # Elements that one unit of the last launch reads, where k is split.

@@ -1,6 +1,6 @@
 """Small products and short sums: tiles are written out in the loop over units, with no calls and no way through memory.
 
-The tile of contract_tile, its steps of k unrolled where they are few, stands in the launch itself, once for whole tiles
+The tile of tile.py, its steps of k unrolled where they are few, stands in the launch itself, once for whole tiles
 and once for each remainder of rows and columns, and gives its vectors to the epilogue straight from registers.
 """
 
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_finish import PACKED, EpiloguePoint, emit_finish, ways_to_store
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     Code,
     add,
     at,
@@ -31,13 +30,14 @@ from graphflow.compiler.llvm.contract_ir import (
     unravel,
     zeros,
 )
-from graphflow.compiler.llvm.contract_pack import Packer, block_columns, sizes
-from graphflow.compiler.llvm.contract_plan import Plan
-from graphflow.compiler.llvm.contract_tile import Sums, Tile, step, sum_over, unrolled
+from graphflow.compiler.llvm.contract.finish import PACKED, EpiloguePoint, emit_finish, ways_to_store
+from graphflow.compiler.llvm.contract.pack import Packer, block_columns, sizes
+from graphflow.compiler.llvm.contract.plan import Plan
+from graphflow.compiler.llvm.contract.tile import Sums, Tile, step, sum_over, unrolled
 from graphflow.core.dim import Size, ceildiv
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract_units import Emitter
+    from graphflow.compiler.llvm.contract.units import Emitter
 
 # Products of vectors that are written out one after the other, and instructions of epilogues in one tile.
 UNROLLED = 256

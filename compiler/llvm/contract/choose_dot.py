@@ -1,4 +1,4 @@
-"""Plans of dot products: where k lies side by side in B, and perhaps in A, lanes run along k (contract_dot)."""
+"""Plans of dot products: where k lies side by side in B, and perhaps in A, lanes run along k (dot.py)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_plan import Plan, Prefetch
-from graphflow.compiler.llvm.contract_shape import (
+from graphflow.compiler.llvm.contract.plan import Plan, Prefetch
+from graphflow.compiler.llvm.contract.shape import (
     BUSY_ROWS,
     FEW_ROWS,
     MEMORY_L2,

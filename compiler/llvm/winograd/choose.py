@@ -13,12 +13,12 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_choose import UNIT_FLOPS, prefetches, with_tile_axes
-from graphflow.compiler.llvm.contract_choose_split import TARGET_UNITS
-from graphflow.compiler.llvm.contract_plan import Axis, Contraction, Group, Plan
-from graphflow.compiler.llvm.contract_shape import across_cycles, merged_rows, tile_cycles, tile_shape
+from graphflow.compiler.llvm.contract.choose import UNIT_FLOPS, prefetches, with_tile_axes
+from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS
+from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
+from graphflow.compiler.llvm.contract.shape import across_cycles, merged_rows, tile_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
-from graphflow.compiler.llvm.winograd_plan import PLACES, WinogradPlan, apart, whole_number
+from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan, apart, whole_number
 from graphflow.core.dim import estimate
 
 if TYPE_CHECKING:

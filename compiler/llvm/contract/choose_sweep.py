@@ -1,4 +1,4 @@
-"""Plans that read a large B as it lies, row after row, for a few rows of A at once (contract_sweep)."""
+"""Plans that read a large B as it lies, row after row, for a few rows of A at once (sweep.py)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_plan import Plan, Prefetch
-from graphflow.compiler.llvm.contract_shape import BUSY_ROWS, FEW_ROWS, MEMORY_L2, crowds, stageable
+from graphflow.compiler.llvm.contract.plan import Plan, Prefetch
+from graphflow.compiler.llvm.contract.shape import BUSY_ROWS, FEW_ROWS, MEMORY_L2, crowds, stageable
 from graphflow.core.dim import estimate
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     I64,
     PTR,
@@ -31,12 +31,12 @@ from graphflow.compiler.llvm.contract_ir import (
     unravel,
     zeros,
 )
-from graphflow.compiler.llvm.contract_pack import sizes
-from graphflow.compiler.llvm.contract_plan import PIECE
+from graphflow.compiler.llvm.contract.pack import sizes
+from graphflow.compiler.llvm.contract.plan import PIECE
 from graphflow.core.dim import Size
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract_plan import Plan
+    from graphflow.compiler.llvm.contract.plan import Plan
 
 PACKED, WORKSPACE, FREE_ARGUMENTS = 2, 3, 4
 """Which arguments of a launch are packed B and the workspace, and where the epilogue's own start."""

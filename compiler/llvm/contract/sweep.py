@@ -1,6 +1,6 @@
 """The tile of few rows: B is read row after row as it lies in memory, once, and the sums wait in L1.
 
-Arguments and results are those of contract_tile.  A register tile walks down a narrow panel of B, a few lines of each
+Arguments and results are those of tile.py.  A register tile walks down a narrow panel of B, a few lines of each
 row, and memory is slow at that.  Here a turn takes `plan.sweep` rows of B over all columns of a wide tile: each vector
 of sums is loaded, gets that many products and is stored.  So few rows are read at once that a processor's prefetchers
 follow all of them.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     Code,
     SizeEmitter,
@@ -30,8 +30,8 @@ from graphflow.compiler.llvm.contract_ir import (
     whole,
     zeros,
 )
-from graphflow.compiler.llvm.contract_plan import Plan
-from graphflow.compiler.llvm.contract_tile import ARGUMENTS, Tile, row_offsets, step
+from graphflow.compiler.llvm.contract.plan import Plan
+from graphflow.compiler.llvm.contract.tile import ARGUMENTS, Tile, row_offsets, step
 from graphflow.compiler.llvm.target import Target
 
 # The most vectors of sums of a row that registers hold at once.
@@ -81,7 +81,7 @@ class Part:
 def emit_sweep_tile(
     module: ir.Module, name: str, plan: Plan, rows: int, size: SizeEmitter, target: Target
 ) -> ir.Function:
-    """The tile function for `rows` rows, as contract_tile.emit_tile."""
+    """The tile function for `rows` rows, as tile.emit_tile."""
     with part_function(module, name, ARGUMENTS, size) as code:
         a, b, _, out, columns, count, begin, end, _ = code.function.args
         n = plan.spec.n.extent

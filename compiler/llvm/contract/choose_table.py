@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_plan import Group, Plan
-from graphflow.compiler.llvm.contract_shape import column_access, tile_candidates, tile_cycles
+from graphflow.compiler.llvm.contract.plan import Group, Plan
+from graphflow.compiler.llvm.contract.shape import column_access, tile_candidates, tile_cycles
 from graphflow.core.dim import estimate
 
 if TYPE_CHECKING:

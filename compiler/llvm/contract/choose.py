@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_choose_dot import dot_blocks, dot_plan, dot_prefetches
-from graphflow.compiler.llvm.contract_choose_inline import inline_plan
-from graphflow.compiler.llvm.contract_choose_split import TARGET_UNITS, split_count, split_extent
-from graphflow.compiler.llvm.contract_choose_sweep import sweep_plan, sweep_prefetches
-from graphflow.compiler.llvm.contract_choose_table import table_plan
-from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
-from graphflow.compiler.llvm.contract_shape import (
+from graphflow.compiler.llvm.contract.choose_dot import dot_blocks, dot_plan, dot_prefetches
+from graphflow.compiler.llvm.contract.choose_inline import inline_plan
+from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS, split_count, split_extent
+from graphflow.compiler.llvm.contract.choose_sweep import sweep_plan, sweep_prefetches
+from graphflow.compiler.llvm.contract.choose_table import table_plan
+from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
+from graphflow.compiler.llvm.contract.shape import (
     FAR_L2,
     SET_BYTES,
     STAGE_READERS,

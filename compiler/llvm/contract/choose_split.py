@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_plan import Plan
-from graphflow.compiler.llvm.contract_shape import SET_BYTES
+from graphflow.compiler.llvm.contract.plan import Plan
+from graphflow.compiler.llvm.contract.shape import SET_BYTES
 from graphflow.core.dim import Size, estimate
 
 if TYPE_CHECKING:

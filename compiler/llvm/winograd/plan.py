@@ -5,14 +5,14 @@ a *square* of 2 x 2 results takes 16 products of a transformed piece of 4 x 4 pi
 are needed otherwise.  The transforms are additions.  So a unit, some squares and some columns of results, is 16 matrix
 products, one for each *place* of the transformed pieces: [squares, channels] by [channels, columns].
 
-`winograd_choose.winograd_plan` decides.
+`choose.winograd_plan` decides.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.llvm.contract_plan import Contraction, Plan
+from graphflow.compiler.llvm.contract.plan import Contraction, Plan
 from graphflow.core.dim import Size, ceildiv, product
 
 PLACES = 16

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     I64,
     PTR,
@@ -30,12 +30,12 @@ from graphflow.compiler.llvm.contract_ir import (
     splat,
     zeros,
 )
-from graphflow.compiler.llvm.contract_plan import Axis
-from graphflow.compiler.llvm.contract_tile import Sums, sum_over
-from graphflow.compiler.llvm.winograd_transform import not_finite, pixel, square_at
+from graphflow.compiler.llvm.contract.plan import Axis
+from graphflow.compiler.llvm.contract.tile import Sums, sum_over
+from graphflow.compiler.llvm.winograd.transform import not_finite, pixel, square_at
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.winograd_plan import WinogradPlan
+    from graphflow.compiler.llvm.winograd.plan import WinogradPlan
 
 PIXELS = 4
 """Results of a square: at the first places of the sums; what is computed here stands at the places behind."""

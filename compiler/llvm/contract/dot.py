@@ -1,6 +1,6 @@
 """The tile of dot products: where k lies side by side in A and in B, lanes run along k and nothing needs packing.
 
-Arguments and results are those of contract_tile.  Rows of A and columns of B meet in blocks; each pair of a block has a
+Arguments and results are those of tile.py.  Rows of A and columns of B meet in blocks; each pair of a block has a
 vector of partial sums (several, where a block is small: additions take four cycles), whose lanes are added at the end.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     I32,
     Code,
@@ -33,8 +33,8 @@ from graphflow.compiler.llvm.contract_ir import (
     whole,
     zeros,
 )
-from graphflow.compiler.llvm.contract_plan import Plan
-from graphflow.compiler.llvm.contract_tile import ARGUMENTS, Sums, row_offsets, sum_over
+from graphflow.compiler.llvm.contract.plan import Plan
+from graphflow.compiler.llvm.contract.tile import ARGUMENTS, Sums, row_offsets, sum_over
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Block:
 def emit_dot_tile(
     module: ir.Module, name: str, plan: Plan, rows: int, clamped: bool, size: SizeEmitter, masks: bool
 ) -> ir.Function:
-    """The tile function for `rows` rows, as contract_tile.emit_tile; `masks`: whether the target has masked loads."""
+    """The tile function for `rows` rows, as tile.emit_tile; `masks`: whether the target has masked loads."""
     with part_function(module, name, ARGUMENTS, size) as code:
         a, b, _, out, columns, count, begin, end, _ = code.function.args
         element, build = ELEMENTS[plan.spec.dtype], code.b

@@ -1,13 +1,14 @@
-"""Contractions as SIMD kernels: matrix products, convolutions and both gradients of a convolution.
+"""A contraction as launches: `emit_contraction`.
 
     code = emit_contraction(module, "dot", spec, host_target(), size, epilogue)
     for launch in code.launches: ...        # in this order; each finishes before the next starts
 
-All of them are one affine contraction (`Contraction`).  Results are computed in register tiles (contract_tile), B is
-packed and A staged where that pays (contract_pack), and what pays is decided beforehand (contract_choose).  After the
-last product each vector of results goes to the caller's epilogue, which adds a bias, applies an activation and stores.
-A long k with few results is split: partial sums go to the workspace and a last launch adds them in a fixed order.
-Convolutions of 3 x 3 windows need fewer products than that form has, where it pays (winograd_choose).
+Products, convolutions and their gradients are one affine contraction (`Contraction`).  Results are computed in
+register tiles (tile.py), B is packed and A staged where that pays (pack.py, stage.py), and what pays is decided
+beforehand (choose.py).  After the last product each vector of results goes to the caller's epilogue, which adds a bias,
+applies an activation and stores.  A long k with few results is split: partial sums go to the workspace and a last
+launch adds them in a fixed order.  Convolutions of 3 x 3 windows need fewer products than that form has, where it pays
+(winograd/choose.py).
 
 Every launch is `void f(ptr args, ptr dims, i64 begin, i64 end, ptr scratch)` with args[0] = A, args[1] = B,
 args[2] = packed B, args[3] = workspace; later args belong to the epilogue.  Units are independent and the same bits
@@ -19,17 +20,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_choose import make_plan
-from graphflow.compiler.llvm.contract_finish import Epilogue, EpiloguePoint
-from graphflow.compiler.llvm.contract_plan import Axis, Contraction
-from graphflow.compiler.llvm.contract_units import Emitter, Launch
-from graphflow.compiler.llvm.winograd import WinogradEmitter
-from graphflow.compiler.llvm.winograd_choose import winograd_plan
+from graphflow.compiler.llvm.contract.choose import make_plan
+from graphflow.compiler.llvm.contract.finish import Epilogue, EpiloguePoint
+from graphflow.compiler.llvm.contract.plan import Axis, Contraction
+from graphflow.compiler.llvm.contract.units import Emitter, Launch
+from graphflow.compiler.llvm.winograd.choose import winograd_plan
+from graphflow.compiler.llvm.winograd.emit import WinogradEmitter
 
 if TYPE_CHECKING:
     from llvmlite import ir
 
-    from graphflow.compiler.llvm.contract_ir import SizeEmitter
+    from graphflow.compiler.llvm.code import SizeEmitter
     from graphflow.compiler.llvm.target import Target
     from graphflow.core.dim import Size
 

@@ -1,4 +1,4 @@
-"""Plans whose tiles are written out (contract_inline): many small products, and sums so short that a call to a tile and
+"""Plans whose tiles are written out (inline.py): many small products, and sums so short that a call to a tile and
 the way of its results through memory would cost as much as they do."""
 
 from __future__ import annotations
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract_choose_dot import dot_cycles, dot_shape
-from graphflow.compiler.llvm.contract_plan import Ask, Plan
-from graphflow.compiler.llvm.contract_shape import FEW_ROWS, crowds, tile_candidates
+from graphflow.compiler.llvm.contract.choose_dot import dot_cycles, dot_shape
+from graphflow.compiler.llvm.contract.plan import Ask, Plan
+from graphflow.compiler.llvm.contract.shape import FEW_ROWS, crowds, tile_candidates
 from graphflow.core.dim import estimate
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     I64,
     PTR,
@@ -41,7 +41,7 @@ from graphflow.compiler.llvm.contract_ir import (
 from graphflow.core.dim import estimate
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract_plan import Axis, Plan
+    from graphflow.compiler.llvm.contract.plan import Axis, Plan
 
 Sums = list[ir.Value]
 Places = tuple[ir.Value, ...]

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_finish import PACKED, WORKSPACE, argument
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     I1,
     I64,
@@ -37,14 +36,15 @@ from graphflow.compiler.llvm.contract_ir import (
     sub,
     unravel,
 )
-from graphflow.compiler.llvm.contract_pack import (
+from graphflow.compiler.llvm.contract.finish import PACKED, WORKSPACE, argument
+from graphflow.compiler.llvm.contract.pack import (
     chunk,
     copies_panels,
     emit_panel,
     sizes,
 )
-from graphflow.compiler.llvm.contract_plan import SMALL_ROWS, Plan
-from graphflow.compiler.llvm.contract_stage import emit_stage_columns, emit_stage_rows
+from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Plan
+from graphflow.compiler.llvm.contract.stage import emit_stage_columns, emit_stage_rows
 from graphflow.compiler.llvm.target import emit_stream_fence
 from graphflow.core.dim import ceildiv
 

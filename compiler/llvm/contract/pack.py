@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     I64,
     PTR,
@@ -34,7 +34,7 @@ from graphflow.compiler.llvm.contract_ir import (
 from graphflow.core.dim import Size, ceildiv, product
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract_plan import Axis, Plan
+    from graphflow.compiler.llvm.contract.plan import Axis, Plan
 
 
 # Side of the square blocks that are transposed in registers; 16 was measured no faster and compiles slowly.

@@ -7,11 +7,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract import Axis, Contraction, EpiloguePoint, emit_contraction
-from graphflow.compiler.llvm.contract_finish import FREE_ARGUMENTS
-from graphflow.compiler.llvm.contract_ir import first_lanes
-from graphflow.compiler.llvm.contract_shape import FEW_ROWS
-from graphflow.compiler.llvm.contract_stream import store_streamed, streamed
+from graphflow.compiler.llvm.code import first_lanes
+from graphflow.compiler.llvm.contract.emit import Axis, Contraction, EpiloguePoint, emit_contraction
+from graphflow.compiler.llvm.contract.finish import FREE_ARGUMENTS
+from graphflow.compiler.llvm.contract.shape import FEW_ROWS
+from graphflow.compiler.llvm.contract.stream import store_streamed, streamed
 from graphflow.compiler.llvm.emit import store_all, value
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, root_scope
 from graphflow.compiler.llvm.target import Target

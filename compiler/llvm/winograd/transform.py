@@ -9,7 +9,7 @@
 four places, those of a square's pixels row by row.  Lanes are channels, of the image or of the results.  Each result
 depends on the pixels of its own window only, as it has no others in its terms.  But there infinities may become NaN,
 and differences and sums may overflow that the convolution does not know: `result` stores 1 to `spoilt` where anything
-is not finite (winograd_repair.py).
+is not finite (repair.py).
 
 Rounding: of normally distributed images and filters of 64 channels the largest error is 0.8 eps times the sum of
 |x| |w| and the mean is 0.11 eps, where the direct sum, which is nine times as long, has 2.6 and 0.16 (float32 and
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.contract_ir import (
+from graphflow.compiler.llvm.code import (
     ELEMENTS,
     I1,
     I64,
@@ -47,12 +47,12 @@ from graphflow.compiler.llvm.contract_ir import (
     unravel,
     zeros,
 )
-from graphflow.compiler.llvm.contract_pack import sizes
-from graphflow.compiler.llvm.winograd_plan import PLACES
+from graphflow.compiler.llvm.contract.pack import sizes
+from graphflow.compiler.llvm.winograd.plan import PLACES
 from graphflow.core.dim import Size
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.winograd_plan import WinogradPlan
+    from graphflow.compiler.llvm.winograd.plan import WinogradPlan
 
 Vectors = list[ir.Value]
 
