@@ -58,9 +58,9 @@ class PoolFunction:
         """Store a word atomically."""
         self.b.store_atomic(value, self.word(name, index), order, 8)
 
-    def add(self, name: str, value: Any, order: str = "seq_cst") -> Any:
+    def add(self, name: str, value: Any, order: str = "seq_cst", index: Any = 0) -> Any:
         """Add to a word atomically; the result is the word before."""
-        return self.b.atomic_rmw("add", self.word(name), value, order)
+        return self.b.atomic_rmw("add", self.word(name, index), value, order)
 
     def swap_if(self, name: str, old: Any, new: Any) -> Any:
         """Make a word `new` if it is `old`, acquiring; the result is whether it was."""

@@ -20,6 +20,7 @@ from graphflow.runtime.pool_function import (
     VOID,
     PoolFunction,
 )
+from graphflow.runtime.threads import LINE
 
 __all__ = ["emit_drain", "emit_start_workers", "emit_worker"]
 
@@ -30,8 +31,9 @@ PTHREAD_CREATE_DETACHED = 1
 
 
 def emit_drain(module: ir.Module, target: Target, poll: ir.Function) -> ir.Function:
-    """`gf_drain(w)`: take blocks of units and run them until none are left or the step has to stop. Only while inside
-    the gate. Who called the step, w = 0, is also the one to look for a reason to stop, every `look` units.
+    """`gf_drain(w)`: take blocks of units, of worker w's own share first, and run them until none are left or the step
+    has to stop. Only while inside the gate. Who called the step, w = 0, is also the one to look for a reason to stop,
+    every `look` units.
     """
     code = PoolFunction(module, target, "gf_drain", ir.FunctionType(VOID, (I64,)), linkage="internal")
     b, worker = code.b, code.function.args[0]
@@ -42,17 +44,29 @@ def emit_drain(module: ir.Module, target: Target, poll: ir.Function) -> ir.Funct
     units, block, stride = (b.load(code.word(name)) for name in ("units", "block", "stride"))
     scratch = b.gep(base, (b.mul(worker, stride),), source_etype=I8)
     limits, look = b.load(code.word("limits"), typ=PTR), b.load(code.word("look"))
+    shares, share = (b.load(code.word(name)) for name in ("shares", "share"))
+    own = b.urem(worker, shares)
     caller = b.icmp_signed("==", worker, I64(0))
     first_look = b.select(caller, look, I64(NEVER))
     entry = b.block
-    take, run, go_on, due, end = code.blocks("take", "run", "go_on", "due", "end")
+    take, run, go_on, due, other, end = code.blocks("take", "run", "go_on", "due", "other", "end")
     b.branch(take)
 
     b.position_at_end(take)
-    next_look = b.phi(I64)
+    next_look, number = b.phi(I64), b.phi(I64)
     next_look.add_incoming(first_look, entry)
-    begin = code.add("next", block, "monotonic")
-    b.cbranch(b.icmp_signed("<", begin, units), run, end)
+    number.add_incoming(own, entry)
+    taken = code.add("taken", block, "monotonic", index=b.mul(number, I64(LINE)))
+    begin = b.add(b.mul(number, share), taken)
+    is_left = b.and_(b.icmp_signed("<", taken, share), b.icmp_signed("<", begin, units))
+    b.cbranch(is_left, run, other)
+
+    b.position_at_end(other)
+    after = b.add(number, I64(1))
+    after = b.select(b.icmp_signed("<", after, shares), after, I64(0))
+    next_look.add_incoming(next_look, other)
+    number.add_incoming(after, other)
+    b.cbranch(b.icmp_signed("==", after, own), end, take)
 
     b.position_at_end(run)
     stop = b.add(begin, block)
@@ -70,6 +84,7 @@ def emit_drain(module: ir.Module, target: Target, poll: ir.Function) -> ir.Funct
     following.add_incoming(next_look, run)
     following.add_incoming(later, due)
     next_look.add_incoming(following, go_on)
+    number.add_incoming(number, go_on)
     b.cbranch(b.icmp_signed("==", code.limit(limits, STOP), I64(0)), take, end)
 
     b.position_at_end(end)

@@ -39,7 +39,6 @@ FUTEX_CALL = {"x86_64": 202, "amd64": 202, "aarch64": 98, "arm64": 98}
 LINE = 8
 WORDS = {
     "gate": 0,
-    "next": LINE,  # the first unit that nobody has taken
     "bell": 2 * LINE,
     "sleepers": 3 * LINE,
     "busy": 4 * LINE,
@@ -55,7 +54,10 @@ WORDS = {
     "block": 7 * LINE + 7,
     "limits": 8 * LINE,
     "look": 8 * LINE + 1,
-    "alive": 9 * LINE,  # MAX_THREADS words: worker w exists
+    "shares": 8 * LINE + 2,  # how many there are, and of how many units each but the last is
+    "share": 8 * LINE + 3,
+    "taken": 9 * LINE,  # how many units of each share are taken, MAX_THREADS words, LINE apart
+    "alive": (9 + MAX_THREADS) * LINE,  # MAX_THREADS words: worker w exists
 }
 
 _chosen: int | None = None

@@ -162,6 +162,30 @@ def test_workers_take_part(launches: CompiledModule) -> None:
 
 
 @needs_workers
+def test_a_thread_takes_its_own_share_first(launches: CompiledModule) -> None:
+    """A worker begins in the second half, however late it comes: the caller has no reason to leave it the first."""
+    set_thread_count(2)
+    began: dict[int, int] = {}
+    signature = ctypes.CFUNCTYPE(
+        None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
+    )
+
+    def note(args: int, dims: int, begin: int, end: int, scratch: int) -> None:
+        began.setdefault(threading.get_ident(), begin)
+        time.sleep(0.0001)
+
+    launch = signature(note)
+    address = ctypes.cast(launch, ctypes.c_void_p).value
+    assert address is not None
+    deadline = time.monotonic() + 10
+    while len(began) < 2 and time.monotonic() < deadline:
+        began.clear()
+        pool().parallel_for(address, units=21)
+    del began[threading.get_ident()]
+    assert [begin >= 11 for begin in began.values()] == [True]
+
+
+@needs_workers
 def test_many_callers_at_once(launches: CompiledModule) -> None:
     set_thread_count(4)
     jobs = [Job(launches.address("count"), 200) for _ in range(4)]
