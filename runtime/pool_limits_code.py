@@ -58,7 +58,7 @@ def emit_poll(module: ir.Module, target: Target) -> ir.Function:
 
 def units_between_looks(code: PoolFunction) -> Any:
     """How many of a job's units are about LOOK_NS of work, and at least one."""
-    b, (*_, units, _, _, work, _) = code.b, code.function.args
+    b, (_, _, _, units, _, _, work, _, _) = code.b, code.function.args
     known = b.select(b.icmp_signed(">", work, I64(1)), work, I64(1))
     found = b.sdiv(b.mul(units, I64(LOOK_NS)), known)
     return b.select(b.icmp_signed(">", found, I64(1)), found, I64(1))

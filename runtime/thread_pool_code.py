@@ -17,7 +17,8 @@ the caller sees what the units wrote, the workers see what the caller wrote.)
 **Who takes what.** Units are cut into as many shares as threads, one after the other. A thread takes blocks of its own
 share, and of the others' in turn when that is done: so nobody waits for a slow thread, and yet each thread mostly works
 on what it did in the step before, and on what the launch before left in its caches (E. Markatos & T. LeBlanc, Using
-Processor Affinity in Loop Scheduling on Shared-Memory Multiprocessors, IEEE TPDS 5(4), 1994).
+Processor Affinity in Loop Scheduling on Shared-Memory Multiprocessors, IEEE TPDS 5(4), 1994). Where units that follow
+each other read the same, as blocks of a large product do, there is one share, from which all threads take in turn.
 
 **Why no wakeup is lost.** Workers poll the gate for some 30 µs, then park in a futex on the bell. A worker counts
 itself as a sleeper, reads the bell, looks at the gate once more, and parks if the bell has not changed. The caller
@@ -60,7 +61,7 @@ __all__ = ["pool_module"]
 PAUSES_BEFORE_YIELD = 100
 BLOCKS_PER_THREAD = 64  # units are taken in blocks, so small that the last one hardly delays
 NEXT_JOB = OPEN << 1
-PARALLEL_FOR = ir.FunctionType(VOID, (LAUNCH_PTR, PTR, PTR, I64, PTR, I64, I64, PTR))
+PARALLEL_FOR = ir.FunctionType(VOID, (LAUNCH_PTR, PTR, PTR, I64, PTR, I64, I64, I64, PTR))
 
 
 def pool_module(target: Target) -> ir.Module:
@@ -121,7 +122,7 @@ def emit_parallel_for(
 
 def emit_open(code: PoolFunction, limits: Any) -> None:
     """Write the job's descriptor, open the gate, ring the bell and wake as many sleepers as there is work for."""
-    b, (f, args, dims, units, scratch, stride, *_) = code.b, code.function.args
+    b, (f, args, dims, units, scratch, stride, _, together, _) = code.b, code.function.args
     wanted, room = code.read("wanted"), code.limit(limits, THREADS)
     threads = b.select(b.icmp_signed("<", room, wanted), room, wanted)
     block = b.sdiv(units, b.mul(threads, I64(BLOCKS_PER_THREAD)))
@@ -130,7 +131,8 @@ def emit_open(code: PoolFunction, limits: Any) -> None:
     block = b.select(b.icmp_signed("<", block, look), block, look)
     descriptor = {"args": args, "dims": dims, "units": units, "scratch": scratch, "stride": stride}
     blocks = ceildiv(b, units, block)
-    shares = b.select(b.icmp_signed("<", blocks, threads), blocks, threads)
+    most = b.select(b.icmp_signed("!=", together, I64(0)), I64(1), threads)
+    shares = b.select(b.icmp_signed("<", blocks, most), blocks, most)
     descriptor |= {"limits": limits, "look": look}
     descriptor |= {"shares": shares, "share": b.mul(ceildiv(b, blocks, shares), block)}
     for name, value in {"f": f, **descriptor, "threads": threads, "block": block}.items():

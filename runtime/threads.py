@@ -5,9 +5,10 @@
     pool().parallel_for(f, units=100)   # for tests: f is the address of a launch
 
     void gf_parallel_for(ptr f, ptr args, ptr dims, i64 units, ptr scratch, i64 scratch_stride, i64 work,
-                         ptr limits)
+                         i64 together, ptr limits)
 
-calls `f(args, dims, begin, end, scratch + w * scratch_stride)` until [0, units) is covered, then returns. The caller
+calls `f(args, dims, begin, end, scratch + w * scratch_stride)` until [0, units) is covered, then returns. Each thread
+takes units of its own share first or, if they are `together`, all take the next ones of all. The caller
 is worker w = 0 and works too; w < thread_count(), and below what the limits allow (compiler/llvm/limits.py), for
 the thread count may grow while a step runs. A caller that finds the pool busy, because another Python thread's
 step or a launch of its own is using it, does its work alone instead of waiting. The pool is LLVM code, without Python.
@@ -106,17 +107,18 @@ class Pool:
         scratch: int = 0,
         scratch_stride: int = 0,
         work: int = 0,
+        together: bool = False,
         limits: int = 0,
     ) -> None:
         """Call `gf_parallel_for`, all pointers given as addresses; for tests and measurements."""
-        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride, work, limits)
+        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride, work, together, limits)
 
 
 @functools.cache
 def native_parallel_for(address: int) -> Any:
     """gf_parallel_for as a Python function that releases the GIL."""
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, number, pointer, number, number, pointer)(address)
+    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, number, pointer, number, number, number, pointer)(address)
 
 
 def pool() -> Pool:

@@ -31,11 +31,13 @@ WEIGHT_PER_NS = 16
 
 @dataclass(frozen=True)
 class Launch:
-    """A function to run over [0, units), and about how many nanoseconds a unit takes."""
+    """A function to run over [0, units), about how many nanoseconds a unit takes, and whether threads had better take
+    units in turn, since neighbours read the same (contract/units.py)."""
 
     name: str
     units: Size
     unit_ns: int
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, sy
     """Write a kernel into a module.  `symbols`: where each symbol's value stands in the array `dims`."""
     if kernel.contract is not None:
         code, arguments = emit_contract(module, name, kernel, target, symbols)
-        launches = tuple(Launch(one.name, one.units, max(one.unit_flops // FLOPS_PER_NS, 1)) for one in code.launches)
+        launches = tuple(
+            Launch(one.name, one.units, max(one.unit_flops // FLOPS_PER_NS, 1), one.together) for one in code.launches
+        )
         _, packs, *_ = arguments
         assert isinstance(packs, int)
         sizes = code.workspace_bytes, code.scratch_bytes, code.packed_bytes

@@ -51,11 +51,22 @@ def _entry(module: ir.Module, launch: Launch, shared: bool, target: Target) -> N
     b = ir.IRBuilder(function.append_basic_block("entry"))
     args, dims, units, scratch, stride, count = function.args
     saved = emit_flush_denormals(b, target)
+    together = const(int(launch.together))
     with loop(b, const(0), count):
         if shared:
             b.call(
                 parallel_for(module),
-                [module.globals[launch.name], args, dims, units, scratch, stride, const(0), ir.Constant(PTR, None)],
+                [
+                    module.globals[launch.name],
+                    args,
+                    dims,
+                    units,
+                    scratch,
+                    stride,
+                    const(0),
+                    together,
+                    ir.Constant(PTR, None),
+                ],
             )
         else:
             b.call(module.globals[launch.name], [args, dims, const(0), units, scratch])

@@ -175,9 +175,9 @@ class Runner:
         alone = len(job) == 1 and not self.stamps.is_timed
         target = self.module.globals[job[0].launch.name] if alone else self._job(job)
         arguments = at(b, self.frame, const(job[0].start if alone else 0), PTR)
-        stride = const(self.stride)
+        stride, together = const(self.stride), const(int(any(turn.launch.together for turn in job)))
         with self.stamps.whole(b, scratch, self.launches + len(self.shared)):
-            b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, stride, work, limits])
+            b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, stride, work, together, limits])
         self.shared.append(self.launched[-1].job)
         self._look()
 
@@ -208,7 +208,7 @@ class Runner:
 def parallel_for(module: ir.Module) -> Any:
     """The thread pool's entry, declared once a module."""
     found = module.globals.get("gf_parallel_for")
-    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I64, PTR, I64, I64, PTR])
+    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I64, PTR, I64, I64, I64, PTR])
     return found if found is not None else ir.Function(module, kind, "gf_parallel_for")
 
 

@@ -25,7 +25,7 @@ from graphflow.runtime.threads import pool, set_thread_count, thread_count
 # nested: each unit runs `count` on that unit through the pool.
 # denormal: args[0][unit] = 1e-40 * 0.5 computed at run time.
 LAUNCHES = """
-declare void @gf_parallel_for(ptr, ptr, ptr, i64, ptr, i64, i64, ptr)
+declare void @gf_parallel_for(ptr, ptr, ptr, i64, ptr, i64, i64, i64, ptr)
 
 define void @count(ptr %args, ptr %dims, i64 %begin, i64 %end, ptr %scratch) {
 entry:
@@ -49,7 +49,7 @@ done:
 }
 
 define void @nested(ptr %args, ptr %dims, i64 %begin, i64 %end, ptr %scratch) {
-  call void @gf_parallel_for(ptr @count, ptr %args, ptr %dims, i64 50, ptr %scratch, i64 0, i64 0, ptr null)
+  call void @gf_parallel_for(ptr @count, ptr %args, ptr %dims, i64 50, ptr %scratch, i64 0, i64 0, i64 0, ptr null)
   ret void
 }
 
@@ -404,5 +404,5 @@ def test_a_system_without_workers_runs_on_the_caller(monkeypatch: pytest.MonkeyP
     address = ctypes.cast(launch, ctypes.c_void_p).value
     assert address is not None
     for units in (5, 0, 1):
-        threads.native_parallel_for(module.address("gf_parallel_for"))(address, 0, 0, units, 0, 0, 0, 0)
+        threads.native_parallel_for(module.address("gf_parallel_for"))(address, 0, 0, units, 0, 0, 0, 0, 0)
     assert calls == [(0, 5), (0, 1)]

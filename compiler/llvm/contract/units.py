@@ -57,11 +57,15 @@ FLOPS_PER_CYCLE = 32
 
 @dataclass(frozen=True)
 class Launch:
-    """A function to run over [0, units), and about how many flops one unit is (to decide on threads)."""
+    """A function to run over [0, units), and about how many flops one unit is (to decide on threads).
+
+    `together`: units read what their neighbours read, and had better be done at about the same time.
+    """
 
     name: str
     units: Size
     unit_flops: int
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ class Emitter(Walk):
         # Of few rows a byte of B takes longer than what is computed with it.
         products = max(2 * plan.row_block * plan.rows, plan.bytes)
         flops = products * plan.column_block * plan.width * depth
-        return Launch(self.name, units, flops)
+        return Launch(self.name, units, flops, together=plan.row_blocks != 1 and plan.column_blocks != 1)
 
     def tile(
         self, code: Code, unit: Unit, rows: Rows, panel: ir.Value, out: ir.Value, tiles: Tiles
