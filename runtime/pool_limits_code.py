@@ -1,4 +1,4 @@
-"""How a job of the pool keeps to its limits (compiler/llvm/limits.py): looks at the clock, and blocks between them.
+"""How a job of the pool keeps to its limits (compiler/llvm/limits.py): looks at the clock.
 
 i64 gf_poll(ptr limits)     why the step has to stop, 0 if it need not
 """
@@ -15,7 +15,7 @@ from graphflow.compiler.llvm.target import Target
 from graphflow.runtime.pool_function import I64, NULL, PTR, VOID, PoolFunction
 from graphflow.runtime.threads import MAX_THREADS
 
-__all__ = ["emit_alone", "emit_poll", "emit_unlimited", "given_limits", "units_between_looks"]
+__all__ = ["emit_poll", "emit_unlimited", "given_limits", "units_between_looks"]
 
 UNLIMITED = {THREADS: MAX_THREADS, NEXT_LOOK: NEVER}
 LOOK_PTR = ir.FunctionType(VOID, (PTR, I64)).as_pointer()
@@ -62,26 +62,3 @@ def units_between_looks(code: PoolFunction) -> Any:
     known = b.select(b.icmp_signed(">", work, I64(1)), work, I64(1))
     found = b.sdiv(b.mul(units, I64(LOOK_NS)), known)
     return b.select(b.icmp_signed(">", found, I64(1)), found, I64(1))
-
-
-def emit_alone(code: PoolFunction, limits: Any, poll: ir.Function) -> None:
-    """All units on the caller's thread, in blocks, until none are left or the step has to stop."""
-    b, (f, args, dims, units, scratch, *_) = code.b, code.function.args
-    block = units_between_looks(code)
-    entry = b.block
-    run, look, end = code.blocks("run_alone", "look_alone", "end_alone")
-    b.branch(run)
-
-    b.position_at_end(run)
-    begin = b.phi(I64)
-    begin.add_incoming(I64(0), entry)
-    left = b.sub(units, begin)
-    stop = b.add(begin, b.select(b.icmp_signed("<", block, left), block, left))
-    b.call(f, (args, dims, begin, stop, scratch))
-    b.cbranch(b.icmp_signed("<", stop, units), look, end)
-
-    b.position_at_end(look)
-    begin.add_incoming(stop, look)
-    b.cbranch(b.icmp_signed("==", b.call(poll, (limits,)), I64(0)), run, end)
-
-    b.position_at_end(end)

@@ -1,95 +1,30 @@
-"""The pool's workers: `gf_worker` is a thread from its start to its end, `gf_drain` what it does within a job, and
-`gf_start_workers` makes them.  thread_pool_code.py says why it is right.
+"""The pool's workers: `gf_worker` is a thread from its start to its end, and `gf_start_workers` makes them.
+
+What they do within a job is `gf_drain` (pool_units_code.py); thread_pool_code.py says why it is right.
 """
 
 from __future__ import annotations
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.limits import NEVER, STOP
 from graphflow.compiler.llvm.target import Target, emit_flush_denormals
 from graphflow.runtime.pool_function import (
     FUTEX_WAIT_PRIVATE,
-    I8,
     I32,
     I64,
     INSIDE,
-    LAUNCH_PTR,
     NULL,
     PTR,
     VOID,
     PoolFunction,
 )
-from graphflow.runtime.threads import LINE
 
-__all__ = ["emit_drain", "emit_start_workers", "emit_worker"]
+__all__ = ["emit_start_workers", "emit_worker"]
 
 SPIN_NANOSECONDS = 30_000  # about what parking and waking cost together
 STACK_BYTES = 4 << 20
 SIG_BLOCK, SIG_SETMASK = 0, 2
 PTHREAD_CREATE_DETACHED = 1
-
-
-def emit_drain(module: ir.Module, target: Target, poll: ir.Function) -> ir.Function:
-    """`gf_drain(w)`: take blocks of units, of worker w's own share first, and run them until none are left or the step
-    has to stop. Only while inside the gate. Who called the step, w = 0, is also the one to look for a reason to stop,
-    every `look` units.
-    """
-    code = PoolFunction(module, target, "gf_drain", ir.FunctionType(VOID, (I64,)), linkage="internal")
-    b, worker = code.b, code.function.args[0]
-    f, args, dims, base = (
-        b.load(code.word(name), typ=kind)
-        for name, kind in (("f", LAUNCH_PTR), ("args", PTR), ("dims", PTR), ("scratch", PTR))
-    )
-    units, block, stride = (b.load(code.word(name)) for name in ("units", "block", "stride"))
-    scratch = b.gep(base, (b.mul(worker, stride),), source_etype=I8)
-    limits, look = b.load(code.word("limits"), typ=PTR), b.load(code.word("look"))
-    shares, share = (b.load(code.word(name)) for name in ("shares", "share"))
-    own = b.urem(worker, shares)
-    caller = b.icmp_signed("==", worker, I64(0))
-    first_look = b.select(caller, look, I64(NEVER))
-    entry = b.block
-    take, run, go_on, due, other, end = code.blocks("take", "run", "go_on", "due", "other", "end")
-    b.branch(take)
-
-    b.position_at_end(take)
-    next_look, number = b.phi(I64), b.phi(I64)
-    next_look.add_incoming(first_look, entry)
-    number.add_incoming(own, entry)
-    taken = code.add("taken", block, "monotonic", index=b.mul(number, I64(LINE)))
-    begin = b.add(b.mul(number, share), taken)
-    is_left = b.and_(b.icmp_signed("<", taken, share), b.icmp_signed("<", begin, units))
-    b.cbranch(is_left, run, other)
-
-    b.position_at_end(other)
-    after = b.add(number, I64(1))
-    after = b.select(b.icmp_signed("<", after, shares), after, I64(0))
-    next_look.add_incoming(next_look, other)
-    number.add_incoming(after, other)
-    b.cbranch(b.icmp_signed("==", after, own), end, take)
-
-    b.position_at_end(run)
-    stop = b.add(begin, block)
-    stop = b.select(b.icmp_signed("<", stop, units), stop, units)
-    b.call(f, (args, dims, begin, stop, scratch))
-    b.cbranch(b.icmp_signed(">=", stop, next_look), due, go_on)
-
-    b.position_at_end(due)
-    b.call(poll, (limits,))
-    later = b.add(stop, look)
-    b.branch(go_on)
-
-    b.position_at_end(go_on)
-    following = b.phi(I64)
-    following.add_incoming(next_look, run)
-    following.add_incoming(later, due)
-    next_look.add_incoming(following, go_on)
-    number.add_incoming(number, go_on)
-    b.cbranch(b.icmp_signed("==", code.limit(limits, STOP), I64(0)), take, end)
-
-    b.position_at_end(end)
-    b.ret_void()
-    return code.function
 
 
 def emit_worker(module: ir.Module, target: Target, drain: ir.Function) -> ir.Function:

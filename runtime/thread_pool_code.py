@@ -19,6 +19,7 @@ share, and of the others' in turn when that is done: so nobody waits for a slow 
 on what it did in the step before, and on what the launch before left in its caches (E. Markatos & T. LeBlanc, Using
 Processor Affinity in Loop Scheduling on Shared-Memory Multiprocessors, IEEE TPDS 5(4), 1994). Where units that follow
 each other read the same, as blocks of a large product do, there is one share, from which all threads take in turn.
+pool_units_code.py says in which order a share is taken.
 
 **Why no wakeup is lost.** Workers poll the gate for some 30 µs, then park in a futex on the bell. A worker counts
 itself as a sleeper, reads the bell, looks at the gate once more, and parks if the bell has not changed. The caller
@@ -47,19 +48,17 @@ from graphflow.runtime.pool_function import (
     PoolFunction,
 )
 from graphflow.runtime.pool_limits_code import (
-    emit_alone,
     emit_poll,
     emit_unlimited,
     given_limits,
-    units_between_looks,
 )
-from graphflow.runtime.pool_worker_code import emit_drain, emit_start_workers, emit_worker
-from graphflow.runtime.threads import LINE, MAX_THREADS, WORDS, has_workers
+from graphflow.runtime.pool_units_code import emit_alone, emit_drain, emit_shares
+from graphflow.runtime.pool_worker_code import emit_start_workers, emit_worker
+from graphflow.runtime.threads import MAX_THREADS, WORDS, has_workers
 
 __all__ = ["pool_module"]
 
 PAUSES_BEFORE_YIELD = 100
-BLOCKS_PER_THREAD = 64  # units are taken in blocks, so small that the last one hardly delays
 NEXT_JOB = OPEN << 1
 PARALLEL_FOR = ir.FunctionType(VOID, (LAUNCH_PTR, PTR, PTR, I64, PTR, I64, I64, I64, PTR))
 
@@ -122,51 +121,19 @@ def emit_parallel_for(
 
 def emit_open(code: PoolFunction, limits: Any) -> None:
     """Write the job's descriptor, open the gate, ring the bell and wake as many sleepers as there is work for."""
-    b, (f, args, dims, units, scratch, stride, _, together, _) = code.b, code.function.args
+    b, (f, args, dims, units, scratch, stride, _, order, _) = code.b, code.function.args
     wanted, room = code.read("wanted"), code.limit(limits, THREADS)
     threads = b.select(b.icmp_signed("<", room, wanted), room, wanted)
-    block = b.sdiv(units, b.mul(threads, I64(BLOCKS_PER_THREAD)))
-    block = b.select(b.icmp_signed(">", block, I64(1)), block, I64(1))
-    look = units_between_looks(code)
-    block = b.select(b.icmp_signed("<", block, look), block, look)
-    descriptor = {"args": args, "dims": dims, "units": units, "scratch": scratch, "stride": stride}
-    blocks = ceildiv(b, units, block)
-    most = b.select(b.icmp_signed("!=", together, I64(0)), I64(1), threads)
-    shares = b.select(b.icmp_signed("<", blocks, most), blocks, most)
-    descriptor |= {"limits": limits, "look": look}
-    descriptor |= {"shares": shares, "share": b.mul(ceildiv(b, blocks, shares), block)}
-    for name, value in {"f": f, **descriptor, "threads": threads, "block": block}.items():
+    descriptor = {"f": f, "args": args, "dims": dims, "scratch": scratch, "stride": stride, "threads": threads}
+    descriptor |= {"limits": limits, **emit_shares(code, threads, order)}
+    for name, value in descriptor.items():
         b.store(value if value.type == I64 else b.ptrtoint(value, I64), code.word(name))
-    emit_untaken(code, shares)
     gate = b.and_(b.add(code.read("gate"), I64(NEXT_JOB)), I64(~(OPEN | INSIDE)))
     b.atomic_rmw("xchg", code.word("gate"), b.or_(gate, I64(OPEN)), "seq_cst")
     code.add("bell", I64(1))
     with b.if_then(b.icmp_signed(">", code.read("sleepers", "seq_cst"), I64(0)), likely=False):
         fewer = b.select(b.icmp_signed("<", units, threads), units, threads)
         code.futex(FUTEX_WAKE_PRIVATE, b.sub(fewer, I64(1)))
-
-
-def emit_untaken(code: PoolFunction, shares: Any) -> None:
-    """No unit of any share is taken yet."""
-    b = code.b
-    entry = b.block
-    again, end = code.blocks("untaken", "untouched")
-    b.branch(again)
-
-    b.position_at_end(again)
-    share = b.phi(I64)
-    share.add_incoming(I64(0), entry)
-    code.write("taken", I64(0), index=b.mul(share, I64(LINE)))
-    following = b.add(share, I64(1))
-    share.add_incoming(following, again)
-    b.cbranch(b.icmp_signed("<", following, shares), again, end)
-
-    b.position_at_end(end)
-
-
-def ceildiv(b: ir.IRBuilder, units: Any, size: Any) -> Any:
-    """How many pieces of a size units make, both positive."""
-    return b.sdiv(b.add(units, b.sub(size, I64(1))), size)
 
 
 def emit_close(code: PoolFunction) -> None:

@@ -5,10 +5,10 @@
     pool().parallel_for(f, units=100)   # for tests: f is the address of a launch
 
     void gf_parallel_for(ptr f, ptr args, ptr dims, i64 units, ptr scratch, i64 scratch_stride, i64 work,
-                         i64 together, ptr limits)
+                         i64 order, ptr limits)
 
-calls `f(args, dims, begin, end, scratch + w * scratch_stride)` until [0, units) is covered, then returns. Each thread
-takes units of its own share first or, if they are `together`, all take the next ones of all. The caller
+calls `f(args, dims, begin, end, scratch + w * scratch_stride)` until [0, units) is covered, then returns. Which
+thread takes which units next says `order` (compiler/llvm/launch_order.py). The caller
 is worker w = 0 and works too; w < thread_count(), and below what the limits allow (compiler/llvm/limits.py), for
 the thread count may grow while a step runs. A caller that finds the pool busy, because another Python thread's
 step or a launch of its own is using it, does its work alone instead of waiting. The pool is LLVM code, without Python.
@@ -27,6 +27,7 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
+from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.target import available_cpus, host_target
 from graphflow.core.fork import MAKING, renew_after_fork
 
@@ -57,6 +58,7 @@ WORDS = {
     "look": 8 * LINE + 1,
     "shares": 8 * LINE + 2,  # how many there are, and of how many units each but the last is
     "share": 8 * LINE + 3,
+    "backward": 8 * LINE + 4,  # whether shares are taken from their backs
     "taken": 9 * LINE,  # how many units of each share are taken, MAX_THREADS words, LINE apart
     "alive": (9 + MAX_THREADS) * LINE,  # MAX_THREADS words: worker w exists
 }
@@ -107,11 +109,11 @@ class Pool:
         scratch: int = 0,
         scratch_stride: int = 0,
         work: int = 0,
-        together: bool = False,
+        order: Order = Order.SHARES,
         limits: int = 0,
     ) -> None:
         """Call `gf_parallel_for`, all pointers given as addresses; for tests and measurements."""
-        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride, work, together, limits)
+        native_parallel_for(self.address)(f, args, dims, units, scratch, scratch_stride, work, order, limits)
 
 
 @functools.cache

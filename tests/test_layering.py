@@ -45,6 +45,7 @@ LLVM_USERS = (
     "graphflow.runtime.thread_pool_code",
     "graphflow.runtime.pool_function",
     "graphflow.runtime.pool_limits_code",
+    "graphflow.runtime.pool_units_code",
     "graphflow.runtime.pool_worker_code",
     "graphflow.runtime.native_function",
     "graphflow.runtime.native_answer_code",

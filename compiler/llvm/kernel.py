@@ -14,16 +14,19 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I64, PTR, at, const
 from graphflow.compiler.llvm.contract.kernel import Memory, emit_contract
+from graphflow.compiler.llvm.contract.units import Launch as ContractLaunch
+from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.nest import emit_nest
 from graphflow.compiler.llvm.overlap import two_rows
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule, width_of
 from graphflow.compiler.llvm.scope import Scope, root_scope
 from graphflow.compiler.llvm.target import Target, emit_stream_fence
+from graphflow.compiler.llvm.weight import touched_bytes
 from graphflow.compiler.loops.ir import Buffer, Kernel
 from graphflow.core.dim import Size
 from graphflow.core.type import static
 
-__all__ = ["KernelCode", "Launch", "Memory", "Number", "emit_kernel", "emit_plain", "unit_ns"]
+__all__ = ["KernelCode", "Launch", "Memory", "Number", "emit_kernel", "emit_plain", "order_of", "unit_ns"]
 
 FLOPS_PER_NS = 80
 WEIGHT_PER_NS = 16
@@ -31,13 +34,12 @@ WEIGHT_PER_NS = 16
 
 @dataclass(frozen=True)
 class Launch:
-    """A function to run over [0, units), about how many nanoseconds a unit takes, and whether threads had better take
-    units in turn, since neighbours read the same (contract/units.py)."""
+    """A function to run over [0, units), about how many nanoseconds a unit takes, and in which order to take units."""
 
     name: str
     units: Size
     unit_ns: int
-    together: bool = False
+    order: Order = Order.SHARES
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,28 @@ def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, sy
     """Write a kernel into a module.  `symbols`: where each symbol's value stands in the array `dims`."""
     if kernel.contract is not None:
         code, arguments = emit_contract(module, name, kernel, target, symbols)
-        launches = tuple(
-            Launch(one.name, one.units, max(one.unit_flops // FLOPS_PER_NS, 1), one.together) for one in code.launches
-        )
+        launches = tuple(contract_launch(one, kernel, target) for one in code.launches)
         _, packs, *_ = arguments
         assert isinstance(packs, int)
         sizes = code.workspace_bytes, code.scratch_bytes, code.packed_bytes
         return KernelCode(launches, arguments, *sizes, code.packing, packs, code.kept)
     schedule = make_schedule(kernel, target)
     scratch_bytes = emit_plain(module, name, kernel, schedule, target, symbols)
-    launch = Launch(name, schedule.units, unit_ns(schedule))
+    launch = Launch(name, schedule.units, unit_ns(schedule), order_of(kernel, target))
     return KernelCode((launch,), tuple(range(len(kernel.buffers))), scratch_bytes=scratch_bytes)
+
+
+def order_of(kernel: Kernel, target: Target, *, together: bool = False) -> Order:
+    """Of a launch of a kernel. One that touches more than the last cache holds never turns: memory is read at its best
+    one way only, and little of it would be found."""
+    turning = touched_bytes(kernel) <= target.l3_bytes
+    return (Order.TOGETHER if together else Order.SHARES) | (Order.TURNING if turning else Order.SHARES)
+
+
+def contract_launch(one: ContractLaunch, kernel: Kernel, target: Target) -> Launch:
+    """A launch of a contraction as one of its kernel."""
+    unit_ns = max(one.unit_flops // FLOPS_PER_NS, 1)
+    return Launch(one.name, one.units, unit_ns, order_of(kernel, target, together=one.together))
 
 
 def unit_ns(schedule: Schedule) -> int:

@@ -51,7 +51,7 @@ def _entry(module: ir.Module, launch: Launch, shared: bool, target: Target) -> N
     b = ir.IRBuilder(function.append_basic_block("entry"))
     args, dims, units, scratch, stride, count = function.args
     saved = emit_flush_denormals(b, target)
-    together = const(int(launch.together))
+    order = const(int(launch.order))
     with loop(b, const(0), count):
         if shared:
             b.call(
@@ -64,7 +64,7 @@ def _entry(module: ir.Module, launch: Launch, shared: bool, target: Target) -> N
                     scratch,
                     stride,
                     const(0),
-                    together,
+                    order,
                     ir.Constant(PTR, None),
                 ],
             )

@@ -8,6 +8,7 @@ kernel reads, had better stay: the next run finds the operands there, and whoeve
 from __future__ import annotations
 
 from graphflow.compiler.llvm.target import Target
+from graphflow.compiler.llvm.weight import touched_bytes
 from graphflow.compiler.loops.ir import Kernel, Loop, Store, walk
 from graphflow.core.dim import Size, coefficient, estimate
 
@@ -96,8 +97,7 @@ def _bytes(kernel: Kernel, s: Store) -> int:
 
 def _leaves(kernel: Kernel, s: Store, target: Target) -> bool:
     """Whether a result is out of the last cache before anybody reads it."""
-    touched = sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)
-    return touched >= TOUCHED_L3 * target.l3_bytes and _bytes(kernel, s) >= RESULT_L3 * target.l3_bytes
+    return touched_bytes(kernel) >= TOUCHED_L3 * target.l3_bytes and _bytes(kernel, s) >= RESULT_L3 * target.l3_bytes
 
 
 def _is_crowded(kernel: Kernel, s: Store, lane: Loop, tile: Loop, target: Target) -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number, emit_kernel, emit_plain, unit_ns
+from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number, emit_kernel, emit_plain, order_of, unit_ns
+from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.schedule import Schedule, make_schedule
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, rewritten, walk, with_loads
@@ -63,6 +64,7 @@ class _Likeness:
     values: dict[str, int]
     schedule: Schedule
     cut: Schedule  # in terms of the symbols
+    order: Order
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ class _Likeness:
 
     def code(self, name: str) -> KernelCode:
         """The kernel as a call of the shared function."""
-        launch = Launch(name, self.schedule.units, unit_ns(self.schedule))
+        launch = Launch(name, self.schedule.units, unit_ns(self.schedule), self.order)
         numbers = tuple(Number(value) for value in self.values.values())
         return KernelCode((launch,), (*range(len(self.kernel.buffers)), *numbers))
 
@@ -113,7 +115,7 @@ def _likeness(kernel: Kernel, target: Target) -> _Likeness | None:
         units=0,
         unit_weight=0,
     )
-    return _Likeness(alike, numbers.values, schedule, cut)
+    return _Likeness(alike, numbers.values, schedule, cut, order_of(kernel, target))
 
 
 class _Numbers:

@@ -15,6 +15,7 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I64, PTR, add, at, const, mul
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory
+from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.limits import LOOK_NS
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.stamps import Untimed
@@ -175,9 +176,9 @@ class Runner:
         alone = len(job) == 1 and not self.stamps.is_timed
         target = self.module.globals[job[0].launch.name] if alone else self._job(job)
         arguments = at(b, self.frame, const(job[0].start if alone else 0), PTR)
-        stride, together = const(self.stride), const(int(any(turn.launch.together for turn in job)))
+        stride, order = const(self.stride), const(int(Order.of_job([turn.launch.order for turn in job])))
         with self.stamps.whole(b, scratch, self.launches + len(self.shared)):
-            b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, stride, work, together, limits])
+            b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, stride, work, order, limits])
         self.shared.append(self.launched[-1].job)
         self._look()
 

@@ -1,11 +1,11 @@
-"""About how much work a kernel is, in scalar operations: what units are cut by."""
+"""About how much work a kernel is, in scalar operations, which units are cut by, and how much memory it touches."""
 
 from __future__ import annotations
 
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop
 from graphflow.core.dim import Size, Symbol, atoms_of, estimate
 
-__all__ = ["row_weight", "weight_of"]
+__all__ = ["row_weight", "touched_bytes", "weight_of"]
 
 WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 3, "random": 60, "reduce": 1, "sum": 0}
 
@@ -37,3 +37,8 @@ def _times(index: Size, extents: dict[Symbol, int], row_symbols: set[Symbol]) ->
         if isinstance(atom, Symbol) and atom in extents and atom not in row_symbols:
             turns *= extents[atom]
     return turns
+
+
+def touched_bytes(kernel: Kernel) -> int:
+    """About how much memory a kernel reads and writes, as if each element were touched once."""
+    return sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)

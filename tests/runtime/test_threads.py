@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from graphflow.compiler.llvm.jit import CompiledModule, assembly_for, compile_module
+from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.limits import LIMIT_WORDS, LOOK, LOOK_NS, NEVER, NEXT_LOOK, STOP, THREADS
 from graphflow.compiler.llvm.target import NEON, SSE2, host_target
 from graphflow.runtime import thread_pool_code, threads
@@ -105,6 +106,7 @@ class Job:
         self.scratch = np.zeros((threads.MAX_THREADS if most_units else 1, 8), np.int64)
         self.pointers = np.array([self.counts.ctypes.data, 0], np.uintp)
         self.work = 0
+        self.order = Order.SHARES
         self.limits = np.zeros(LIMIT_WORDS, np.int64)
         self.limits[[THREADS, NEXT_LOOK]] = threads.MAX_THREADS, NEVER
 
@@ -118,6 +120,7 @@ class Job:
             self.scratch.ctypes.data,
             scratch_stride=64,
             work=self.work,
+            order=self.order,
             limits=self.limits.ctypes.data,
         )
 
@@ -134,12 +137,17 @@ def stress(job: Job, rounds: int, seed: int) -> None:
     assert job.scratch[:, 0].sum() > 0
 
 
+ORDERS = [Order.SHARES, Order.TOGETHER, Order.TURNING, Order.TOGETHER | Order.TURNING]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_every_unit_runs_exactly_once(launches: CompiledModule, count: int) -> None:
+def test_every_unit_runs_exactly_once(launches: CompiledModule, count: int, order: Order) -> None:
     if threads.has_workers():
         set_thread_count(count)
     job = Job(launches.address("count"), 300)
-    stress(job, 2000, seed=count)
+    job.order = order
+    stress(job, 1000, seed=count)
     assert not job.scratch[count:].any(), "a thread beyond the count has worked"
 
 
@@ -161,10 +169,8 @@ def test_workers_take_part(launches: CompiledModule) -> None:
     assert job.scratch[2:].sum() == 0
 
 
-@needs_workers
-def test_a_thread_takes_its_own_share_first(launches: CompiledModule) -> None:
-    """A worker begins in the second half, however late it comes: the caller has no reason to leave it the first."""
-    set_thread_count(2)
+def beginnings(units: int, order: Order) -> dict[int, int]:
+    """Which unit each thread began a job with."""
     began: dict[int, int] = {}
     signature = ctypes.CFUNCTYPE(
         None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
@@ -177,12 +183,37 @@ def test_a_thread_takes_its_own_share_first(launches: CompiledModule) -> None:
     launch = signature(note)
     address = ctypes.cast(launch, ctypes.c_void_p).value
     assert address is not None
+    pool().parallel_for(address, units=units, order=order)
+    return began
+
+
+def first_of_worker(order: Order) -> Iterator[int]:
+    """Which of 21 units a worker began with, job after job, where it came in time."""
+    set_thread_count(2)
     deadline = time.monotonic() + 10
-    while len(began) < 2 and time.monotonic() < deadline:
-        began.clear()
-        pool().parallel_for(address, units=21)
-    del began[threading.get_ident()]
-    assert [begin >= 11 for begin in began.values()] == [True]
+    while time.monotonic() < deadline:
+        began = beginnings(21, order)
+        del began[threading.get_ident()]
+        yield from began.values()
+
+
+@needs_workers
+def test_a_thread_takes_its_own_share_first() -> None:
+    """A worker begins in the second half, however late it comes: the caller has no reason to leave it the first."""
+    assert all(first >= 11 for first, _ in zip(first_of_worker(Order.SHARES), range(20), strict=False))
+
+
+@needs_workers
+def test_units_that_are_together_are_taken_in_turn() -> None:
+    assert any(first < 11 for first in first_of_worker(Order.TOGETHER))
+
+
+def test_every_other_job_begins_at_the_end() -> None:
+    if threads.has_workers():
+        set_thread_count(1)
+    begun = [beginnings(7, Order.TURNING)[threading.get_ident()] for _ in range(4)]
+    assert begun in ([0, 6, 0, 6], [6, 0, 6, 0])
+    assert [beginnings(7, Order.SHARES)[threading.get_ident()] for _ in range(3)] == [0, 0, 0]
 
 
 @needs_workers
@@ -403,6 +434,7 @@ def test_a_system_without_workers_runs_on_the_caller(monkeypatch: pytest.MonkeyP
     launch = signature(lambda args, dims, begin, end, scratch: calls.append((begin, end)))
     address = ctypes.cast(launch, ctypes.c_void_p).value
     assert address is not None
-    for units in (5, 0, 1):
+    for units in (3, 0, 1, 3):
         threads.native_parallel_for(module.address("gf_parallel_for"))(address, 0, 0, units, 0, 0, 0, 0, 0)
-    assert calls == [(0, 5), (0, 1)]
+    from_its_back, from_its_front = [(2, 3), (1, 2), (0, 1)], [(0, 1), (1, 2), (2, 3)]
+    assert calls == [*from_its_back, (0, 1), *from_its_back] or calls == [*from_its_front, (0, 1), *from_its_front]
