@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Small products are written out up to this many multiplications; a unit of them takes about this many cycles.
 INLINE_MOST = 65_536
-UNIT_CYCLES = 12_000
+UNIT_CYCLES = 6_000
 # Sums of so many products are short.
 SHORT_SUM = 64
 # Rows of a tile whose results go past the caches: more stores than these fill the queue, and loads wait behind them.
