@@ -15,9 +15,9 @@ from graphflow.core.dim import estimate
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
-# Small products are written out up to this many multiplications; a unit of them takes about this many cycles.
+# Small products are written out up to this many multiplications. Cycles of a unit of them, and of one of short sums.
 INLINE_MOST = 65_536
-UNIT_CYCLES = 6_000
+SMALL_UNIT_CYCLES, UNIT_CYCLES = 6_000, 12_000
 # Sums of so many products are short.
 SHORT_SUM = 64
 # Rows of a tile whose results go past the caches: more stores than these fill the queue, and loads wait behind them.
@@ -68,7 +68,7 @@ def most_rows(plan: Plan, small: bool, target: Target) -> int:
 def whole_products(plan: Plan) -> Plan:
     """A plan whose units are some products each."""
     rows, columns = estimate(plan.row_panels), estimate(plan.column_panels)
-    return replace(plan, row_block=rows, column_block=columns, batch_block=max(1, UNIT_CYCLES // inline_cycles(plan)))
+    return replace(plan, row_block=rows, column_block=columns, batch_block=max(1, SMALL_UNIT_CYCLES // inline_cycles(plan)))
 
 
 def parts_of_products(plan: Plan) -> Plan:
