@@ -97,7 +97,13 @@ CASES = {
     "erf": Case(mpmath.erf, None, ((0.0, 5.0), TINY), ((0.0, 6.5), TINY)),
     "erfc": Case(mpmath.erfc, None, ((0.0, 9.1), (0.0, 1.0)), ((0.0, 26.4), (0.0, 1.0))),
     "erfinv": Case(mpmath.erfinv, None, ((1e-30, 1.0), (0.99, 1.0), (-1.0, 1.0)), ((1e-10, 1.0), (0.99, 1.0))),
-    "lgamma": Case(exact_lgamma, None, ((1e-30, 1e30), (0.0, 12.0)), ((1e-30, 1e30), (0.0, 12.0)), mirrored=False),
+    "lgamma": Case(
+        exact_lgamma,
+        None,
+        ((1e-30, 1e30), (0.0, 12.0), (0.5, 2.5)),
+        ((1e-30, 1e30), (0.0, 12.0), (0.5, 2.5)),
+        mirrored=False,
+    ),
     "digamma": Case(mpmath.digamma, None, ((1e-10, 1e30), (2.0, 12.0)), ((1e-10, 1e30), (2.0, 12.0)), mirrored=False),
     "sqrt": Case(mpmath.sqrt, np.sqrt, POSITIVE, POSITIVE64, mirrored=False),
     "rsqrt": Case(lambda x: 1 / mpmath.sqrt(x), lambda x: 1 / np.sqrt(x), POSITIVE, POSITIVE64, mirrored=False),
@@ -470,13 +476,70 @@ def test_special_values_of_two_arguments(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ["lgamma", "digamma"])
-def test_reflection(name: str, dtype: str) -> None:
-    """Below zero the error is small beside the larger of 1 and the result: the functions have zeros there."""
+def test_lgamma_below_zero(dtype: str) -> None:
+    """The error is small beside the largest of 1, the result and the term that it is subtracted from: it has zeros."""
+    x = -np.random.default_rng(0).uniform(0.0, 30.0, 2000).astype(dtype)
+    got, beside = library()("lgamma", x), library()("lgamma", np.where(x > -0.5, 1 - x, -x))
+    expected = np.array([float(exact_lgamma(mpmath.mpf(float(v)))) for v in x])
+    unit = np.spacing(np.maximum(np.maximum(np.abs(got), np.abs(beside)), 1).astype(dtype))
+    assert np.max(np.abs(got - expected) / unit) <= (3.0 if dtype == "float64" else 1.0)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_digamma_below_zero(dtype: str) -> None:
+    """The error is small beside the larger of 1 and the result: the function has zeros there."""
     x = -np.random.default_rng(0).uniform(0.0, 30.0, 500).astype(dtype)
-    expected = np.array([float(CASES[name].exact(mpmath.mpf(float(v)))) for v in x])
+    expected = np.array([float(mpmath.digamma(mpmath.mpf(float(v)))) for v in x])
     bound = 1e-12 if dtype == "float64" else 1e-7
-    assert np.max(np.abs(library()(name, x) - expected) / np.maximum(1.0, np.abs(expected))) <= bound
+    assert np.max(np.abs(library()("digamma", x) - expected) / np.maximum(1.0, np.abs(expected))) <= bound
+
+
+# float32, float64: how many quarter turns have digits enough for the bounds.
+QUARTERS = {"float32": 63_661, "float64": 636_000_000}
+
+
+def near_quarters(dtype: str, count: int, seed: int) -> Array:
+    """Numbers next to multiples of pi / 4, where most of an angle cancels, or where tan's argument is largest."""
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 2 * QUARTERS[dtype], count)
+    x = (n * (WIDE("3.14159265358979323846264338327950288") / 4)).astype(dtype)
+    return x + rng.integers(-3, 4, count) * np.spacing(x)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_angles_near_multiples_of_an_eighth_of_a_turn(name: str, dtype: str) -> None:
+    x = near_quarters(dtype, SAMPLES[dtype], seed=0)
+    got, case = library()(name, x), CASES[name]
+    if dtype == "float64":
+        errors = ulps_against_mpmath(got, [x], case.exact)
+    else:
+        errors = ulps_against_doubles(got, library()(name, x.astype(np.float64)))
+    assert np.max(errors) <= bound(name, dtype)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not HAS_WIDE, reason="long double has no more digits than double, or is slow")
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_many_angles_near_multiples_of_an_eighth_of_a_turn(name: str) -> None:
+    for seed in range(11):
+        x = near_quarters("float64", 1_000_000, seed + 1)
+        expected = wide_libm(f"{name}l")(x.astype(WIDE))
+        error = np.abs(library()(name, x) - expected) / np.spacing(np.abs(expected).astype(np.float64))
+        assert np.max(error) <= bound(name, "float64") + 0.01
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_every_float_that_is_an_angle(name: str) -> None:
+    """All floats up to the range's end, of both signs."""
+    end = int(np.float32(1e5).view(np.uint32))
+    for first in range(0, end, 1 << 22):
+        bits = np.arange(first, min(first + (1 << 22), end), dtype=np.uint32)
+        for sign in (0, 1 << 31):
+            x = (bits | np.uint32(sign)).view(np.float32)
+            errors = ulps_against_doubles(library()(name, x), library()(name, x.astype(np.float64)))
+            assert np.max(errors) <= bound(name, "float32")
 
 
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])

@@ -26,35 +26,45 @@ class Gamma(Exponential, Trigonometric):
     def lgamma(self, x: Value) -> Value:
         """log|gamma(x)|; inf at 0, -1, -2, … and at -inf.
 
-        z = x, or 1 + |x| for x < 1/2. z < 11.75: (z - 1) (z - 2) by a polynomial; else Stirling's series. The error is
-        relative, save near the zeros at negative x, where it is absolute.
+        z = |x|, or 1 + |x| for |x| < 1/2. z < 11.75: (z - 1) (z - 2) by a polynomial; else Stirling's series. The error
+        is relative, save at negative x, where there are zeros: there it is relative to the largest of 1, the result and
+        lgamma(z).
         """
         if self.format(x).name == "float":
             return self.in_double(self.lgamma, x)
-        reflected = self.compare(x, "<", REFLECTED_BELOW)
-        z = self.select(reflected, self.add(self.abs(x), 1.0), x)
-        zeros = self.mul(self.sub(z, 1.0), self.sub(z, 2.0))
-        y = self.mul(zeros, self.add(*self.piecewise(z, "lgamma", OFFSET)))
+        a = self.abs(x)
+        small = self.compare(a, "<", REFLECTED_BELOW)
+        w = self.select(small, a, self.sub(a, 1.0))
+        z = self.add(w, 1.0)
+        # (z - 1) (z - 2) rounded once; without FMA, w * w would lose what is left near z = 2
+        zeros = self.fma(w, w, self.neg(w)) if self.has_fma else self.mul(w, self.sub(w, 1.0))
+        constant, rest = self.piecewise(z, "lgamma", OFFSET)
+        y = self.fma(zeros, constant, self.mul(zeros, rest))
         y = self.add(y, 0.0)  # lgamma(1) is not -0
         y = self.where_rare(self.compare(z, ">=", SERIES_FROM), y, lambda: self.stirling(z))
-        return self.where_rare(reflected, y, lambda: self.lgamma_below(x, y))
+        below = self.compare(x, "<", REFLECTED_BELOW)
+        return self.where_rare(below, y, lambda: self.lgamma_below(x, self.select(small, 1.0, a), y))
 
     def stirling(self, w: Value) -> Value:
-        """lgamma(w) for w >= SERIES_FROM, by Stirling's series (Abramowitz and Stegun, 6.1.41)."""
+        """lgamma(w) for w >= SERIES_FROM, by Stirling's series (Abramowitz and Stegun, 6.1.41), large terms last."""
         v = self.div(1.0, w)
         series = self.fma(v, self.polynomial(self.mul(v, v), STIRLING_SERIES), 0.5 * math.log(2.0 * math.pi) - 0.5)
-        return self.fma(self.sub(w, 0.5), self.sub(self.log(w), 1.0), series)
+        high, low = self.log_sum(w)
+        factor = self.sub(w, 0.5)
+        return self.fma(factor, self.sub(high, 1.0), self.fma(factor, low, series))
 
-    def lgamma_below(self, x: Value, y: Value) -> Value:
-        """lgamma(x) for x < 1/2, where y is lgamma(1 + |x|).
+    def lgamma_below(self, x: Value, factor: Value, y: Value) -> Value:
+        """lgamma(x) for x < 1/2, where y is lgamma(z): z is |x|, and `factor` too; or z is 1 + |x|, and `factor` 1.
 
-        For positive x by the recurrence, y - log(x); for others by reflection, log(pi / |sin(pi x)|) - y.
+        For positive x by the recurrence, y - log(x); for others by reflection, log(pi / (factor |sin(pi x)|)) - y.
         """
         positive = self.compare(x, ">", 0.0)
         sine, _ = self.sin_cos_of_pi(self.abs(self.sub(x, self.rint(x))))
-        argument = self.select(positive, x, self.mul(sine, 1.0 / math.pi))
-        y = self.sub(self.select(positive, y, self.neg(y)), self.log(argument))
-        return self.select(self.compare(self.abs(x), "==", INFINITY), INFINITY, y)
+        argument = self.select(positive, x, self.mul(self.mul(sine, 1.0 / math.pi), factor))
+        high, low = self.log_sum(argument)
+        y = self.sub(self.sub(self.select(positive, y, self.neg(y)), low), high)
+        pole = self.compare(argument, "==", 0.0)
+        return self.select(self.builder.or_(pole, self.compare(self.abs(x), "==", INFINITY)), INFINITY, y)
 
     def digamma(self, x: Value) -> Value:
         """Derivative of lgamma; -inf at 0, inf at -0, NaN at -1, -2, … and at -inf.

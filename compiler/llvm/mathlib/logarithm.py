@@ -71,11 +71,21 @@ class Logarithm(Lookup):
             q = self.fma(self.split_polynomial(f, self.table(f, "log")), f, -0.5)
             tail = self.fma(self.mul(f, f), q, self.mul(k, LOG_2_LOW(kind)))
             return self.fma(k, LOG_2_HIGH(kind), self.add(f, tail))
+        return self.add(*self.log_parts(f, m, k))
+
+    def log_parts(self, f: Value, m: Value, k: Value) -> tuple[Value, Value]:
+        """The same of doubles as h + l: h has no error and is a multiple of 2**-42, |l| is hardly more than 1/16."""
+        kind = self.format(f)
         index, r, _ = self.reduce_log(f, m)
-        high = self.fma(k, LOG_2_HIGH(kind), self.log_entry(m, "high", index))  # exact
+        high = self.fma(k, LOG_2_HIGH(kind), self.log_entry(m, "high", index))
         q = self.fma(self.split_polynomial(r, self.table(f, "log")), r, -0.5)
         tail = self.fma(self.mul(r, r), q, self.mul(k, LOG_2_LOW(kind)))
-        return self.add(high, self.add(r, tail))
+        return high, self.add(r, tail)
+
+    def log_sum(self, x: Value) -> tuple[Value, Value]:
+        """log(x) of positive finite doubles as `log_parts`."""
+        k, m = self.split_any_log(x)
+        return self.log_parts(self.sub(m, 1.0), m, k)
 
     def log_entry(self, m: Value, name: str, index: Value) -> Value:
         """A number of the logarithms' table for each lane."""

@@ -48,14 +48,41 @@ class Trigonometric(Arithmetic):
             r = self.subtract_half_pi(n, x, f"{f.name} fma" if self.has_fma else f.name)
         else:
             r = self.narrow(self.subtract_half_pi(self.widen(n), self.widen(x), "float"))
-        # Rounding may carry |r| a little beyond pi / 4; where n is inexact, this keeps the results finite.
-        return t, self.maximum(self.minimum(r, 0.8), -0.8)
+        return t, self.within_quadrant(r)
+
+    def reduce_angle_exactly(self, x: Value) -> tuple[Value, Value, Value]:
+        """(t, r, l): as `reduce_angle`, but it is r + l that x leaves; |l| is small beside |r|."""
+        f = self.format(x)
+        t, n = self.shifted(x, TWO_OVER_PI)
+        if self.has_fma or f.name == "double":
+            r, low = self.subtract_half_pi_exactly(n, x, f"{f.name} fma" if self.has_fma else f.name)
+        else:
+            wide = self.subtract_half_pi(self.widen(n), self.widen(x), "float")
+            r = self.narrow(wide)
+            low = self.narrow(self.sub(wide, self.widen(r)))
+        return t, self.within_quadrant(r), low
+
+    def within_quadrant(self, r: Value) -> Value:
+        """r, which rounding may carry a little beyond pi / 4; where n is inexact, this keeps the results finite."""
+        return self.maximum(self.minimum(r, 0.8), -0.8)
 
     def subtract_half_pi(self, n: Value, x: Value, parts: str) -> Value:
         """x - n pi / 2 by the parts of that name; all products but the last are exact, or the target has FMA."""
         for part in HALF_PI_PARTS[parts]:
             x = self.fma(n, -part, x)
         return x
+
+    def subtract_half_pi_exactly(self, n: Value, x: Value, parts: str) -> tuple[Value, Value]:
+        """The same as a sum of two numbers.
+
+        Products are rounded before they are subtracted: so what a difference lacks is known where most of it cancels.
+        """
+        first, *middle, last = HALF_PI_PARTS[parts]
+        r, low = self.fma(n, -first, x), self.splat(x, -0.0)  # the first part is subtracted exactly
+        for part in middle:
+            before, r = r, self.sub(r, self.mul(n, part))
+            low = self.add(low, self.fma(n, -part, self.sub(before, r)))
+        return r, self.fma(n, -last, low)
 
     def sin_near_zero(self, r: Value, z: Value) -> Value:
         """sin(r) for |r| <= pi / 4; z = r * r."""
@@ -91,9 +118,11 @@ class Trigonometric(Arithmetic):
 
     def tan(self, x: Value) -> Value:
         """Tangent: tan(r) or -1 / tan(r), tan(r) being a sum of two numbers; see the class for the range. -0 at -0."""
-        t, r = self.reduce_angle(x)
+        t, r, r_low = self.reduce_angle_exactly(x)
         z = self.mul(r, r)
-        y, low = self.exact_sum(r, self.mul(self.mul(r, z), self.polynomial(z, self.table(r, "tan"))))
+        beyond = self.mul(self.mul(r, z), self.polynomial(z, self.table(r, "tan")))
+        # r_low counts up to twice: 1 + tan(r)**2 times. Once is enough for the bounds, and one operation.
+        y, low = self.exact_sum(r, self.add(beyond, r_low))
         q = self.div(-1.0, y)
         rest = self.fma(low, q, self.fma(y, q, 1.0))
         y = self.select(self.is_odd(self.bits(t)), self.fma(q, rest, q), y)
