@@ -59,9 +59,10 @@ def split_reduction(node: Node) -> Node | None:
         return None
     place = axis - sum(1 for a in axes if a < axis)
     inner = tuple(a + 1 if a >= axis else a for a in axes)
-    maxima = block_maxima(x, axes, axis, size) if node.op.name == "ReduceSum" else None
-    if maxima is not None:
-        return sum_of_exponentials(x, maxima, axis=axis, size=size, inner=inner, place=place)
+    if node.op.name == "ReduceSum":
+        maxima = block_maxima(x, axes, axis=axis, size=size, inner=inner)
+        if maxima is not None:
+            return sum_of_exponentials(x, maxima, axis=axis, size=size, inner=inner, place=place)
     cut = blocks(x, axis=axis, size=size, value=_neutral(node))
     partial = node.op(cut, axes=inner)
     return node.op(partial, axes=(place,))  # type: ignore[no-any-return]

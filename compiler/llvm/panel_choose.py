@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphflow.compiler.llvm.reduction_law import Law
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.loops.ir import Expr, Kernel, Loop, rewritten, walk
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, expr, rewritten, walk
 from graphflow.compiler.loops.keep import walk_unguarded
 from graphflow.core.dim import Atom, Size, coefficient, estimate, product, substitute
 
@@ -17,6 +17,7 @@ __all__ = [
     "panel_reductions",
     "panel_stages",
     "shift_of",
+    "shifted_by",
 ]
 
 PANEL_BYTES = 8192
@@ -92,32 +93,37 @@ def _is_beside(e: Expr, stage: list[Expr]) -> bool:
 
 
 def maximum_beside(e: Expr, stage: list[Expr]) -> Expr | None:
-    """The m = max(y) of a stage, for e = sum(exp(y - m)); m may be bounded by the smallest number."""
+    """The m = max(y) of a stage, for e = sum(exp(y - f(m)))."""
     loops = stage[0].data[1]
     shifted = shift_of(_element(e, loops)) if e.data[0] == "sum" else None
     if shifted is None:
         return None
     y, shift = shifted
-    return next((m for m in stage if m.data[0] == "max" and _element(m, loops) is y and _bounds(shift, m)), None)
+    if shift.vars & {loop.symbol for loop in loops}:
+        return None
+    under = set(walk([shift]))
+    return next((m for m in stage if m in under and m.data[0] == "max" and _element(m, loops) is y), None)
 
 
 def shift_of(e: Expr) -> tuple[Expr, Expr] | None:
-    """(y, m) of exp(y - m)."""
+    """(y, s) of exp(y - s)."""
     if not _is_apply(e, "Exp") or not _is_apply(e.args[0], "Sub"):
         return None
     y, shift = e.args[0].args
     return y, shift
 
 
+def shifted_by(e: Expr, shift: Expr) -> Expr:
+    """exp(y - shift) for exp(y - s)."""
+    (difference,) = e.args
+    return expr(
+        e.kind, (expr(difference.kind, (difference.args[0], shift), difference.data, e.dtype),), e.data, e.dtype
+    )
+
+
 def _is_apply(e: Expr, name: str) -> bool:
     """Whether an expression is an op of this name."""
     return e.kind == "apply" and e.data[0].name == name
-
-
-def _bounds(shift: Expr, m: Expr) -> bool:
-    """Whether a shift is m, or m but for minus infinity, instead of which it is the smallest number."""
-    lowest = _is_apply(shift, "Maximum") and shift.args[1].kind == "const" and shift.args[1].data == m.dtype.min
-    return shift is m or (bool(lowest) and shift.args[0] is m)
 
 
 def _element(e: Expr, loops: tuple[Loop, ...]) -> Expr:

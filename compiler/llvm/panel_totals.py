@@ -1,10 +1,10 @@
 """What the totals of a panel take in: some rows of a reduction, or of a maximum and the sum of exponentials beside it.
 
-    m = max(r0 < n0: b0[1000*r0 + i1]);  s = sum(r0 < n0: Exp(Sub(b0[1000*r0 + i1], m)))
+    m = max(r0 < n0: b0[1000*r0 + i1]);  s = sum(r0 < n0: Exp(Sub(b0[1000*r0 + i1], f(m))))
 
-need no second pass over the rows: whenever the maximum grows by some rows, the sum so far is multiplied by
-exp(old - new) (M. Milakov, N. Gimelshein: Online normalizer calculation for softmax, 2018).  That is jumped over while
-no lane's maximum does.
+need no second pass over the rows: the sum is shifted by the maximum so far instead of f(m), and whenever that grows by
+some rows, it is multiplied by exp(old - new) (M. Milakov, N. Gimelshein: Online normalizer calculation for softmax,
+2018), which is jumped over while no lane's maximum does; by exp(m - f(m)) after all rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.emit import spread, values_of
 from graphflow.compiler.llvm.memory import Totals
-from graphflow.compiler.llvm.panel_choose import along, maximum_beside, shift_of
+from graphflow.compiler.llvm.panel_choose import along, maximum_beside, shift_of, shifted_by
 from graphflow.compiler.llvm.reduction import Stops, trimmed
 from graphflow.compiler.llvm.reduction_law import Law
 from graphflow.compiler.llvm.scope import Scope
@@ -50,9 +50,12 @@ def totals_of(scope: Scope, stage: Mapping[Expr, Totals]) -> tuple[list[PanelTot
 
 def beside(maximum: PanelTotals | Exponentials, e: Expr, total: PanelTotals) -> Exponentials:
     """A maximum, which is e, with one more sum of exponentials beside it."""
+    shifted = shift_of(total.body)
+    assert shifted is not None
+    one = replace(total, body=shifted_by(total.body, e)), shifted[1]
     if isinstance(maximum, Exponentials):
-        return replace(maximum, sums=(*maximum.sums, total))
-    return Exponentials(e, maximum, (total,))
+        return replace(maximum, sums=(*maximum.sums, one))
+    return Exponentials(e, maximum, (one,))
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,14 @@ class PanelTotals:
 
 @dataclass(frozen=True)
 class Exponentials:
-    """Those of a maximum and of sums of exponentials, which are shifted by the maximum so far.
+    """Those of a maximum and of sums of exponentials, which are shifted by the maximum so far, each with its own shift.
 
-    While that is minus infinity, the shift is the smallest number instead, so that no sum gets lost.
+    While the maximum is infinite, the shift is the smallest or largest number instead, so that no sum gets lost.
     """
 
     maximum: Expr
     top: PanelTotals
-    sums: tuple[PanelTotals, ...]
+    sums: tuple[tuple[PanelTotals, Expr], ...]
 
     @property
     def rows(self) -> int:
@@ -113,31 +116,36 @@ class Exponentials:
 
     @property
     def bodies(self) -> tuple[Expr, ...]:
-        return (self.top.body, *(one.body for one in self.sums))
+        return (self.top.body, *(one.body for one, _ in self.sums))
 
     def clear(self, scope: Scope) -> None:
-        for one in (self.top, *self.sums):
+        for one in (self.top, *(one for one, _ in self.sums)):
             one.clear(scope)
 
     def take(self, turns: list[Scope], scope: Scope) -> None:
         before = self._shifts(scope)
         self.top.take(turns, scope)
         after = self._shifts(scope)
-        scope.home(self.maximum.vars, self.maximum.loads, wide=True).values[self.maximum] = after
-        for one in self.sums:
+        self._let_maximum_be(after, scope)
+        for one, _ in self.sums:
             self._shift(scope, one, before, after)
             one.take(turns, scope)
 
     def finish(self, scope: Scope) -> None:
-        """From the shift so far to the maximum itself: where that is infinite, the sum is no number."""
-        for one in self.sums:
-            shifted = shift_of(one.body)
-            if shifted is not None and shifted[1] is self.maximum:
-                self._shift(scope, one, self._shifts(scope), self.top.totals.load(scope))
+        """From the maximum, as far as it is finite, to each sum's own shift."""
+        before = self._shifts(scope)
+        self._let_maximum_be(self.top.totals.load(scope), scope)
+        for one, shift in self.sums:
+            self._shift(scope, one, before, spread(shift, scope))
+
+    def _let_maximum_be(self, values: list[Any], scope: Scope) -> None:
+        """What is computed of the maximum in this scope is computed of these values."""
+        scope.home(self.maximum.vars, self.maximum.loads, wide=True).values[self.maximum] = values
 
     def _shifts(self, scope: Scope) -> list[Any]:
-        k, lowest = values_of(scope, self.top.law.dtype), self.top.law.dtype.min.item()
-        return [k.maximum(x, lowest) for x in self.top.totals.load(scope)]
+        dtype = self.top.law.dtype
+        k, lowest, highest = values_of(scope, dtype), dtype.min.item(), dtype.max.item()
+        return [k.minimum(k.maximum(x, lowest), highest) for x in self.top.totals.load(scope)]
 
     def _shift(self, scope: Scope, one: PanelTotals, before: list[Any], after: list[Any]) -> None:
         """A sum that was shifted by `before` as one that is shifted by `after`, jumped over where all are the same."""

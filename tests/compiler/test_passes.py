@@ -23,6 +23,8 @@ from graphflow.core.dim import estimate, product
 CACHE = 1 << 20
 """Bytes that stay near from one stage to the next; partial results of blocks are no more."""
 
+SPLIT = "graphflow.compiler.split"
+
 Formula = Callable[..., Any]
 Shape = tuple[int, ...]
 
@@ -51,6 +53,7 @@ def dense_loss(logits: Any, labels: Any) -> Any:
 ROWS, COLUMNS = 4096, 1024
 MATRIX = (ROWS, COLUMNS)
 LONG = (4, ROWS * COLUMNS // 4)
+TALL = (1 << 14, 1 << 12)  # so many blocks that their results have blocks too
 CASES: dict[str, tuple[Formula, list[Shape]]] = {
     "softmax": (tf.nn.softmax, [MATRIX]),
     "softmax of columns": (lambda x: tf.nn.softmax(x, 0), [MATRIX]),
@@ -83,7 +86,12 @@ def planned(name: str, gradients: bool, open_: bool) -> tuple[Plan, int]:
             feeds.append(tf.placeholder(tf.float32, known[0][:rank]))
             fed.append(shapes[0][:rank])
             fetches = tf.gradients(y, [x for x in xs if x.dtype is tf.float32], grad_ys=feeds[-1])
-        plan = compile_graph(fetches, feeds, feed_types(feeds, fed, frozenset()), lambda _: True).plan
+        return compiled(fetches, feeds, fed)
+
+
+def compiled(fetches: list[Any], feeds: list[Any], fed: list[Shape]) -> tuple[Plan, int]:
+    """The plan for feeds of these shapes, and the bytes of its inputs and outputs."""
+    plan = compile_graph(fetches, feeds, feed_types(feeds, fed, frozenset()), lambda _: True).plan
     once = sum(estimate(b.type.size) * b.dtype.size for b in plan.buffers if b.kind in ("feed", "output"))
     return plan, once
 
@@ -135,8 +143,39 @@ def test_rows_that_no_cache_holds_count_for_each_stage() -> None:
     assert once == sum(moved(step.kernel) for step in plan.steps)
 
 
+@pytest.mark.parametrize("open_", [False, True], ids=["", "open"])
+@pytest.mark.parametrize("keepdims", [False, True], ids=["", "keepdims"])
+@pytest.mark.parametrize(
+    "shape, axis",
+    [(MATRIX, 0), (TALL, 0), (MATRIX, 1), (MATRIX, None), (LONG, 1), ((16, 1024, 256), 1), ((16, 1024, 256), (0, 1))],
+)
+def test_the_log_of_a_sum_of_exponentials_reads_memory_once(
+    shape: Shape, axis: Any, keepdims: bool, open_: bool
+) -> None:
+    """The maximum and the sum in one pass, but for results of blocks; the gradient in another one."""
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None if open_ else shape[0], *shape[1:]])
+        y = tf.reduce_logsumexp(x, axis, keepdims)
+        plan, once = compiled([y], [x], [shape])
+        assert sum(moved(step.kernel) for step in plan.steps) <= 1.1 * once, plan
+        plan, once = compiled(tf.gradients(y, [x]), [x], [shape])
+        assert sum(moved(step.kernel) for step in plan.steps) <= 1.6 * once, plan
+
+
+def test_maxima_along_other_axes_are_no_shifts_of_blocks() -> None:
+    """Those of rows, reshaped as if they were those of columns: a block's largest element may be above its shift."""
+    x = np.zeros((64, 4, 4), np.float32)
+    x[:32, 1, 0], x[32:, 0, 0] = 100, 200
+    with patch(f"{SPLIT}.LONG", 0), patch(f"{SPLIT}.BLOCK", 32), tf.Graph().as_default(), tf.Session() as session:
+        p = tf.placeholder(tf.float32, x.shape)
+        shift = tf.reshape(tf.reduce_max(p, [0, 2]), [1, 1, 4])
+        value = session.run(tf.reduce_sum(tf.exp(p - shift), [0, 1]), {p: x})
+    wanted = np.exp(x.astype(np.float64) - x.max((0, 2)).reshape(1, 1, 4)).sum((0, 1))
+    np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-37)
+
+
 @pytest.mark.parametrize("shape, axis", [((3, 700), 1), ((700, 3), 0), ((2, 130, 5), 1), ((650,), 0)])
-@pytest.mark.parametrize("formula", [tf.nn.softmax, tf.nn.log_softmax])
+@pytest.mark.parametrize("formula", [tf.nn.softmax, tf.nn.log_softmax, tf.reduce_logsumexp])
 def test_sums_of_exponentials_by_blocks_give_what_the_formula_gives(formula: Formula, shape: Shape, axis: int) -> None:
     """With infinities, missing values, and blocks of nothing but minus infinity."""
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * 30
@@ -149,15 +188,10 @@ def test_sums_of_exponentials_by_blocks_give_what_the_formula_gives(formula: For
     x = np.moveaxis(flat.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
     with np.errstate(all="ignore"):
         e = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
-        wanted = e / e.sum(axis, keepdims=True)
-        wanted = np.log(wanted) if formula is tf.nn.log_softmax else wanted
-    split = "graphflow.compiler.split"
-    with (
-        patch(f"{split}.LONG", 0),
-        patch(f"{split}.BLOCK", 64),
-        tf.Graph().as_default(),
-        tf.Session() as session,
-    ):
+        parts = e / e.sum(axis, keepdims=True)
+        total = np.logaddexp.reduce(x.astype(np.float64), axis)
+        wanted = {tf.nn.softmax: parts, tf.nn.log_softmax: np.log(parts), tf.reduce_logsumexp: total}[formula]
+    with patch(f"{SPLIT}.LONG", 0), patch(f"{SPLIT}.BLOCK", 64), tf.Graph().as_default(), tf.Session() as session:
         p = tf.placeholder(tf.float32, x.shape)
         value = session.run(formula(p, axis), {p: x})
         ((_, executable),) = session.compiled()
