@@ -21,11 +21,11 @@ from graphflow.compiler.llvm.contract.choose_sweep import sweep_plan, sweep_pref
 from graphflow.compiler.llvm.contract.choose_table import table_plan
 from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
 from graphflow.compiler.llvm.contract.shape import (
-    FAR_L2,
     SET_BYTES,
     STAGE_READERS,
     column_access,
     crowds,
+    is_far,
     merged,
     merged_rows,
     stageable,
@@ -202,7 +202,7 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
     plan = replace(plan, k_blocks=blocks)
     units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
     pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST
-    if n * k * plan.bytes > FAR_L2 * target.l2_bytes:
+    if is_far(n * k * plan.bytes, target):
         pack += plan.width * plan.bytes * FAR_COST
     far = has_far_steps(plan, target) or (m + n) * k * plan.bytes > target.l3_bytes
     fetch = plan.rows * plan.bytes * (COPY_COST if staged else FAR_COST if far else 0.0)
@@ -249,8 +249,7 @@ def far_columns(plan: Plan, target: Target) -> bool:
 
 def has_far_steps(plan: Plan, target: Target) -> bool:
     """Whether rows of A lie side by side, and each step of k far from the next, in memory that no cache holds."""
-    whole = estimate(plan.row_count) * estimate(plan.depth) * plan.bytes
-    return plan.run.a == 1 and whole > FAR_L2 * target.l2_bytes
+    return plan.run.a == 1 and is_far(estimate(plan.row_count) * estimate(plan.depth) * plan.bytes, target)
 
 
 def distant_rows(plan: Plan, target: Target) -> bool:
@@ -263,7 +262,7 @@ def distant_rows(plan: Plan, target: Target) -> bool:
     if inner.a != 1 or run.a == 0:
         return False
     stride = abs(run.a) * plan.bytes
-    return crowds(plan.rows, stride, target) or estimate(plan.row_count) * stride > FAR_L2 * target.l2_bytes
+    return crowds(plan.rows, stride, target) or is_far(estimate(plan.row_count) * stride, target)
 
 
 def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:

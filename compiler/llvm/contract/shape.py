@@ -27,9 +27,9 @@ SET_BYTES = 4096
 FEW_ROWS = 16
 # Staging pays if this many column panels read a staged row panel.
 STAGE_READERS = 4
-# Rows of A that take more than so many second caches come from memory each time, and so many at once are read faster
-# than more: each is a stream that prefetchers must follow.
+# What takes more than so many second caches comes from memory each time that it is read.
 FAR_L2 = 8
+# So many rows of A at once are read from memory faster than more: each is a stream that prefetchers must follow.
 STREAMS = 16
 # So many rows of A take so long to compute with that a B from memory must be asked for ahead, and B comes from there
 # where it takes so many second caches.
@@ -93,11 +93,16 @@ def most_in_place(spec: Contraction, groups: tuple[Group, ...], target: Target) 
     """The most rows that a tile reads well in place, each along k: what L1's sets keep, or prefetchers follow."""
     size, run = ELEMENT_BYTES[spec.dtype], groups[-1]
     whole = estimate(product(tuple(group.extent for group in groups))) * abs(estimate(run.a)) * size
-    most = STREAMS if whole > FAR_L2 * target.l2_bytes else target.vector_registers
+    most = STREAMS if is_far(whole, target) else target.vector_registers
     if merged(spec.k)[-1].a != 1:
         return target.vector_registers
     stride = abs(estimate(run.a)) * size
     return next((rows for rows in range(most, 1, -1) if not crowds(rows, stride, target)), 1)
+
+
+def is_far(size: int, target: Target) -> bool:
+    """Whether an operand of so many bytes comes from memory each time that it is read."""
+    return size > FAR_L2 * target.l2_bytes
 
 
 def across_cycles(columns: int, rows: int, vectors: int, cycles: Callable[[int, int], float]) -> float:
