@@ -11,7 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.target import Target, intrinsic
+from graphflow.compiler.llvm.code import intrinsic
+from graphflow.compiler.llvm.target import Target
 from graphflow.runtime.threads import FUTEX_CALL, WORDS
 
 __all__ = ["INSIDE", "LAUNCH_PTR", "OPEN", "PoolFunction"]
@@ -88,9 +89,9 @@ class PoolFunction:
     def pause(self) -> None:
         """Tell the core that this is a waiting loop."""
         if self.target.is_x86:
-            self.b.call(intrinsic(self.b, "llvm.x86.sse2.pause", VOID), ())
+            self.b.call(intrinsic(self.b.module, "llvm.x86.sse2.pause", VOID, []), ())
         elif self.target.is_aarch64:
-            self.b.call(intrinsic(self.b, "llvm.aarch64.hint", VOID, I32), (I32(1),))
+            self.b.call(intrinsic(self.b.module, "llvm.aarch64.hint", VOID, [I32]), (I32(1),))
 
     def nanoseconds(self, timespec: Any) -> Any:
         """The time now; `timespec` points to an array of two i64."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.target import Target, emit_flush_denormals
+from graphflow.compiler.llvm.float_mode import emit_flush_denormals
+from graphflow.compiler.llvm.target import Target
 from graphflow.runtime.pool_function import (
     FUTEX_WAIT_PRIVATE,
     I32,

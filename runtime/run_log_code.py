@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.code import intrinsic
 from graphflow.compiler.llvm.load import stored_library
 from graphflow.compiler.llvm.stamps import counts_cycles, emit_clock, emit_ticks
-from graphflow.compiler.llvm.target import host_target, intrinsic
+from graphflow.compiler.llvm.target import host_target
 from graphflow.runtime import call_record as at
 from graphflow.runtime.c_api import declare_c_api
 from graphflow.runtime.native_function import BIT, I8, I64, PTR, VOID, NativeFunction
@@ -88,8 +89,8 @@ def emit_ends(module: ir.Module) -> None:
     row, size = row_of(f, log), f.word(log, at.STAMP_BYTES)
     f.store(f.api("gf_ticks", I64), row, LAST_TICK)
     f.store(f.api("gf_clock", I64), row, END)
-    copy = intrinsic(b, "llvm.memcpy.p0.p0.i64", VOID, PTR, PTR, I64, BIT)
-    fill = intrinsic(b, "llvm.memset.p0.i64", VOID, PTR, I8, I64, BIT)
+    copy = intrinsic(b.module, "llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, BIT])
+    fill = intrinsic(b.module, "llvm.memset.p0.i64", VOID, [PTR, I8, I64, BIT])
     stamps, rest = f.word(log, at.STAMPS, PTR), f.place(row, ROW_HEAD)
     with f.each(f.word(log, at.WORKERS)) as worker:
         of_worker = b.gep(stamps, (b.mul(worker, f.word(log, at.STRIDE)),), source_etype=I8)

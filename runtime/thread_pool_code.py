@@ -34,8 +34,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.code import intrinsic
 from graphflow.compiler.llvm.limits import THREADS
-from graphflow.compiler.llvm.target import Target, intrinsic
+from graphflow.compiler.llvm.target import Target
 from graphflow.runtime.pool_function import (
     FUTEX_WAKE_PRIVATE,
     I8,
@@ -187,6 +188,6 @@ def emit_forget_workers(module: ir.Module, target: Target) -> None:
     code = PoolFunction(module, target, "gf_forget_workers", ir.FunctionType(VOID, ()))
     for name in ("gate", "bell", "sleepers", "busy", "running"):
         code.write(name, I64(0))
-    memset = intrinsic(code.b, "llvm.memset.p0.i64", VOID, PTR, I8, I64, ir.IntType(1))
+    memset = intrinsic(code.b.module, "llvm.memset.p0.i64", VOID, [PTR, I8, I64, ir.IntType(1)])
     code.b.call(memset, (code.word("alive"), I8(0), I64(8 * MAX_THREADS), ir.IntType(1)(0)))
     code.b.ret_void()

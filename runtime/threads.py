@@ -28,8 +28,9 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from graphflow.compiler.llvm.launch_order import Order
-from graphflow.compiler.llvm.target import available_cpus, host_target
+from graphflow.compiler.llvm.target import host_target
 from graphflow.core.fork import MAKING, renew_after_fork
+from graphflow.runtime.cpus import available_cpus
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.load import LoadedLibrary

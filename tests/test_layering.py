@@ -32,7 +32,7 @@ LAZY = {
     "graphflow.runtime.executable": "nor what writes kernels",
     "graphflow.compiler.layout": "nor what measures them",
     "graphflow.compiler.llvm.jit": "nor what divides them among threads",
-    "graphflow.compiler.llvm.target": "thread counts and the named targets need no word from LLVM",
+    "graphflow.compiler.llvm.target": "the named targets need no word from LLVM",
     "graphflow.runtime.threads": "what writes the pool is loaded where it is not in the cache",
     "graphflow.runtime.native_call": "and so is what writes the native functions",
     "graphflow.runtime.recording": "what takes the time of kernels is written when somebody asks for it",

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I64, PTR, VOID, const, loop
+from graphflow.compiler.llvm.float_mode import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.llvm.kernel import KernelCode, Launch
 from graphflow.compiler.llvm.share import emit_kernels
-from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.llvm.waves import parallel_for
 from graphflow.compiler.loops.ir import Kernel
 

@@ -13,6 +13,7 @@ from graphflow.compiler.llvm.code import (
     I32,
     I64,
     PTR,
+    VOID,
     at,
     const,
     first_lanes,
@@ -26,14 +27,15 @@ from graphflow.compiler.llvm.code import (
 from graphflow.compiler.llvm.lanes import active, allowed, tile_stride, wide_index
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.strided import deinterleave, interleave
+from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.ir import Expr
 from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
 __all__ = [
-    "Totals",
     "address",
+    "emit_stream_fence",
     "fetch_ahead",
     "from_memory",
     "gather",
@@ -210,7 +212,7 @@ def scatter(scope: Scope, buffer: int, index: Any, xs: list[Any], dtype: DType) 
     b = scope.builder
     for x, (pointers, mask) in zip(xs, lane_pointers(scope, buffer, index, dtype), strict=True):
         name = f"llvm.masked.scatter.{suffix(x.type)}.v{x.type.count}p0"
-        function = intrinsic(b.module, name, ir.VoidType(), [x.type, pointers.type, I32, mask.type])
+        function = intrinsic(b.module, name, VOID, [x.type, pointers.type, I32, mask.type])
         b.call(function, [x, pointers, ir.Constant(I32, dtype.size), mask])
 
 
@@ -227,37 +229,6 @@ def lane_pointers(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[t
         full = ir.Constant(ir.VectorType(I1, width), [1] * width) if mask is None else mask
         result.append((pointers, full))
     return result
-
-
-@dataclass(frozen=True)
-class Totals:
-    """An element for each lane of a panel, in the thread's memory; `start` is the panel's first lane.
-
-    There is room for one block of vectors more: elements of lanes that are not there may be touched.
-    """
-
-    pointer: Any
-    start: Any
-    dtype: DType
-
-    def load(self, scope: Scope) -> list[Any]:
-        """The elements of a vectorised scope's lanes."""
-        return [
-            from_memory(scope.builder, scope.builder.load(p, typ=kind, align=self.dtype.size), self.dtype)
-            for p, kind in self._vectors(scope)
-        ]
-
-    def store(self, scope: Scope, xs: list[Any]) -> None:
-        """Set them."""
-        for (p, _), x in zip(self._vectors(scope), xs, strict=True):
-            scope.builder.store(to_memory(scope.builder, x, self.dtype), p, align=self.dtype.size)
-
-    def _vectors(self, scope: Scope) -> list[tuple[Any, Any]]:
-        assert scope.lanes is not None
-        b, lanes, element = scope.builder, scope.lanes, memory_type(self.dtype)
-        first = at(b, self.pointer, b.sub(scope.variable(lanes.symbol), self.start), element)
-        kind = ir.VectorType(element, lanes.width)
-        return [(at(b, first, const(n * lanes.width), element), kind) for n in range(lanes.vectors)]
 
 
 def store_scalar(scope: Scope, buffer: int, index: Any, x: Any, dtype: DType) -> None:
@@ -306,7 +277,7 @@ def store_vector(b: Any, x: Any, pointer: Any, mask: Any, align: int) -> None:
         b.store(b.extract_element(x, ir.Constant(I32, 0)), pointer, align=align)
         return
     name = f"llvm.masked.store.{suffix(x.type)}.p0"
-    function = intrinsic(b.module, name, ir.VoidType(), [x.type, PTR, I32, mask.type])
+    function = intrinsic(b.module, name, VOID, [x.type, PTR, I32, mask.type])
     b.call(function, [x, pointer, ir.Constant(I32, align), mask])
 
 
@@ -317,6 +288,15 @@ def store_past_caches(b: Any, x: Any, pointer: Any, size: int) -> None:
     """
     one = b.module.add_metadata([ir.Constant(I32, 1)])
     b.store(x, pointer, align=size).set_metadata("nontemporal", one)
+
+
+def emit_stream_fence(b: Any, target: Target) -> None:
+    """Code after which other threads find what this one stored past the caches.
+
+    On ARM such stores are ordered like all others, by whatever tells the other thread that they are done.
+    """
+    if target.is_x86:
+        b.call(intrinsic(b.module, "llvm.x86.sse.sfence", VOID, []), ())
 
 
 def suffix(kind: Any) -> str:

@@ -11,12 +11,13 @@ from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.lane_loop import emit_lanes
 from graphflow.compiler.llvm.lanes import condition
-from graphflow.compiler.llvm.memory import Totals, fetch_ahead, store_rows, whole_row
+from graphflow.compiler.llvm.memory import fetch_ahead, store_rows, whole_row
 from graphflow.compiler.llvm.nest_strips import emit_strips
 from graphflow.compiler.llvm.nest_tiles import emit_tiles
 from graphflow.compiler.llvm.overlap import emit_overlapped
 from graphflow.compiler.llvm.panel import add_totals
 from graphflow.compiler.llvm.panel_choose import panel_stages
+from graphflow.compiler.llvm.panel_totals import Totals
 from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Scope, open_loop
 from graphflow.compiler.loops.guards import clear_of_guards, without_guards

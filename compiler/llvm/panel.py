@@ -17,8 +17,8 @@ from functools import partial
 from typing import Any
 
 from graphflow.compiler.llvm.code import const
-from graphflow.compiler.llvm.memory import Totals, fetch_ahead
-from graphflow.compiler.llvm.panel_totals import Exponentials, PanelTotals, totals_of
+from graphflow.compiler.llvm.memory import fetch_ahead
+from graphflow.compiler.llvm.panel_totals import Exponentials, PanelTotals, Totals, totals_of
 from graphflow.compiler.llvm.reduction import Stops
 from graphflow.compiler.llvm.scope import Scope, open_loop
 from graphflow.compiler.loops.ir import Expr, Loop

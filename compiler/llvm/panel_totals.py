@@ -1,4 +1,5 @@
-"""What the totals of a panel take in: some rows of a reduction, or of a maximum and the sum of exponentials beside it.
+"""The totals of a panel, and what they take in: some rows of a reduction, or of a maximum and the sum of exponentials
+beside it.
 
     m = max(r0 < n0: b0[1000*r0 + i1]);  s = sum(r0 < n0: Exp(Sub(b0[1000*r0 + i1], f(m))))
 
@@ -15,22 +16,55 @@ from typing import Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.code import at, const
 from graphflow.compiler.llvm.emit import spread, values_of
-from graphflow.compiler.llvm.memory import Totals
+from graphflow.compiler.llvm.memory import from_memory, to_memory
 from graphflow.compiler.llvm.panel_choose import along, maximum_beside, shift_of, shifted_by
 from graphflow.compiler.llvm.reduction import Stops, trimmed
 from graphflow.compiler.llvm.reduction_law import Law
 from graphflow.compiler.llvm.scope import Scope
-from graphflow.compiler.llvm.values import Values, element_type
+from graphflow.compiler.llvm.values import Values, element_type, memory_type
 from graphflow.compiler.loops.ir import Expr, expr
+from graphflow.core.dtype import DType
 
-__all__ = ["Exponentials", "PanelTotals", "totals_of"]
+__all__ = ["Exponentials", "PanelTotals", "Totals", "totals_of"]
 
 ROWS = 4
 """Rows at once: each total is loaded and stored once for all of them.  More, a page apart, share too few cache sets."""
 
 EXPONENTIALS_ROWS = 8
 """Of exponentials more: each time that the maximum grows costs one."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """An element for each lane of a panel, in the thread's memory; `start` is the panel's first lane.
+
+    There is room for one block of vectors more: elements of lanes that are not there may be touched.
+    """
+
+    pointer: Any
+    start: Any
+    dtype: DType
+
+    def load(self, scope: Scope) -> list[Any]:
+        """The elements of a vectorised scope's lanes."""
+        return [
+            from_memory(scope.builder, scope.builder.load(p, typ=kind, align=self.dtype.size), self.dtype)
+            for p, kind in self._vectors(scope)
+        ]
+
+    def store(self, scope: Scope, xs: list[Any]) -> None:
+        """Set them."""
+        for (p, _), x in zip(self._vectors(scope), xs, strict=True):
+            scope.builder.store(to_memory(scope.builder, x, self.dtype), p, align=self.dtype.size)
+
+    def _vectors(self, scope: Scope) -> list[tuple[Any, Any]]:
+        assert scope.lanes is not None
+        b, lanes, element = scope.builder, scope.lanes, memory_type(self.dtype)
+        first = at(b, self.pointer, b.sub(scope.variable(lanes.symbol), self.start), element)
+        kind = ir.VectorType(element, lanes.width)
+        return [(at(b, first, const(n * lanes.width), element), kind) for n in range(lanes.vectors)]
 
 
 def totals_of(scope: Scope, stage: Mapping[Expr, Totals]) -> tuple[list[PanelTotals | Exponentials], Stops]:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.code import ELEMENTS, I64, PTR, VOID, at, const, loop, multiply_add, splat
-from graphflow.compiler.llvm.memory import store_past_caches
-from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals, emit_stream_fence
+from graphflow.compiler.llvm.float_mode import emit_flush_denormals, emit_restore_denormals
+from graphflow.compiler.llvm.memory import emit_stream_fence, store_past_caches
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target

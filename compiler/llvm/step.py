@@ -19,13 +19,13 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.check import RED_ZONE, StepCheck
 from graphflow.compiler.llvm.code import I32, I64, PTR, at, const, loop, mul
+from graphflow.compiler.llvm.float_mode import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.llvm.kernel import Memory, Number
 from graphflow.compiler.llvm.limits import STOPPED
 from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.share import emit_kernels
 from graphflow.compiler.llvm.spaces import spaces_of
 from graphflow.compiler.llvm.stamps import STAMP_WORDS, Stamps, Untimed
-from graphflow.compiler.llvm.target import emit_flush_denormals, emit_restore_denormals
 from graphflow.compiler.llvm.updates import updates_of
 from graphflow.compiler.llvm.waves import Launched, Prepared, Runner
 from graphflow.core.dim import Size

@@ -9,13 +9,10 @@ assembly on. A `Target` is a plain value: kernels choose tile sizes from it and 
 """
 
 import functools
-import math
 import os
-import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -36,9 +33,6 @@ ELEMENT_BYTES = {
     "uint64": 8,
     "float64": 8,
 }
-
-FLUSH_MXCSR = 1 << 15 | 1 << 6  # flush results to zero, denormals (as operands) are zero
-FLUSH_FPCR = 1 << 24
 
 # Caches of an ordinary core of recent years, for systems that do not say.
 DEFAULT_CACHES = (32 * KIB, 512 * KIB, 8 * MIB)
@@ -114,7 +108,7 @@ def host_target() -> Target:
 @functools.cache
 def this_machine() -> Target:
     """The machine that this process runs on."""
-    # Imported here: thread counts and the named targets must not load LLVM.
+    # Imported here: the named targets must not load LLVM.
     from graphflow.compiler.llvm.host import host_description
 
     triple, cpu, features = host_description()
@@ -198,125 +192,3 @@ def size_in_bytes(text: str) -> int:
     text = text.strip()
     unit = {"K": KIB, "M": MIB, "G": 1024 * MIB}.get(text[-1:], 1)
     return int(text[:-1] if unit > 1 else text) * unit
-
-
-def available_cpus() -> int:
-    """How many CPUs this process may keep busy: its affinity mask, cut by the container's CPU quota; at least 1."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if platform.system() != "Linux":
-        return cpus
-    quota = cpu_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
-    return max(1, math.ceil(min(cpus, quota)))
-
-
-def cpu_quota(membership: Path, mount: Path) -> float:
-    """CPUs' worth of time that cgroups allow, infinity if unlimited: the smallest quota on the way to the root."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return math.inf
-    return min(quotas(lines, mount), default=math.inf)
-
-
-def quotas(lines: Iterable[str], mount: Path) -> Iterator[float]:
-    """Every quota that binds a process with these lines in /proc/self/cgroup (`id:controllers:path`)."""
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":
-            yield from (quota_v2(folder) for folder in upward(mount, path))
-        elif "cpu" in controllers.split(","):
-            yield from (
-                quota_v1(folder) for root in (mount / "cpu", mount / controllers) for folder in upward(root, path)
-            )
-
-
-def upward(root: Path, path: str) -> Iterator[Path]:
-    """The folder of a cgroup and of each of its parents. Inside a container only the root may be visible."""
-    folder = root / path.strip("/")
-    while folder != root and root in folder.parents:
-        yield folder
-        folder = folder.parent
-    yield root
-
-
-def quota_v2(folder: Path) -> float:
-    """CPUs allowed by a version 2 cgroup: "max 100000" or "150000 100000" (1.5 CPUs)."""
-    try:
-        quota, period = (folder / "cpu.max").read_text().split()
-        return math.inf if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return math.inf
-
-
-def quota_v1(folder: Path) -> float:
-    """CPUs allowed by a version 1 cgroup; a quota of -1 means unlimited."""
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
-        return quota / period if quota > 0 else math.inf
-    except (OSError, ValueError, ZeroDivisionError):
-        return math.inf
-
-
-def emit_flush_denormals(builder: Any, target: Target) -> Any:
-    """Emit code that makes this thread treat denormals as zero; returns the mode before, for `emit_restore_denormals`.
-
-    On x86 results and operands are flushed (MXCSR bits FTZ and DAZ), on 64-bit ARM too (FPCR bit FZ); elsewhere nothing
-    is emitted and the result is None. `builder` is an llvmlite `IRBuilder`.
-    """
-    saved = emit_read_float_mode(builder, target)
-    if saved is not None:
-        flush = FLUSH_MXCSR if target.is_x86 else FLUSH_FPCR
-        emit_restore_denormals(builder, target, builder.or_(saved, saved.type(flush)))
-    return saved
-
-
-def emit_read_float_mode(builder: Any, target: Target) -> Any:
-    """Emit code that reads MXCSR (an i32) or FPCR (an i64); None on other architectures."""
-    from llvmlite import ir
-
-    if target.is_aarch64:
-        return builder.call(intrinsic(builder, "llvm.aarch64.get.fpcr", ir.IntType(64)), ())
-    if not target.is_x86:
-        return None
-    # In the entry block, so that a call inside a loop does not grow the stack.
-    with builder.goto_entry_block():
-        slot = builder.alloca(ir.IntType(32), name="mxcsr")
-    builder.call(intrinsic(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), ir.PointerType()), (slot,))
-    return builder.load(slot, typ=ir.IntType(32))
-
-
-def emit_restore_denormals(builder: Any, target: Target, saved: Any) -> None:
-    """Emit code that brings back the mode that `emit_flush_denormals` returned."""
-    from llvmlite import ir
-
-    if saved is None:
-        return
-    if target.is_aarch64:
-        builder.call(intrinsic(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), ir.IntType(64)), (saved,))
-        return
-    with builder.goto_entry_block():
-        slot = builder.alloca(ir.IntType(32), name="mxcsr")
-    builder.store(saved, slot)
-    builder.call(intrinsic(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), ir.PointerType()), (slot,))
-
-
-def emit_stream_fence(builder: Any, target: Target) -> None:
-    """Emit code after which other threads find what this one stored past the caches.
-
-    On ARM such stores are ordered like all others, by whatever tells the other thread that they are done.
-    """
-    from llvmlite import ir
-
-    if target.is_x86:
-        builder.call(intrinsic(builder, "llvm.x86.sse.sfence", ir.VoidType()), ())
-
-
-def intrinsic(builder: Any, name: str, result: Any, *parameters: Any) -> Any:
-    """The declaration of LLVM's intrinsic `name` in the module under construction, made at first use."""
-    from llvmlite import ir
-
-    module = builder.module
-    found = module.globals.get(name)
-    return found if found is not None else ir.Function(module, ir.FunctionType(result, parameters), name)

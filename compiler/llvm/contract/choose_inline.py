@@ -68,7 +68,9 @@ def most_rows(plan: Plan, small: bool, target: Target) -> int:
 def whole_products(plan: Plan) -> Plan:
     """A plan whose units are some products each."""
     rows, columns = estimate(plan.row_panels), estimate(plan.column_panels)
-    return replace(plan, row_block=rows, column_block=columns, batch_block=max(1, SMALL_UNIT_CYCLES // inline_cycles(plan)))
+    return replace(
+        plan, row_block=rows, column_block=columns, batch_block=max(1, SMALL_UNIT_CYCLES // inline_cycles(plan))
+    )
 
 
 def parts_of_products(plan: Plan) -> Plan:

@@ -45,7 +45,7 @@ from graphflow.compiler.llvm.contract.pack import (
 )
 from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Plan
 from graphflow.compiler.llvm.contract.stage import emit_stage_columns, emit_stage_rows
-from graphflow.compiler.llvm.target import emit_stream_fence
+from graphflow.compiler.llvm.memory import emit_stream_fence
 from graphflow.core.dim import ceildiv
 
 if TYPE_CHECKING:
