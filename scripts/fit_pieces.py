@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Fit the piecewise polynomials of the compiler's mathematical library.
 
-    python scripts/fit_pieces.py                  # writes compiler/llvm/mathlib/pieces.py: some minutes
-    python scripts/fit_pieces.py erf digamma      # prints the errors of these, in units of 2**-53 (double) or 2**-24
+    python -m scripts.fit_pieces                  # writes compiler/llvm/mathlib/pieces.py: some minutes
+    python -m scripts.fit_pieces erf digamma      # prints the errors of these, in units of 2**-53 (double) or 2**-24
 
 Sixteen polynomials a function, about centres of their own, four in an octave of `x + offset`; which one serves an
 argument is told by leading bits (see `Lookup.piecewise`). Each interpolates the function at Chebyshev's nodes in 40
@@ -10,23 +10,17 @@ digits, with its constant term given: the function's value at the centre. Centre
 number of the format, to some thousandths of an ulp (S. Gal, "Computing elementary functions", 1986).
 """
 
-import functools
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import mpmath
 import numpy as np
 
-TARGET = Path(__file__).resolve().parent.parent / "compiler" / "llvm" / "mathlib" / "pieces.py"
-FORMATS = {"float": np.float32, "double": np.float64}
-DIGITS = {"float": 24, "double": 53}
-PIECES, SPARE = 16, 4000
-mpmath.mp.dps = 40
+from scripts.fitting import DIGITS, FORMATS, Function, fit_and_write, value
 
-Function = Callable[[Any], Any]
+PIECES, SPARE = 16, 4000
+
 Row = list[float]
 
 HEADER = '''"""Coefficients of piecewise polynomials. Written by scripts/fit_pieces.py: change that.
@@ -152,8 +146,7 @@ def errors(spec: Spec, name: str, rows: Sequence[Sequence[float]], samples: int 
         worst = mpmath.mpf(0)
         for x in np.linspace(low, high, samples + 1)[1:]:
             t = mpmath.mpf(float(x)) - centre
-            got = functools.reduce(lambda y, c: y * t + c, reversed(coefficients), mpmath.mpf(0))
-            got += spec.linear * t if centre == spec.centre else 0
+            got = value(coefficients, t) + (spec.linear * t if centre == spec.centre else 0)
             exact = spec.function(mpmath.mpf(float(x)))
             worst = max(worst, abs(got / exact - 1))
         found.append(float(worst / unit))
@@ -194,11 +187,5 @@ def text_of(tables: dict[str, dict[str, list[Row]]]) -> str:
     return "".join([*lines, "}\n"])
 
 
-def main() -> None:
-    tables = {name: show(name) for name in sys.argv[1:] or SPECS}
-    if not sys.argv[1:]:
-        TARGET.write_text(text_of(tables))
-
-
 if __name__ == "__main__":
-    main()
+    fit_and_write("pieces.py", SPECS, show, text_of)

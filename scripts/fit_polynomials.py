@@ -1,31 +1,25 @@
 #!/usr/bin/env python3
 """Fit the polynomials of the compiler's mathematical library.
 
-    python scripts/fit_polynomials.py               # writes compiler/llvm/mathlib/coefficients.py: some minutes
-    python scripts/fit_polynomials.py exp log       # prints the coefficients of these
+    python -m scripts.fit_polynomials               # writes compiler/llvm/mathlib/coefficients.py: some minutes
+    python -m scripts.fit_polynomials exp log       # prints the coefficients of these
 
 Remez' exchange in 40 digits on a grid of Chebyshev points, with the weight that makes the relative error of the
 function itself least; then rounded to the format one by one, constant term first, the rest being fitted again where it
 can. Errors are printed in units of 2**-53 (double) or 2**-24 (float) of the function.
 """
 
-import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import mpmath
-import numpy as np
 
-TARGET = Path(__file__).resolve().parent.parent / "compiler" / "llvm" / "mathlib" / "coefficients.py"
-FORMATS = {"float": np.float32, "double": np.float64}
-DIGITS = {"float": 24, "double": 53}
-mpmath.mp.dps = 40
+from scripts.fitting import DIGITS, FORMATS, Function, fit_and_write, value
+
 mp = mpmath.mpf
 
-Function = Callable[[Any], Any]
 
 HEADER = '''"""Coefficients of polynomials. Written by scripts/fit_polynomials.py: change that.
 
@@ -124,11 +118,6 @@ SPECS = {
 
 
 # fitting
-
-
-def value(coefficients: Sequence[Any], x: Any) -> Any:
-    """The polynomial of these coefficients, constant term first, at x."""
-    return functools.reduce(lambda y, c: y * x + c, reversed(coefficients), mpmath.mpf(0))
 
 
 @dataclass(frozen=True)
@@ -234,11 +223,5 @@ def text_of(tables: dict[str, dict[str, list[float]]]) -> str:
     return "".join([*lines, "}\n"])
 
 
-def main() -> None:
-    tables = {name: show(name) for name in sys.argv[1:] or SPECS}
-    if not sys.argv[1:]:
-        TARGET.write_text(text_of(tables))
-
-
 if __name__ == "__main__":
-    main()
+    fit_and_write("coefficients.py", SPECS, show, text_of)

@@ -1,8 +1,6 @@
 """The coefficients of the mathematical functions: they are what their scripts say, and as good."""
 
-import importlib.util
-import sys
-from pathlib import Path
+import importlib
 from typing import Any
 
 import mpmath
@@ -14,19 +12,13 @@ from graphflow.compiler.llvm.mathlib.log_table import LOG_TABLE
 from graphflow.compiler.llvm.mathlib.logarithm import LOG_2_HIGH
 from graphflow.compiler.llvm.mathlib.pieces import PIECES
 
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 MANTISSA = {"float": 23, "double": 52}
 
 
 def script(name: str) -> Any:
-    """A script as a module; it works in 40 digits."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    with mpmath.workdps(15):
-        spec.loader.exec_module(module)
-    return module
+    """A script as a module; it works in 40 digits, which others here do not."""
+    with mpmath.workdps(40):
+        return importlib.import_module(f"scripts.{name}")
 
 
 def test_every_table_has_a_specification() -> None:
