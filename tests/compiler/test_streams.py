@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -48,6 +49,16 @@ def assembly(formula: Formula, shape: list[int | None], target: Target) -> str:
 def chain(x: Any) -> Any:
     y = tf.tanh(x)
     return y, tf.reduce_sum(tf.matmul(tf.reshape(y, [-1, 64]), tf.reshape(y, [64, -1])))
+
+
+def assert_writes_only(call: Any, inputs: list[Any], wanted: Any, by: int) -> None:
+    """A result is written to an array of the caller's that starts `by` elements further on, and nothing beside it."""
+    memory = np.ones(wanted.size + 130, wanted.dtype)
+    out = memory[by : by + wanted.size].reshape(wanted.shape)
+    call(*inputs, out=out)
+    np.testing.assert_array_equal(out, wanted)
+    assert np.all(memory[:by] == 1)
+    assert np.all(memory[by + wanted.size :] == 1)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -111,15 +122,9 @@ def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, colum
     """Wherever an array of the caller's starts, and where rows are known when they are fed only."""
     formula, wanted = FORMULAS[name]
     x = (np.arange(rows * columns, dtype=np.float32) % 7).reshape(rows, columns)
-    result = wanted(x)
     with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
         call, _ = compiled(formula, [None if open_ else rows, columns], rows)
-        memory = np.ones(result.size + 130, result.dtype)
-        out = memory[by : by + result.size].reshape(result.shape)
-        call(x, out=out)
-    np.testing.assert_array_equal(out, result)
-    assert np.all(memory[:by] == 1)
-    assert np.all(memory[by + result.size :] == 1)
+        assert_writes_only(call, [x], wanted(x), by)
 
 
 def product(m: int, k: int, n: int) -> Formula:
@@ -162,11 +167,7 @@ def test_streamed_products_write_their_array_and_nothing_else(
         call = tf.Session().make_callable(tf.maximum(made + 1, 30) if around else made, [left, right])
         with np.errstate(invalid="ignore"):
             wanted = np.maximum(x @ y + 1, 30) if around else x @ y
-        memory = np.ones(wanted.size + 20, dtype)
-        call(x, y, out=memory[by : by + wanted.size].reshape(wanted.shape))
-    np.testing.assert_array_equal(memory[by : by + wanted.size].reshape(wanted.shape), wanted)
-    assert np.all(memory[:by] == 1)
-    assert np.all(memory[by + wanted.size :] == 1)
+        assert_writes_only(call, [x, y], wanted, by)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -210,31 +211,33 @@ def test_streamed_tiles_write_their_array_and_nothing_else(batch: int, rows: int
     x = np.arange(batch * 16 * rows * columns, dtype=np.float32).reshape(batch, 16 * rows, columns)
     with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
         call, _ = compiled(lambda t: tf.transpose(t, [0, 2, 1]) + 1.0, list(x.shape))
-        memory = np.zeros(x.size + 34, np.float32)
-        call(x, out=memory[by : by + x.size].reshape(batch, columns, 16 * rows))
-    np.testing.assert_array_equal(memory[by : by + x.size], (x.transpose(0, 2, 1) + 1).ravel())
-    assert not memory[:by].any()
-    assert not memory[by + x.size :].any()
+        assert_writes_only(call, [x], x.transpose(0, 2, 1) + 1, by)
 
 
-DTYPES = st.sampled_from(["float32", "float64", "int8", "bool"])
+Shape = tuple[int, int, int]
+STRIPS = st.tuples(st.integers(1, 3), st.integers(128, 700), st.integers(8, 700))  # what is transposed
+
+
+@contextmanager
+def strips_past_caches(unit: int) -> Iterator[None]:
+    """Small transposes as if they were large ones, in units of so many blocks."""
+    past = patch(f"{PAST}._leaves", lambda *_: True)
+    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{SCHEDULE}.STRIP_UNIT", unit), tf.Graph().as_default():
+        yield
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 3),
-    st.integers(128, 700),
-    st.integers(8, 700),
+    STRIPS,
     st.integers(0, 17),
     st.sampled_from(["float32", "float64", "int64"]),
-    st.booleans(),
+    st.sampled_from([3, 16]),
     st.sampled_from(["row", "column", "both", "batch", "scaled"]),
 )
-def test_strips_beside_what_they_broadcast(
-    batch: int, rows: int, columns: int, by: int, dtype: str, small: bool, name: str
-) -> None:
+def test_strips_beside_what_they_broadcast(shape: Shape, by: int, dtype: str, unit: int, name: str) -> None:
     """What the other operands are: the same for all rows of the result, along a row of it, or neither."""
-    x = (np.arange(batch * rows * columns) % 101).astype(dtype).reshape(batch, rows, columns)
+    batch, rows, columns = shape
+    x = (np.arange(batch * rows * columns) % 101).astype(dtype).reshape(shape)
     row, column, one = (
         np.arange(n).astype(dtype).reshape(s) for n, s in ((rows, -1), (columns, (-1, 1)), (batch, (-1, 1, 1)))
     )
@@ -245,41 +248,28 @@ def test_strips_beside_what_they_broadcast(
         "batch": lambda t: t * one,
         "scaled": lambda t: (t + row * row) * (column + column),
     }[name]
-    past = patch(f"{PAST}._leaves", lambda *_: True)
-    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{SCHEDULE}.STRIP_UNIT", 3 if small else 16), tf.Graph().as_default():
-        given_ = tf.placeholder(dtype, x.shape)
+    with strips_past_caches(unit):
+        given_ = tf.placeholder(dtype, shape)
         call = tf.Session().make_callable(formula(tf.transpose(given_, [0, 2, 1])), [given_])
-        memory = np.zeros(x.size + 34, dtype)
-        call(x, out=memory[by : by + x.size].reshape(batch, columns, rows))
-    np.testing.assert_array_equal(memory[by : by + x.size], formula(x.transpose(0, 2, 1)).ravel())
-    assert not memory[:by].any()
-    assert not memory[by + x.size :].any()
+        assert_writes_only(call, [x], formula(x.transpose(0, 2, 1)), by)
 
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.integers(1, 3),
-    st.integers(128, 700),
-    st.integers(8, 700),
+    STRIPS,
     st.integers(0, 17),
-    DTYPES,
-    st.booleans(),
+    st.sampled_from(["float32", "float64", "int8", "bool"]),
+    st.sampled_from([3, 16]),
     st.booleans(),
 )
-def test_strips_write_their_array_and_nothing_else(
-    batch: int, rows: int, columns: int, by: int, dtype: str, small: bool, open_: bool
-) -> None:
+def test_strips_write_their_array_and_nothing_else(shape: Shape, by: int, dtype: str, unit: int, open_: bool) -> None:
     """Rows that begin anywhere, of several blocks and strips, and units that begin and end amid a row."""
-    x = (np.arange(batch * rows * columns) % 101).astype(dtype).reshape(batch, rows, columns)
-    past = patch(f"{PAST}._leaves", lambda *_: True)
-    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{SCHEDULE}.STRIP_UNIT", 3 if small else 16), tf.Graph().as_default():
+    batch, rows, columns = shape
+    x = (np.arange(batch * rows * columns) % 101).astype(dtype).reshape(shape)
+    with strips_past_caches(unit):
         given_ = tf.placeholder(dtype, [batch, None if open_ else rows, columns])
         call = tf.Session().make_callable(tf.transpose(given_, [0, 2, 1]), [given_])
-        memory = np.zeros(x.size + 34, dtype)
-        call(x, out=memory[by : by + x.size].reshape(batch, columns, rows))
-    np.testing.assert_array_equal(memory[by : by + x.size], x.transpose(0, 2, 1).ravel())
-    assert not memory[:by].any()
-    assert not memory[by + x.size :].any()
+        assert_writes_only(call, [x], x.transpose(0, 2, 1), by)
 
 
 @settings(max_examples=30, deadline=None)
@@ -308,8 +298,4 @@ def test_parts_meet_at_whole_vectors(rows: int, columns: int, by: int) -> None:
     row = np.arange(columns, dtype=np.float32)
     with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), patch(f"{SCHEDULE}.UNIT_WEIGHT", 64):
         call, _ = compiled(lambda t: t * tf.constant(row), list(x.shape))
-        memory = np.zeros(x.size + 34, np.float32)
-        call(x, out=memory[by : by + x.size].reshape(x.shape))
-    np.testing.assert_array_equal(memory[by : by + x.size], (x * row).ravel())
-    assert not memory[:by].any()
-    assert not memory[by + x.size :].any()
+        assert_writes_only(call, [x], x * row, by)
