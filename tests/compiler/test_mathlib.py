@@ -479,7 +479,7 @@ def test_special_values_of_two_arguments(name: str, dtype: str) -> None:
 def test_lgamma_below_zero(dtype: str) -> None:
     """The error is small beside the largest of 1, the result and the term that it is subtracted from: it has zeros."""
     x = -np.random.default_rng(0).uniform(0.0, 30.0, 2000).astype(dtype)
-    got, beside = library()("lgamma", x), library()("lgamma", np.where(x > -0.5, 1 - x, -x))
+    got, beside = library()("lgamma", x), library()("lgamma", 1 - x)
     expected = np.array([float(exact_lgamma(mpmath.mpf(float(v)))) for v in x])
     unit = np.spacing(np.maximum(np.maximum(np.abs(got), np.abs(beside)), 1).astype(dtype))
     assert np.max(np.abs(got - expected) / unit) <= (3.0 if dtype == "float64" else 1.0)

@@ -26,15 +26,14 @@ class Gamma(Exponential, Trigonometric):
     def lgamma(self, x: Value) -> Value:
         """log|gamma(x)|; inf at 0, -1, -2, … and at -inf.
 
-        z = |x|, or 1 + |x| for |x| < 1/2. z < 11.75: (z - 1) (z - 2) by a polynomial; else Stirling's series. The error
-        is relative, save at negative x, where there are zeros: there it is relative to the largest of 1, the result and
+        z = x, or 1 + |x| for x < 1/2. z < 11.75: (z - 1) (z - 2) by a polynomial; else Stirling's series. The error is
+        relative, save at negative x, where there are zeros: there it is relative to the largest of 1, the result and
         lgamma(z).
         """
         if self.format(x).name == "float":
             return self.in_double(self.lgamma, x)
-        a = self.abs(x)
-        small = self.compare(a, "<", REFLECTED_BELOW)
-        w = self.select(small, a, self.sub(a, 1.0))
+        below = self.compare(x, "<", REFLECTED_BELOW)
+        w = self.select(below, self.abs(x), self.sub(x, 1.0))
         z = self.add(w, 1.0)
         # (z - 1) (z - 2) rounded once; without FMA, w * w would lose what is left near z = 2
         zeros = self.fma(w, w, self.neg(w)) if self.has_fma else self.mul(w, self.sub(w, 1.0))
@@ -42,8 +41,7 @@ class Gamma(Exponential, Trigonometric):
         y = self.fma(zeros, constant, self.mul(zeros, rest))
         y = self.add(y, 0.0)  # lgamma(1) is not -0
         y = self.where_rare(self.compare(z, ">=", SERIES_FROM), y, lambda: self.stirling(z))
-        below = self.compare(x, "<", REFLECTED_BELOW)
-        return self.where_rare(below, y, lambda: self.lgamma_below(x, self.select(small, 1.0, a), y))
+        return self.where_rare(below, y, lambda: self.lgamma_below(x, y))
 
     def stirling(self, w: Value) -> Value:
         """lgamma(w) for w >= SERIES_FROM, by Stirling's series (Abramowitz and Stegun, 6.1.41), large terms last."""
@@ -53,14 +51,14 @@ class Gamma(Exponential, Trigonometric):
         factor = self.sub(w, 0.5)
         return self.fma(factor, self.sub(high, 1.0), self.fma(factor, low, series))
 
-    def lgamma_below(self, x: Value, factor: Value, y: Value) -> Value:
-        """lgamma(x) for x < 1/2, where y is lgamma(z): z is |x|, and `factor` too; or z is 1 + |x|, and `factor` 1.
+    def lgamma_below(self, x: Value, y: Value) -> Value:
+        """lgamma(x) for x < 1/2, where y is lgamma(1 + |x|).
 
-        For positive x by the recurrence, y - log(x); for others by reflection, log(pi / (factor |sin(pi x)|)) - y.
+        For positive x by the recurrence, y - log(x); for others by reflection, log(pi / |sin(pi x)|) - y.
         """
         positive = self.compare(x, ">", 0.0)
         sine, _ = self.sin_cos_of_pi(self.abs(self.sub(x, self.rint(x))))
-        argument = self.select(positive, x, self.mul(self.mul(sine, 1.0 / math.pi), factor))
+        argument = self.select(positive, x, self.mul(sine, 1.0 / math.pi))
         high, low = self.log_sum(argument)
         y = self.sub(self.sub(self.select(positive, y, self.neg(y)), low), high)
         pole = self.compare(argument, "==", 0.0)
