@@ -56,6 +56,7 @@ class _Group:
     users: dict[_Group, None] = field(default_factory=dict)
     reads: Reads = field(default_factory=dict)
     fed: Reads = field(default_factory=dict)  # what it reads of large memory that no group fills
+    constant: bool = False  # reads nothing at all
     row: int | None = None  # the axis of larger spaces along which it reduces
     rank: int = 0  # smaller than those of its users
 
@@ -89,7 +90,7 @@ class Groups:
         group.fed = {node: set(at) for node, at in lowered.reads.items() if is_buffer(node) and is_large(node)}
         for node in group.fed:
             self.readers.setdefault(node, {})[group] = None
-        group.row = _row_of(group.outputs[0])
+        group.row, group.constant = _row_of(group.outputs[0]), not lowered.reads
         for node in group.reads:
             if self.of[node] is not group:
                 group.needs[self.of[node]] = None
@@ -109,12 +110,19 @@ class Groups:
                     group = joined
 
     def _candidates(self, group: _Group) -> list[_Group]:
-        """What a group could merge with: its producers, their other users, and who walks through the same memory."""
+        """What a group could merge with: its producers, their other users, who walks through the same memory, and who
+        fills other parts of a whole with constants, such as a border's opposite side."""
         producers = list(group.needs)
         siblings = [s for p in producers for s in p.users if s is not group]
         shared = [s for n in group.reads for s in self.of[n].users if s is not group]
         beside = [s for n in group.fed for s in self.readers[n] if s is not group and self._walk_alike(group, s, n)]
-        return list(dict.fromkeys(producers + siblings + shared + beside))
+        return list(dict.fromkeys(producers + siblings + shared + beside + self._constant_parts(group)))
+
+    def _constant_parts(self, group: _Group) -> list[_Group]:
+        """Who fills parts of the whole that a group fills a part of, if both read nothing."""
+        place = self.assembly.places.get(group.outputs[0]) if group.constant else None
+        makers = self.assembly.makers(place.whole) if place is not None else []
+        return [self.of[m] for m in makers if self.of[m].constant and self.of[m] is not group]
 
     def _walk_alike(self, a: _Group, b: _Group, node: Node) -> bool:
         """Whether two groups, as one, would meet the elements of a node at the same time."""

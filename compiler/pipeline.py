@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphflow.compiler.border import border
 from graphflow.compiler.capture import capture
 from graphflow.compiler.conditions import broken_at, conditions
 from graphflow.compiler.debug import Report
@@ -48,6 +49,7 @@ TENSOR_PASSES = (
     Pass("narrow", narrow),  # products only where they are read
     Pass("join", join),  # sums of many products as one product
     Pass("split", split),  # long reductions in two stages
+    Pass("border", border),  # padding beside what is padded, where kernels store that
 )
 """From program to program."""
 

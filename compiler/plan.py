@@ -99,7 +99,7 @@ class _Planner:
         self.variables = {n.attrs["variable"]: n for n in self.program.nodes() if n.op.name == "Variable"}
 
     def run(self) -> Plan:
-        before: dict[Group, set[Group]] = {g: self._needs(g) for g in self.groups}
+        before = self._with_parts({g: self._needs(g) for g in self.groups})
         for name, node in self.program.updates:
             self._try_in_place(name, node, before)
         order = _ordered(self.groups, before)
@@ -114,6 +114,15 @@ class _Planner:
     def _needs(self, group: Group) -> set[Group]:
         read = self._loaded(self.lowered[group])
         return {self.maker[n] for n in read if n in self.maker and self.maker[n] is not group}
+
+    def _with_parts(self, needs: Mapping[Group, set[Group]]) -> dict[Group, set[Group]]:
+        """What fills a part of a whole with a constant waits for what other parts need: till then nothing is alive."""
+        before = {group: set(needed) for group, needed in needs.items()}
+        for part, place in self.assembly.places.items():
+            group = self.maker.get(part)
+            if group is not None and not self.lowered[group].reads:
+                before[group].update(*(needs[self.maker[m]] for m in self.assembly.makers(place.whole)))
+        return before
 
     def _loaded(self, lowered: Lowered) -> list[Node]:
         """The nodes that a kernel reads: for a whole, what fills it."""
