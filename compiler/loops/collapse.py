@@ -4,7 +4,8 @@
       for i1 in 576:                     b1[i1] = Exp(b0[i1])
         b1[576*i0 + i1] = Exp(b0[576*i0 + i1])
 
-Fewer loops mean fewer divisions to find a row's place, and longer rows that fill whole vectors.
+Fewer loops mean fewer divisions to find a row's place, and longer rows that fill whole vectors.  Short rows become one
+where guards stand between them too, such as the channels of the pixels that pad an image.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from graphflow.compiler.loops.ir import Kernel, Loop, Store, rewritten, sizes_in, walk
-from graphflow.core.dim import Atom, Size, Symbol, coefficient, substitute, symbol
+from graphflow.compiler.loops.ir import Condition, Kernel, Loop, Store, rewritten, sizes_in, walk, with_data
+from graphflow.core.dim import Atom, Size, Symbol, coefficient, estimate, substitute, symbol
 
 __all__ = ["collapse"]
+
+# Rows of so many elements fill several vectors, for all of which a guard is asked once; made one, each vector asks.
+SHORT_ROW = 64
 
 
 def collapse(kernel: Kernel) -> Kernel:
@@ -26,13 +30,36 @@ def collapse(kernel: Kernel) -> Kernel:
         outer, inner = kernel.loops[depth : depth + 2]
         if inner.extent == 1:
             kernel = _merged(kernel, depth, outer, {inner.symbol: 0}, depth + 1)
-        elif outer.extent == 1:
+            continue
+        if outer.extent == 1:
             kernel = _merged(kernel, depth, inner, {outer.symbol: 0}, depth)
-        elif _mergeable(kernel, depth):
+            continue
+        even = _with_even_guards(kernel, outer, inner) if estimate(inner.extent) < SHORT_ROW else kernel
+        if _mergeable(even, depth):
             extent = outer.extent * inner.extent
             both = Loop(symbol(inner.symbol.key, bound=extent), extent)
-            kernel = _merged(kernel, depth, both, {outer.symbol: 0, inner.symbol: both.var}, depth)
+            kernel = _merged(even, depth, both, {outer.symbol: 0, inner.symbol: both.var}, depth)
     return kernel
+
+
+def _with_even_guards(kernel: Kernel, outer: Loop, inner: Loop) -> Kernel:
+    """The kernel with guards that ask where `outer` is asking where both loops are, as if they were one.
+
+    What is inside of an image by `0 <= i0 - 1 < 4`, for `i1 in 3`, is so by `0 <= 3*i0 + i1 - 3 < 12`.  Guards in
+    reductions stay: where all hold is found without them (`guards.py`) if they do not ask about lanes.
+    """
+    values = [s.value for s in kernel.stores]
+    if any(e.kind == "reduce" for e in walk(values)):
+        return kernel
+
+    def even(c: Condition) -> Condition:
+        if c.low is None or coefficient(c.at, outer.symbol) != 1 or coefficient(c.at, inner.symbol) != 0:
+            return c
+        size = inner.extent
+        return Condition(size * c.at + inner.var, size * c.low, size * c.high)
+
+    new = with_data(values, lambda e: tuple(map(even, e.data)) if e.kind == "guard" else e.data)
+    return replace(kernel, stores=tuple(replace(s, value=new[s.value]) for s in kernel.stores))
 
 
 def _mergeable(kernel: Kernel, depth: int) -> bool:
