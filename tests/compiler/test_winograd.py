@@ -89,6 +89,74 @@ def test_convolution(x: tuple[int, ...], o: int, target: str, symbolic: bool, mi
     check(kernel, guarded(image, at_end), guarded(filters, at_end), mirrored=mirrored)
 
 
+def volumes_of(
+    x: tuple[int, ...], o: int, groups: int, slices: int, batch: Size | None = None
+) -> tuple[Contraction, tuple[int, ...]]:
+    """VALID convolution of x[b, d, h, w, groups, c] with w[slices, 3, 3, c, groups, o], and the shape of w."""
+    b, deep, height, width, c = x
+    line = groups * c
+    plane, taps = height * width * line, groups * o
+    m = (
+        Axis(b if batch is None else batch, deep * plane, 0),
+        Axis(deep - slices + 1, plane, 0),
+        Axis(height - 2, width * line, 0),
+        Axis(width - 2, line, 0),
+    )
+    k = (Axis(slices, plane, 9 * c * taps), Axis(3, width * line, 3 * c * taps), Axis(3, line, c * taps),
+         Axis(c, 1, taps))  # fmt: skip
+    batches = (Axis(groups, c, o),) if groups > 1 else ()
+    return Contraction("float32", batches, m, Axis(o, 0, 1), k), (slices, 3, 3, c, groups, o)
+
+
+def convolved_volumes(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The same by NumPy: [group, b, d, h, w, o]."""
+    slices, deep = w.shape[0], x.shape[1] - w.shape[0] + 1
+    b = x.shape[0]
+    found = [
+        [convolved(x[:, s : s + deep, :, :, g].reshape(b * deep, *x.shape[2:4], x.shape[5]), w[s, :, :, :, g])
+         for s in range(slices)]
+        for g in range(x.shape[4])
+    ]  # fmt: skip
+    total = np.stack([np.sum(parts, 0) for parts in found])
+    return total.reshape(x.shape[4], b, deep, *total.shape[2:])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(
+        st.integers(0, 2), st.integers(3, 5), st.integers(3, 7), st.integers(3, 8), st.sampled_from([1, 3, 16, 20])
+    ),
+    st.sampled_from([1, 5, 16, 40]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.sampled_from(sorted(TARGETS)),
+    st.booleans(),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 10**6), st.sampled_from([np.nan, np.inf, -np.inf])), max_size=2),
+)
+def test_slices_and_groups(
+    x: tuple[int, ...],
+    o: int,
+    groups: int,
+    slices: int,
+    target: str,
+    symbolic: bool,
+    odd: list[tuple[bool, int, float]],
+) -> None:
+    """Windows of three axes and convolutions in groups, infinities and NaN included; nothing outside is read."""
+    spec, taps = volumes_of(x, o, groups, slices, symbol("batch") if symbolic else None)
+    image, filters = random((*x[:4], groups, x[4])), random(taps, seed=1)
+    for of_image, place, value in odd:
+        array = image if of_image else filters
+        array.reshape(-1)[place % max(1, array.size) : place % max(1, array.size) + 1] = value
+    with np.errstate(invalid="ignore"):
+        expected = convolved_volumes(image, filters)
+    kernel = Kernel(spec, TARGETS[target], {"batch": x[0]})
+    assert kernel.code.packing is not None
+    assert kernel.code.packing[0] == "winograd"
+    got = kernel(guarded(image, o != 5), guarded(filters, o != 5))
+    np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_doubles(target: str) -> None:
     x, o = (2, 9, 8, 21), 19
@@ -242,6 +310,8 @@ def test_what_it_is() -> None:
     spec = spec_of((2, 9, 9, 16), 16)
     assert is_square_convolution(spec)
     down, across, channels = spec.k
+    assert is_square_convolution(replace(spec, k=(Axis(3, 1296, 2304), *spec.k)))  # slices
+    assert is_square_convolution(replace(spec, batch=(Axis(2, 16, 16),)))  # groups
     rows = spec.m[-1]
     for other in (
         replace(spec, k=(down, replace(across, a=32), channels)),  # dilated
@@ -250,8 +320,7 @@ def test_what_it_is() -> None:
         replace(spec, k=(replace(down, extent=2), across, channels)),
         replace(spec, k=(down, across, replace(channels, a=81))),  # channels first
         replace(spec, k=(down, across, replace(channels, extent=symbol("channels")))),
-        replace(spec, k=(down, *spec.k)),
-        replace(spec, batch=(Axis(2, 16, 16),)),  # groups
+        replace(spec, k=(Axis(symbol("slices"), 1296, 1), *spec.k)),
         replace(spec, dtype="int32"),
     ):
         assert not is_square_convolution(other)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from graphflow.compiler.llvm.contract.choose import UNIT_FLOPS, prefetches, with_tile_axes
 from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS
 from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
-from graphflow.compiler.llvm.contract.shape import across_cycles, merged_rows, tile_cycles, tile_shape
+from graphflow.compiler.llvm.contract.shape import across_cycles, merged, merged_rows, tile_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan, apart, whole_number
-from graphflow.core.dim import estimate
+from graphflow.core.dim import estimate, product
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
@@ -44,7 +44,7 @@ def winograd_plan(spec: Contraction, target: Target) -> WinogradPlan | None:
     if not is_asked_for() or not is_square_convolution(spec):
         return None
     columns = whole_number(spec.n.extent)
-    if 0 in (columns, spec.k[-1].extent):
+    if 0 in (columns, *(axis.extent for axis in spec.k)):
         return None
     plan = cut(spec, target)
     return plan if pays(plan, target) else None
@@ -67,11 +67,11 @@ def is_asked_for() -> bool:
 
 def is_square_convolution(spec: Contraction) -> bool:
     """Whether a contraction is one of 3 x 3 windows, one pixel apart, over channels that lie side by side."""
-    if spec.dtype not in ("float32", "float64") or spec.batch or len(spec.m) < 2 or len(spec.k) != 3:
+    if spec.dtype not in ("float32", "float64") or len(spec.m) < 2 or len(spec.k) < 3:
         return False
-    down, across, channels = spec.k
+    *slices, down, across, channels = spec.k
     steps = spec.m[-2].a, spec.m[-1].a, 1
-    known = isinstance(channels.extent, int) and isinstance(spec.n.extent, int)
+    known = all(isinstance(axis.extent, int) for axis in (*slices, channels, spec.n))
     return known and down.extent == across.extent == 3 and (down.a, across.a, channels.a) == steps
 
 
@@ -79,15 +79,18 @@ def cut(spec: Contraction, target: Target) -> WinogradPlan:
     """The plan, whether it pays or not."""
     lanes, size = target.lanes(spec.dtype), ELEMENT_BYTES[spec.dtype]
     channels, columns = whole_number(spec.k[-1].extent), whole_number(spec.n.extent)
-    count, row = squares_of(spec), -(-channels // lanes) * lanes
-    inner = one_product(spec, count, row)
+    count, depth, separate = squares_of(spec), depth_of(spec), groups_of(spec)
+    slices, slice_row = depth // channels, -(-channels // lanes) * lanes
+    row = slices * slice_row
+    inner = one_product(spec, count, slices, slice_row)
     groups = (Group(count, row, (count,)),)
     rows, vectors = tile_shape(inner, groups, lanes, "", target)
-    wanted = min(TARGET_UNITS, max(1, 2 * PLACES * count * channels * columns // UNIT_FLOPS))
-    far = far_cycles(PLACES * channels, spec, target) > 0
+    wanted = min(TARGET_UNITS, max(1, 2 * PLACES * separate * count * depth * columns // UNIT_FLOPS))
+    wanted = -(-wanted // separate)
+    far = far_cycles(PLACES * depth, spec, target) > 0
     least = max(LEAST_SQUARES if far else rows, count // wanted)
     squares = unit_squares(count, rows, least, target.l2_bytes // 4 // (PLACES * row * size))
-    places = (Axis(PLACES, apart(squares * row, size), channels * vectors * lanes),)
+    places = (Axis(PLACES, apart(squares * row, size), depth * vectors * lanes),)
     draft = Plan(
         inner, lanes, size, places, groups, inner.k, rows, vectors, "", True, "",
         1, 1, 1, 1, inner.k, target.has_fma,
@@ -95,22 +98,32 @@ def cut(spec: Contraction, target: Target) -> WinogradPlan:
     products = with_tile_axes(draft)
     products = replace(products, prefetches=tuple(prefetches(products, target)))
     some = replace(spec.k[-1], extent=tap_channels(channels))
-    taps = replace(draft, spec=spec, k=(*spec.k[:-1], some))
+    taps = replace(draft, spec=spec, k=(*spec.k[-3:-1], some))
     panels = whole_number(products.column_panels)
     blocks = min(panels, -(-wanted // -(-count // squares)))
     return WinogradPlan(spec, products, taps, squares, -(-panels // blocks))
 
 
 def squares_of(spec: Contraction) -> int:
-    """About how many squares there are."""
+    """About how many squares a group has."""
     *outer, down, across = (max(1, estimate(axis.extent)) for axis in spec.m)
     return math.prod(outer) * -(-down // 2) * -(-across // 2)
 
 
-def one_product(spec: Contraction, count: int, row: int) -> Contraction:
-    """The product for a place of so many squares, whose channels are `row` elements apart."""
+def depth_of(spec: Contraction) -> int:
+    """Products of a result for each tap of 3 x 3: channels of all slices."""
+    return whole_number(product((*(axis.extent for axis in spec.k[:-3]), spec.k[-1].extent)))
+
+
+def groups_of(spec: Contraction) -> int:
+    """About how many groups there are."""
+    return max(1, estimate(product(tuple(axis.extent for axis in spec.batch))))
+
+
+def one_product(spec: Contraction, count: int, slices: int, row: int) -> Contraction:
+    """The product for a place of so many squares, each of so many slices, whose channels are `row` elements apart."""
     channels, n = spec.k[-1].extent, spec.n.extent
-    m, k = (Axis(count, row, 0),), (Axis(channels, 1, n),)
+    m, k = (Axis(count, slices * row, 0),), merged((Axis(slices, row, channels * n), Axis(channels, 1, n)))
     return Contraction(spec.dtype, (), m, Axis(n, 0, 1), k, streams=spec.streams)
 
 
@@ -132,23 +145,25 @@ def direct_cycles(spec: Contraction, lanes: int, target: Target) -> float:
     rows, vectors = tile_shape(spec, groups, lanes, "", target)
     panels = math.prod(max(1, estimate(group.extent)) for group in groups[:-1])
     panels *= -(-max(1, estimate(groups[-1].extent)) // rows)
-    depth = 9 * whole_number(spec.k[-1].extent)
+    depth = 9 * depth_of(spec)
     products = panels * depth * across_cycles(columns, rows, vectors, tile_cycles)
-    return max(products, far_cycles(depth, spec, target))
+    return groups_of(spec) * max(products, far_cycles(depth, spec, target))
 
 
 def winograd_cycles(plan: WinogradPlan, target: Target) -> float:
     """Of the plan, transforms included."""
-    products, channels = plan.products, plan.channels
-    columns, parts = -(-whole_number(plan.spec.n.extent) // products.lanes), -(-channels // products.lanes)
+    products, depth = plan.products, plan.slice_count * plan.channels
+    columns = -(-whole_number(plan.spec.n.extent) // products.lanes)
+    parts = plan.slice_count * plan.slice_row // products.lanes
     across, blocks = whole_number(products.column_panels), whole_number(plan.column_blocks)
     squares = max(1, estimate(plan.square_count))
     panels = PLACES * -(-squares // products.rows)
-    steps = panels * channels * across_cycles(columns, products.rows, products.vectors, tile_cycles)
+    steps = panels * depth * across_cycles(columns, products.rows, products.vectors, tile_cycles)
     multiplied = steps + panels * across * TILE_CYCLES
-    far = far_cycles(PLACES * channels, plan.spec, target)
-    filters = 0 if plan.spec.is_kept else FILTER_CYCLES * channels * columns + far
-    return max(multiplied, far) + squares * (INPUT_CYCLES * parts * blocks + OUTPUT_CYCLES * columns) + filters
+    far = far_cycles(PLACES * depth, plan.spec, target)
+    filters = 0 if plan.spec.is_kept else FILTER_CYCLES * depth * columns + far
+    transforms = squares * (INPUT_CYCLES * parts * blocks + OUTPUT_CYCLES * columns)
+    return groups_of(plan.spec) * (max(multiplied, far) + transforms + filters)
 
 
 def far_cycles(depth: int, spec: Contraction, target: Target) -> float:

@@ -5,8 +5,8 @@
 
 A unit of the second launch transforms its squares of the image into the worker's scratch, where a core's second cache
 keeps them.  Then for each of its column panels come the 16 products, by the tiles of all contractions, the transform of
-their sums, and the epilogue for each vector of results.  What is in scratch: [place][square][channel] of the image,
-[place][square][width] of sums, the taps of some channels, and whether a result is not finite.
+their sums, and the epilogue for each vector of results.  What is in scratch: [place][square][slice][channel] of the
+image, [place][square][width] of sums, the taps of some channels, and whether a result is not finite.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from graphflow.compiler.llvm.code import (
     add,
     at,
     const,
+    dot,
     loop,
     minimum,
     mul,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
 FINISH_ARGUMENTS = (
-    ("args", PTR), ("dims", PTR), ("sums", PTR),
+    ("args", PTR), ("dims", PTR), ("sums", PTR), ("group", I64),
     ("first", I64), ("count", I64), ("lane", I64), ("columns", I64),
 )  # fmt: skip
 
@@ -64,12 +65,16 @@ class Functions:
 
 @dataclass(frozen=True)
 class WinogradUnit:
-    """The first column panel and the squares of a unit, the image, and what of the unit is where in scratch."""
+    """The group, first column panel and squares of a unit, its image and filter, transformed and as it is, and what of
+    the unit is where in scratch."""
 
+    group: ir.Value
     panel: ir.Value
     first: ir.Value
     count: ir.Value
     a: ir.Value
+    packed: ir.Value
+    b: ir.Value
     pieces: ir.Value
     sums: ir.Value
     taps: ir.Value
@@ -97,19 +102,24 @@ class WinogradEmitter(Walk):
         self.scratch_bytes = (self.taps_start + plan.tap_elements) * plan.products.bytes + 64
 
     def pack(self) -> Launch:
-        """The launch that transforms the filter, a unit some channels of a column panel."""
+        """The launch that transforms the filters, a unit some channels of a slice of a column panel."""
         plan, products = self.winograd, self.plan
         function = emit_filter(self.module, self.name + ".filter", plan, self.emit_size)
         parts = plan.channels // plan.tap_channels
         with self.launch(".pack") as (code, unit):
             b, taps = code.b, self.scratch(code, self.taps_start)
-            panel, part = unravel(b, unit, sizes(code, [products.column_panels, parts]))
+            counts = [plan.groups, products.column_panels, plan.slice_count, parts]
+            group, panel, slice_, part = unravel(b, unit, sizes(code, counts))
+            index = unravel(b, slice_, sizes(code, [axis.extent for axis in plan.slices]))
             channel = mul(b, part, const(plan.tap_channels))
-            source = at(b, self.filters(code), mul(b, channel, code.size(plan.spec.k[-1].b)), self.element)
+            strides = sizes(code, [axis.b for axis in (*plan.slices, plan.spec.k[-1])])
+            source = at(b, self.filters(code, group), dot(b, [*index, channel], strides), self.element)
             b.call(self.copy_taps, [source, taps, mul(b, panel, const(products.width)), const(0), const(3), code.dims])
-            target = at(b, self.packed(code, panel), mul(b, channel, const(products.width)), self.element)
-            b.call(function, [taps, target, code.dims])
-        return Launch(self.name + ".pack", products.column_panels * parts, 16 * plan.tap_elements)
+            step = add(b, mul(b, slice_, const(plan.channels)), channel)
+            target = self.panel_of(code, self.packed(code, group), panel)
+            b.call(function, [taps, at(b, target, mul(b, step, const(products.width)), self.element), code.dims])
+        units = plan.groups * products.column_panels * (plan.slice_count * parts)
+        return Launch(self.name + ".pack", units, 16 * plan.tap_elements)
 
     def compute(self) -> Launch:
         """The launch that computes results."""
@@ -141,20 +151,22 @@ class WinogradEmitter(Walk):
     def winograd_unit(self, code: Code, number: ir.Value) -> WinogradUnit:
         """Where a unit works; units that share a part of the filter follow each other."""
         b, plan = code.b, self.winograd
-        column, row = unravel(b, number, sizes(code, [plan.column_blocks, plan.row_blocks]))
-        first = mul(b, row, const(plan.squares))
+        group, column, row = unravel(b, number, sizes(code, [plan.groups, plan.column_blocks, plan.row_blocks]))
+        panel, first = mul(b, column, const(plan.column_block)), mul(b, row, const(plan.squares))
         count = minimum(b, const(plan.squares), sub(b, code.size(plan.square_count), first))
-        a = at(b, self.argument(code, 0), code.size(plan.spec.a_offset), self.element)
+        operands = self.images(code, group), self.packed(code, group), self.filters(code, group)
         starts = (0, self.sums_start, self.taps_start, self.taps_start + plan.tap_elements)
         places = (self.scratch(code, start) for start in starts)
-        return WinogradUnit(mul(b, column, const(plan.column_block)), first, count, a, *places)
+        return WinogradUnit(group, panel, first, count, *operands, *places)
 
     def multiply(self, code: Code, unit: WinogradUnit, panel: ir.Value, functions: Functions) -> None:
         """The 16 products of a column panel; a tile's last rows may be of no square."""
-        plan, products, b, depth = self.winograd, self.plan, code.b, const(self.winograd.channels)
+        plan, products, b = self.winograd, self.plan, code.b
+        depth = code.size(products.tile_k[0].extent)
         numbers = (const(products.width), const(products.rows), const(0), depth, code.dims)
         with loop(b, const(0), const(PLACES)) as place:
-            source = at(b, self.packed(code, panel), mul(b, place, const(plan.filter_place)), self.element)
+            filters = self.panel_of(code, unit.packed, panel)
+            source = at(b, filters, mul(b, place, const(plan.filter_place)), self.element)
             image = at(b, unit.pieces, mul(b, place, const(plan.image_place)), self.element)
             target = at(b, unit.sums, mul(b, place, const(plan.sum_place)), self.element)
             with loop(b, const(0), unit.count, products.rows) as row:
@@ -185,15 +197,15 @@ class WinogradEmitter(Walk):
         b.store(const(0), unit.spoilt)
         b.call(functions.result, [unit.sums, unit.spoilt, unit.count, vectors, code.dims])
         with b.if_then(b.icmp_signed("!=", b.load(unit.spoilt, typ=I64), const(0)), likely=False):
-            operands = (unit.a, self.filters(code), unit.sums, unit.taps)
+            operands = (unit.a, unit.b, unit.sums, unit.taps)
             b.call(functions.repair, [*operands, *squares, lane, vectors, code.dims])
-        b.call(functions.finish, [code.function.args[0], code.dims, unit.sums, *squares, lane, columns])
+        b.call(functions.finish, [code.function.args[0], code.dims, unit.sums, unit.group, *squares, lane, columns])
 
     def finish(self) -> ir.Function:
         """The function that calls the epilogue for the results of some squares."""
         plan, products = self.winograd, self.plan
         with part_function(self.module, self.name + ".finish", FINISH_ARGUMENTS, self.emit_size) as code:
-            args, _, sums, first, count, lane, columns = code.function.args
+            args, _, sums, group, first, count, lane, columns = code.function.args
             b, finisher = code.b, Finisher(code, products, args, self.epilogue, 0)
             for streams in ways_to_store(code, products, args):
                 with loop(b, const(0), count) as number:
@@ -202,7 +214,7 @@ class WinogradEmitter(Walk):
                     source = at(b, sums, mul(b, number, const(products.width)), self.element)
                     down, across = (b.select(has, const(2), const(1)) for has in (square.below, square.beside))
                     with loop(b, const(0), down) as i, loop(b, const(0), across) as j:
-                        index = (*outer, add(b, y, i), add(b, x, j))
+                        index = (*self.group_index(code, group), *outer, add(b, y, i), add(b, x, j))
                         place = mul(b, add(b, mul(b, i, const(2)), j), const(plan.sum_place))
                         values = finisher.reader(at(b, source, place, self.element))
                         flat = self.row_number(code, index)
@@ -210,20 +222,38 @@ class WinogradEmitter(Walk):
         return code.function
 
     def row_number(self, code: Code, index: tuple[ir.Value, ...]) -> ir.Value:
-        """The index of a pixel as one number."""
+        """The index of a pixel of a group as one number."""
         flat: ir.Value = const(0)
-        for i, axis in zip(index, self.winograd.spec.m, strict=True):
+        spec = self.winograd.spec
+        for i, axis in zip(index, spec.batch + spec.m, strict=True):
             flat = add(code.b, mul(code.b, flat, code.size(axis.extent)), i)
         return flat
 
-    def filters(self, code: Code) -> ir.Value:
-        """Where the filter starts."""
-        return at(code.b, self.argument(code, 1), code.size(self.winograd.spec.b_offset), self.element)
+    def group_index(self, code: Code, group: ir.Value) -> tuple[ir.Value, ...]:
+        """The index of a group."""
+        return unravel(code.b, group, sizes(code, [axis.extent for axis in self.winograd.spec.batch]))
 
-    def packed(self, code: Code, panel: ir.Value) -> ir.Value:
-        """Where a column panel of the transformed filter starts."""
-        offset = mul(code.b, panel, const(PLACES * self.winograd.filter_place))
+    def images(self, code: Code, group: ir.Value) -> ir.Value:
+        """Where the image of a group starts."""
+        b, spec = code.b, self.winograd.spec
+        offset = dot(b, self.group_index(code, group), sizes(code, [axis.a for axis in spec.batch]))
+        return at(b, self.argument(code, 0), add(b, offset, code.size(spec.a_offset)), self.element)
+
+    def filters(self, code: Code, group: ir.Value) -> ir.Value:
+        """Where the filter of a group starts."""
+        b, spec = code.b, self.winograd.spec
+        offset = dot(b, self.group_index(code, group), sizes(code, [axis.b for axis in spec.batch]))
+        return at(b, self.argument(code, 1), add(b, offset, code.size(spec.b_offset)), self.element)
+
+    def packed(self, code: Code, group: ir.Value) -> ir.Value:
+        """Where the transformed filter of a group starts."""
+        offset = mul(code.b, group, const(self.winograd.filter_group))
         return at(code.b, self.argument(code, PACKED), offset, self.element)
+
+    def panel_of(self, code: Code, packed: ir.Value, panel: ir.Value) -> ir.Value:
+        """Where a column panel of a transformed filter starts."""
+        offset = mul(code.b, panel, const(PLACES * self.winograd.filter_place))
+        return at(code.b, packed, offset, self.element)
 
     def scratch(self, code: Code, start: int) -> ir.Value:
         """An address in the worker's scratch."""

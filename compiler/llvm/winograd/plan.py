@@ -3,16 +3,19 @@
 F(2x2, 3x3) of Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv:1509.09308, equations 8 to 12):
 a *square* of 2 x 2 results takes 16 products of a transformed piece of 4 x 4 pixels with a transformed filter, where 36
 are needed otherwise.  The transforms are additions.  So a unit, some squares and some columns of results, is 16 matrix
-products, one for each *place* of the transformed pieces: [squares, channels] by [channels, columns].
+products, one for each *place* of the transformed pieces: [squares, depth] by [depth, columns].  The depth is that of
+the channels of one *slice*, or of several: windows of 3 x 3 x 3 are three slices, whose products are added as those of
+more channels would be.  Groups are products of their own.
 
 `choose.winograd_plan` decides.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.llvm.contract.plan import Contraction, Plan
+from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Plan
 from graphflow.core.dim import Size, ceildiv, product
 
 PLACES = 16
@@ -24,8 +27,8 @@ class WinogradPlan:
     """A convolution and its cut into units of `squares` squares, with all their channels, and `column_block` panels.
 
     `products` are those of one unit: its batch are the places, its rows squares, its A the transformed image in
-    scratch, its B the transformed filter, packed as [column panel][place][channel][width].  `taps` is the convolution
-    itself for some of its channels, as the filter is copied before it is transformed.
+    scratch, its B the transformed filter, packed as [group][column panel][place][slice][channel][width].  `taps` is the
+    convolution itself for some channels of a slice, as the filter is copied before it is transformed.
     """
 
     spec: Contraction
@@ -40,6 +43,26 @@ class WinogradPlan:
         return whole_number(self.spec.k[-1].extent)
 
     @property
+    def slices(self) -> tuple[Axis, ...]:
+        """The axes of windows around those of 3 x 3."""
+        return self.spec.k[:-3]
+
+    @property
+    def slice_count(self) -> int:
+        """How many slices a window has."""
+        return math.prod(whole_number(axis.extent) for axis in self.slices)
+
+    @property
+    def slice_row(self) -> int:
+        """Elements of one slice of a transformed square at one place: its channels, whole vectors of them."""
+        return -(-self.channels // self.products.lanes) * self.products.lanes
+
+    @property
+    def groups(self) -> Size:
+        """How many convolutions of the same sizes there are, of images and filters of their own."""
+        return product(tuple(axis.extent for axis in self.spec.batch))
+
+    @property
     def square_extents(self) -> tuple[Size, ...]:
         """How many squares there are along each axis of the rows; the last ones may be halves or quarters."""
         *outer, down, across = (axis.extent for axis in self.spec.m)
@@ -47,7 +70,7 @@ class WinogradPlan:
 
     @property
     def square_count(self) -> Size:
-        """All squares."""
+        """All squares of a group."""
         return product(self.square_extents)
 
     @property
@@ -63,12 +86,13 @@ class WinogradPlan:
     @property
     def units(self) -> Size:
         """All units."""
-        return self.row_blocks * self.column_blocks
+        return self.groups * self.row_blocks * self.column_blocks
 
     @property
     def unit_flops(self) -> int:
         """Of the products of a unit."""
-        return 2 * PLACES * self.squares * self.channels * self.column_block * self.products.width
+        depth = self.slice_count * self.channels
+        return 2 * PLACES * self.squares * depth * self.column_block * self.products.width
 
     @property
     def image_place(self) -> int:
@@ -83,12 +107,17 @@ class WinogradPlan:
     @property
     def filter_place(self) -> int:
         """The same of the transformed filter, of one column panel."""
-        return apart(self.channels * self.products.width, self.products.bytes)
+        return apart(self.slice_count * self.channels * self.products.width, self.products.bytes)
 
     @property
-    def packed_bytes(self) -> int:
-        """Of the transformed filter."""
-        return whole_number(self.products.column_panels) * PLACES * self.filter_place * self.products.bytes
+    def filter_group(self) -> int:
+        """Elements of the transformed filter of a group."""
+        return whole_number(self.products.column_panels) * PLACES * self.filter_place
+
+    @property
+    def packed_bytes(self) -> Size:
+        """Of the transformed filters."""
+        return self.groups * (self.filter_group * self.products.bytes)
 
     @property
     def tap_channels(self) -> int:
@@ -103,7 +132,7 @@ class WinogradPlan:
     @property
     def packing(self) -> tuple[object, ...]:
         """How the transformed filter lies, and where it comes from: convolutions equal in this can share it."""
-        return ("winograd", *replace(self.taps, spec=self.spec, k=self.spec.k).packing)
+        return ("winograd", *replace(self.taps, spec=self.spec, batch=self.spec.batch, k=self.spec.k).packing)
 
 
 def apart(elements: int, size: int) -> int:

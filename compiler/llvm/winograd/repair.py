@@ -9,6 +9,7 @@ else has to be looked at.  It seldom runs: a unit whose results all need it take
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -22,6 +23,7 @@ from graphflow.compiler.llvm.code import (
     add,
     at,
     const,
+    dot,
     load,
     loop,
     mul,
@@ -30,6 +32,7 @@ from graphflow.compiler.llvm.code import (
     splat,
     zeros,
 )
+from graphflow.compiler.llvm.contract.pack import nest, sizes
 from graphflow.compiler.llvm.contract.plan import Axis
 from graphflow.compiler.llvm.contract.tile import Sums, sum_over
 from graphflow.compiler.llvm.winograd.transform import not_finite, pixel, square_at
@@ -53,14 +56,29 @@ def emit_repair(module: ir.Module, name: str, plan: WinogradPlan, panel: ir.Func
         a, source, sums, taps, first, count, lane, vectors, _ = code.function.args
         repair, b, channels = Repair(code, plan, sums, taps), code.b, plan.spec.k[-1]
         element = ELEMENTS[plan.spec.dtype]
-        with loop(b, const(0), const(plan.channels), plan.tap_channels) as channel:
-            place = at(b, source, mul(b, channel, code.size(channels.b)), element)
+        with (
+            nest(code, plan.slices) as indices,
+            loop(b, const(0), const(plan.channels), plan.tap_channels) as channel,
+        ):
+            image, place = (
+                at(b, start, dot(b, [*indices, channel], sizes(code, strides)), element)
+                for start, strides in (
+                    (a, [axis.a for axis in (*plan.slices, channels)]),
+                    (source, [axis.b for axis in (*plan.slices, channels)]),
+                )
+            )
             b.call(panel, [place, taps, lane, const(0), const(3), code.dims])
+            begins = all_zero(b, [*indices, channel])
             with loop(b, const(0), count) as number, loop(b, const(0), vectors) as v:
-                repair.convolve(a, first, number, channel, v)
+                repair.convolve(image, first, number, v, begins)
         with loop(b, const(0), count) as number, loop(b, const(0), vectors) as v:
             repair.choose(number, v)
     return code.function
+
+
+def all_zero(b: ir.IRBuilder, numbers: list[ir.Value]) -> ir.Value:
+    """Whether all of some numbers, none of them negative, are 0."""
+    return b.icmp_signed("==", functools.reduce(b.or_, numbers), const(0))
 
 
 class Repair:
@@ -79,11 +97,11 @@ class Repair:
         offsets = [add(b, const(n * self.plan.sum_place), lane) for n in range(2 * PIXELS)]
         return [at(b, self.sums, offset, self.element) for offset in offsets]
 
-    def convolve(self, a: ir.Value, first: ir.Value, number: ir.Value, channel: ir.Value, v: ir.Value) -> None:
-        """Add what the channels from `channel` on give whose taps are copied."""
+    def convolve(self, a: ir.Value, first: ir.Value, number: ir.Value, v: ir.Value, begins: ir.Value) -> None:
+        """Add what the channels give that are at `a` and whose taps are copied; where it `begins` there is no sum."""
         code, b, products, plan = self.code, self.code.b, self.plan.products, self.plan
         square = square_at(code, plan, add(b, first, number))
-        source = at(b, pixel(code, plan, a, square), channel, self.element)
+        source = pixel(code, plan, a, square)
         # A pixel that does not exist is the one before it; nobody asks for its result.
         down, across = (
             b.select(second, code.size(axis.a), const(0))
@@ -93,7 +111,6 @@ class Repair:
         strides = [3 * plan.tap_channels * products.width, plan.tap_channels * products.width, products.width]
         axes = tuple(Axis(axis.extent, axis.a, step) for axis, step in zip(plan.taps.k, strides, strict=True))
         targets = self.places(number, v)[PIXELS:]
-        begins = b.icmp_signed("==", channel, const(0))
         before = [load(b, target, self.vector, self.align) for target in targets]
         before = [b.select(begins, zeros(self.vector), value) for value in before]
 

@@ -4,12 +4,12 @@
     void filter(ptr taps, ptr target, ptr dims)
     void result(ptr sums, ptr spoilt, i64 count, i64 vectors, ptr dims)
 
-`image` makes [place][square][channel] of the 4 x 4 pixels of each square, `filter` [place][channel][width] of the taps
-[3][3][channel][width] of a column panel; `result` finds sums [place][square][width] and leaves results at the first
-four places, those of a square's pixels row by row.  Lanes are channels, of the image or of the results.  Each result
-depends on the pixels of its own window only, as it has no others in its terms.  But there infinities may become NaN,
-and differences and sums may overflow that the convolution does not know: `result` stores 1 to `spoilt` where anything
-is not finite (repair.py).
+`image` makes [place][square][slice][channel] of the 4 x 4 pixels of each slice of each square, `filter`
+[place][channel][width] of the taps [3][3][channel][width] of a slice of a column panel; `result` finds sums
+[place][square][width] and leaves results at the first four places, those of a square's pixels row by row.  Lanes are
+channels, of the image or of the results.  Each result depends on the pixels of its own window only, as it has no others
+in its terms.  But there infinities may become NaN, and differences and sums may overflow that the convolution does not
+know: `result` stores 1 to `spoilt` where anything is not finite (repair.py).
 
 Rounding: of normally distributed images and filters of 64 channels the largest error is 0.8 eps times the sum of
 |x| |w| and the mean is 0.11 eps, where the direct sum, which is nine times as long, has 2.6 and 0.16 (float32 and
@@ -47,7 +47,7 @@ from graphflow.compiler.llvm.code import (
     unravel,
     zeros,
 )
-from graphflow.compiler.llvm.contract.pack import sizes
+from graphflow.compiler.llvm.contract.pack import flat_strides, nest, sizes
 from graphflow.compiler.llvm.winograd.plan import PLACES
 from graphflow.core.dim import Size
 
@@ -136,13 +136,22 @@ def emit_image(module: ir.Module, name: str, plan: WinogradPlan, size: SizeEmitt
             target = at(b, pieces, mul(b, number, code.size(products.run.a)), element)
             ways = zip(plan.spec.m[-2:], (square.below, square.beside), strict=True)
             down, across = ([*steps(code, axis.a, second)] for axis, second in ways)
-            pixels = [at(b, at(b, source, i, element), j, element) for i in down for j in across]
-            for channel, mask in channel_vectors(code, plan):
-                values = [vector(code, plan, at(b, place, channel, element), mask) for place in pixels]
-                for n, value in enumerate(both_ways(b, image_line, values, 4)):
-                    place = add(b, const(n * plan.image_place), channel)
-                    b.store(value, at(b, target, place, element), align=products.lanes * products.bytes)
+            for offset, slice_ in slices(code, plan):
+                start, piece = at(b, source, offset, element), mul(b, slice_, const(plan.slice_row))
+                pixels = [at(b, at(b, start, i, element), j, element) for i in down for j in across]
+                for channel, mask in channel_vectors(code, plan):
+                    values = [vector(code, plan, at(b, place, channel, element), mask) for place in pixels]
+                    for n, value in enumerate(both_ways(b, image_line, values, 4)):
+                        place = add(b, add(b, const(n * plan.image_place), piece), channel)
+                        b.store(value, at(b, target, place, element), align=products.lanes * products.bytes)
     return code.function
+
+
+def slices(code: Code, plan: WinogradPlan) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Loops over the slices of windows: how far one is from the first in A, and its number."""
+    with nest(code, plan.slices) as indices:
+        strides = sizes(code, [axis.a for axis in plan.slices])
+        yield dot(code.b, indices, strides), dot(code.b, indices, sizes(code, flat_strides(plan.slices)))
 
 
 def steps(code: Code, stride: Size, has_second: ir.Value) -> Iterator[ir.Value]:
