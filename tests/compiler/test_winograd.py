@@ -49,16 +49,17 @@ def spec_of(
     return Contraction(dtype, (), m, Axis(o, 0, 1), k)
 
 
-def convolved(x: np.ndarray, w: np.ndarray, mirrored: bool = False) -> np.ndarray:
+def convolved(x: np.ndarray, w: np.ndarray, mirrored: bool = False, dilations: tuple[int, int] = (1, 1)) -> np.ndarray:
     """The same by NumPy, in long doubles: no sum overflows that is finite in the end."""
     if mirrored:
         w = w[::-1, ::-1].swapaxes(2, 3)
-    h, v = x.shape[1] - 2, x.shape[2] - 2
+    down, across = dilations
+    h, v = x.shape[1] - 2 * down, x.shape[2] - 2 * across
     wide, filters = x.astype(np.longdouble), w.astype(np.longdouble)
     with np.errstate(invalid="ignore", over="ignore"):
         parts = (
-            np.einsum("bhwc,co->bhwo", wide[:, i : i + h, j : j + v], filters[i, j])
-            for i, j in product(range(3), repeat=2)
+            np.einsum("bhwc,co->bhwo", wide[:, i : i + h, j : j + v], filters[i // down, j // across])
+            for i, j in product(range(0, 3 * down, down), range(0, 3 * across, across))
         )
         return np.asarray(sum(parts)).astype(x.dtype)
 
@@ -89,68 +90,77 @@ def test_convolution(x: tuple[int, ...], o: int, target: str, symbolic: bool, mi
     check(kernel, guarded(image, at_end), guarded(filters, at_end), mirrored=mirrored)
 
 
+Pair = tuple[int, int]
+
+
 def volumes_of(
-    x: tuple[int, ...], o: int, groups: int, slices: int, batch: Size | None = None
-) -> tuple[Contraction, tuple[int, ...]]:
-    """VALID convolution of x[b, d, h, w, groups, c] with w[slices, 3, 3, c, groups, o], and the shape of w."""
-    b, deep, height, width, c = x
-    line = groups * c
-    plane, taps = height * width * line, groups * o
-    m = (
-        Axis(b if batch is None else batch, deep * plane, 0),
-        Axis(deep - slices + 1, plane, 0),
-        Axis(height - 2, width * line, 0),
-        Axis(width - 2, line, 0),
-    )
-    k = (Axis(slices, plane, 9 * c * taps), Axis(3, width * line, 3 * c * taps), Axis(3, line, c * taps),
+    y: tuple[int, ...], o: int, groups: int, slices: int, dilations: Pair, batch: Size | None = None
+) -> tuple[Contraction, tuple[int, ...], tuple[int, ...]]:
+    """VALID convolution of x[b, d, h, w, groups, c] with w[slices, 3, 3, c, groups, o], and the shapes of x and w.
+
+    y are b, d, h, w of the results, and c.
+    """
+    b, deep, height, width, c = y
+    down, across = dilations
+    x = (b, deep + slices - 1, height + 2 * down, width + 2 * across, groups, c)
+    pixel, taps = groups * c, groups * o
+    line, plane = x[3] * pixel, x[2] * x[3] * pixel
+    m = (Axis(b if batch is None else batch, x[1] * plane, 0), Axis(deep, plane, 0), Axis(height, line, 0),
+         Axis(width, pixel, 0))  # fmt: skip
+    k = (Axis(slices, plane, 9 * c * taps), Axis(3, down * line, 3 * c * taps), Axis(3, across * pixel, c * taps),
          Axis(c, 1, taps))  # fmt: skip
     batches = (Axis(groups, c, o),) if groups > 1 else ()
-    return Contraction("float32", batches, m, Axis(o, 0, 1), k), (slices, 3, 3, c, groups, o)
+    return Contraction("float32", batches, m, Axis(o, 0, 1), k), x, (slices, 3, 3, c, groups, o)
 
 
-def convolved_volumes(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+def convolved_volumes(x: np.ndarray, w: np.ndarray, dilations: Pair) -> np.ndarray:
     """The same by NumPy: [group, b, d, h, w, o]."""
-    slices, deep = w.shape[0], x.shape[1] - w.shape[0] + 1
-    b = x.shape[0]
-    found = [
-        [convolved(x[:, s : s + deep, :, :, g].reshape(b * deep, *x.shape[2:4], x.shape[5]), w[s, :, :, :, g])
-         for s in range(slices)]
-        for g in range(x.shape[4])
-    ]  # fmt: skip
-    total = np.stack([np.sum(parts, 0) for parts in found])
+    b, deep = x.shape[0], x.shape[1] - w.shape[0] + 1
+
+    def part(group: int, first: int) -> np.ndarray:
+        images = x[:, first : first + deep, :, :, group].reshape(b * deep, *x.shape[2:4], x.shape[5])
+        return convolved(images, w[first, :, :, :, group], dilations=dilations)
+
+    total = np.stack([sum(part(group, first) for first in range(w.shape[0])) for group in range(x.shape[4])])
     return total.reshape(x.shape[4], b, deep, *total.shape[2:])
 
 
-@settings(max_examples=60, deadline=None)
+RESULTS = st.tuples(
+    st.integers(0, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 16, 20])
+)
+NOT_FINITE = st.tuples(st.booleans(), st.integers(0, 10**6), st.sampled_from([np.nan, np.inf, -np.inf]))
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    st.tuples(
-        st.integers(0, 2), st.integers(3, 5), st.integers(3, 7), st.integers(3, 8), st.sampled_from([1, 3, 16, 20])
-    ),
+    RESULTS,
     st.sampled_from([1, 5, 16, 40]),
     st.integers(1, 3),
     st.integers(1, 3),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
     st.sampled_from(sorted(TARGETS)),
     st.booleans(),
-    st.lists(st.tuples(st.booleans(), st.integers(0, 10**6), st.sampled_from([np.nan, np.inf, -np.inf])), max_size=2),
+    st.lists(NOT_FINITE, max_size=2),
 )
-def test_slices_and_groups(
-    x: tuple[int, ...],
+def test_slices_groups_and_dilations(
+    y: tuple[int, ...],
     o: int,
     groups: int,
     slices: int,
+    dilations: Pair,
     target: str,
     symbolic: bool,
     odd: list[tuple[bool, int, float]],
 ) -> None:
-    """Windows of three axes and convolutions in groups, infinities and NaN included; nothing outside is read."""
-    spec, taps = volumes_of(x, o, groups, slices, symbol("batch") if symbolic else None)
-    image, filters = random((*x[:4], groups, x[4])), random(taps, seed=1)
+    """Windows of three axes, groups, pixels apart, infinities and NaN included; nothing outside is read."""
+    spec, x, w = volumes_of(y, o, groups, slices, dilations, symbol("batch") if symbolic else None)
+    image, filters = random(x), random(w, seed=1)
     for of_image, place, value in odd:
-        array = image if of_image else filters
-        array.reshape(-1)[place % max(1, array.size) : place % max(1, array.size) + 1] = value
+        array = (image if of_image else filters).reshape(-1)
+        array[place % max(1, array.size) :][:1] = value
     with np.errstate(invalid="ignore"):
-        expected = convolved_volumes(image, filters)
-    kernel = Kernel(spec, TARGETS[target], {"batch": x[0]})
+        expected = convolved_volumes(image, filters, dilations)
+    kernel = Kernel(spec, TARGETS[target], {"batch": y[0]})
     assert kernel.code.packing is not None
     assert kernel.code.packing[0] == "winograd"
     got = kernel(guarded(image, o != 5), guarded(filters, o != 5))
@@ -312,9 +322,11 @@ def test_what_it_is() -> None:
     down, across, channels = spec.k
     assert is_square_convolution(replace(spec, k=(Axis(3, 1296, 2304), *spec.k)))  # slices
     assert is_square_convolution(replace(spec, batch=(Axis(2, 16, 16),)))  # groups
+    assert is_square_convolution(replace(spec, k=(down, replace(across, a=32), channels)))  # dilated
     rows = spec.m[-1]
     for other in (
-        replace(spec, k=(down, replace(across, a=32), channels)),  # dilated
+        replace(spec, k=(down, replace(across, a=24), channels)),  # between pixels
+        replace(spec, k=(down, replace(across, a=-16), channels)),  # backwards
         replace(spec, m=(*spec.m[:-1], replace(rows, a=32))),  # strided
         replace(spec, k=(down, replace(across, extent=5), channels)),
         replace(spec, k=(replace(down, extent=2), across, channels)),

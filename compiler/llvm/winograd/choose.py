@@ -18,7 +18,7 @@ from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS
 from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
 from graphflow.compiler.llvm.contract.shape import across_cycles, merged, merged_rows, tile_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
-from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan, apart, whole_number
+from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan, apart, spacing, squares_along, whole_number
 from graphflow.core.dim import estimate, product
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def is_square_convolution(spec: Contraction) -> bool:
     if spec.dtype not in ("float32", "float64") or len(spec.m) < 2 or len(spec.k) < 3:
         return False
     *slices, down, across, channels = spec.k
-    steps = spec.m[-2].a, spec.m[-1].a, 1
-    known = all(isinstance(axis.extent, int) for axis in (*slices, channels, spec.n))
-    return known and down.extent == across.extent == 3 and (down.a, across.a, channels.a) == steps
+    if not all(isinstance(axis.extent, int) for axis in (*slices, channels, spec.n)) or channels.a != 1:
+        return False
+    return down.extent == across.extent == 3 and spacing(spec.m[-2], down) > 0 and spacing(spec.m[-1], across) > 0
 
 
 def cut(spec: Contraction, target: Target) -> WinogradPlan:
@@ -106,8 +106,10 @@ def cut(spec: Contraction, target: Target) -> WinogradPlan:
 
 def squares_of(spec: Contraction) -> int:
     """About how many squares a group has."""
-    *outer, down, across = (max(1, estimate(axis.extent)) for axis in spec.m)
-    return math.prod(outer) * -(-down // 2) * -(-across // 2)
+    extents = [max(1, estimate(axis.extent)) for axis in spec.m]
+    ways = zip(extents[-2:], spec.m[-2:], spec.k[-3:-1], strict=True)
+    inner = (squares_along(extent, spacing(pixels, window)) for extent, pixels, window in ways)
+    return math.prod(extents[:-2]) * math.prod(map(whole_number, inner))
 
 
 def depth_of(spec: Contraction) -> int:

@@ -210,11 +210,15 @@ class WinogradEmitter(Walk):
             for streams in ways_to_store(code, products, args):
                 with loop(b, const(0), count) as number:
                     square = square_at(code, plan, add(b, first, number))
-                    *outer, y, x = square.index
+                    *outer, first_y, first_x = square.index
                     source = at(b, sums, mul(b, number, const(products.width)), self.element)
                     down, across = (b.select(has, const(2), const(1)) for has in (square.below, square.beside))
                     with loop(b, const(0), down) as i, loop(b, const(0), across) as j:
-                        index = (*self.group_index(code, group), *outer, add(b, y, i), add(b, x, j))
+                        y, x = (
+                            add(b, start, mul(b, n, const(spacing)))
+                            for start, n, spacing in zip((first_y, first_x), (i, j), plan.spacing, strict=True)
+                        )
+                        index = (*self.group_index(code, group), *outer, y, x)
                         place = mul(b, add(b, mul(b, i, const(2)), j), const(plan.sum_place))
                         values = finisher.reader(at(b, source, place, self.element))
                         flat = self.row_number(code, index)

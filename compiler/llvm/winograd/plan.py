@@ -5,7 +5,8 @@ a *square* of 2 x 2 results takes 16 products of a transformed piece of 4 x 4 pi
 are needed otherwise.  The transforms are additions.  So a unit, some squares and some columns of results, is 16 matrix
 products, one for each *place* of the transformed pieces: [squares, depth] by [depth, columns].  The depth is that of
 the channels of one *slice*, or of several: windows of 3 x 3 x 3 are three slices, whose products are added as those of
-more channels would be.  Groups are products of their own.
+more channels would be.  Groups are products of their own.  Where windows are dilated the pixels of a square are as far
+apart as those of a window, and squares lie between each other.
 
 `choose.winograd_plan` decides.
 """
@@ -63,10 +64,16 @@ class WinogradPlan:
         return product(tuple(axis.extent for axis in self.spec.batch))
 
     @property
+    def spacing(self) -> tuple[int, int]:
+        """How many pixels further down, and across, the second pixel of a square is."""
+        down, across = zip(self.spec.m[-2:], self.spec.k[-3:-1], strict=True)
+        return spacing(*down), spacing(*across)
+
+    @property
     def square_extents(self) -> tuple[Size, ...]:
         """How many squares there are along each axis of the rows; the last ones may be halves or quarters."""
         *outer, down, across = (axis.extent for axis in self.spec.m)
-        return (*outer, ceildiv(down, 2), ceildiv(across, 2))
+        return (*outer, squares_along(down, self.spacing[0]), squares_along(across, self.spacing[1]))
 
     @property
     def square_count(self) -> Size:
@@ -133,6 +140,23 @@ class WinogradPlan:
     def packing(self) -> tuple[object, ...]:
         """How the transformed filter lies, and where it comes from: convolutions equal in this can share it."""
         return ("winograd", *replace(self.taps, spec=self.spec, batch=self.spec.batch, k=self.spec.k).packing)
+
+
+def spacing(pixels: Axis, window: Axis) -> int:
+    """How many pixels are from one tap of a window to the next, 0 where that is no number known to divide them."""
+    if pixels.a == window.a:
+        return 1
+    if not isinstance(pixels.extent, int) or not isinstance(pixels.a, int) or not isinstance(window.a, int):
+        return 0
+    return max(0, window.a // pixels.a) if pixels.a and window.a % pixels.a == 0 else 0
+
+
+def squares_along(extent: Size, spacing: int) -> Size:
+    """How many squares cover an axis, whose pixels are `spacing` apart."""
+    if spacing == 1:
+        return ceildiv(extent, 2)
+    whole, left = divmod(whole_number(extent), 2 * spacing)
+    return whole * spacing + min(left, spacing)
 
 
 def apart(elements: int, size: int) -> int:

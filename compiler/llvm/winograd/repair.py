@@ -105,7 +105,7 @@ class Repair:
         # A pixel that does not exist is the one before it; nobody asks for its result.
         down, across = (
             b.select(second, code.size(axis.a), const(0))
-            for axis, second in zip(plan.spec.m[-2:], (square.below, square.beside), strict=True)
+            for axis, second in zip(plan.spec.k[-3:-1], (square.below, square.beside), strict=True)
         )
         pixels = [const(0), across, down, add(b, down, across)]
         strides = [3 * plan.tap_channels * products.width, plan.tap_channels * products.width, products.width]

@@ -36,6 +36,7 @@ from graphflow.compiler.llvm.code import (
     add,
     at,
     const,
+    divmod_,
     dot,
     first_lanes,
     load,
@@ -101,18 +102,24 @@ class Square:
 
 def square_at(code: Code, plan: WinogradPlan, number: ir.Value) -> Square:
     """The square of a number."""
-    b, extents = code.b, [axis.extent for axis in plan.spec.m[-2:]]
+    b, ways = code.b, [*zip(plan.spec.m[-2:], plan.spacing, strict=True)]
     *outer, down, across = unravel(b, number, sizes(code, plan.square_extents))
-    first = [mul(b, down, const(2)), mul(b, across, const(2))]
-    below, beside = (has_second(code, extent, i) for extent, i in zip(extents, first, strict=True))
+    first = [first_pixel(code, n, spacing) for n, (_, spacing) in zip((down, across), ways, strict=True)]
+    below, beside = (has_second(code, axis.extent, i, s) for i, (axis, s) in zip(first, ways, strict=True))
     return Square((*outer, *first), below, beside)
 
 
-def has_second(code: Code, extent: Size, first: ir.Value) -> ir.Value:
-    """Whether there is an index after `first`, which is even."""
-    if isinstance(extent, int) and extent % 2 == 0:
+def first_pixel(code: Code, number: ir.Value, spacing: int) -> ir.Value:
+    """Where on an axis square `number` begins: `spacing` of them, and then come their second pixels."""
+    before, _ = divmod_(code.b, number, const(spacing))
+    return add(code.b, number, mul(code.b, before, const(spacing)))
+
+
+def has_second(code: Code, extent: Size, first: ir.Value, spacing: int) -> ir.Value:
+    """Whether a square that begins at `first` has a second pixel."""
+    if isinstance(extent, int) and extent % (2 * spacing) == 0:
         return ir.Constant(I1, 1)
-    return code.b.icmp_signed("<", add(code.b, first, const(1)), code.size(extent))
+    return code.b.icmp_signed("<", add(code.b, first, const(spacing)), code.size(extent))
 
 
 def pixel(code: Code, plan: WinogradPlan, a: ir.Value, square: Square) -> ir.Value:
@@ -134,7 +141,7 @@ def emit_image(module: ir.Module, name: str, plan: WinogradPlan, size: SizeEmitt
             square = square_at(code, plan, add(b, first, number))
             source = pixel(code, plan, a, square)
             target = at(b, pieces, mul(b, number, code.size(products.run.a)), element)
-            ways = zip(plan.spec.m[-2:], (square.below, square.beside), strict=True)
+            ways = zip(plan.spec.k[-3:-1], (square.below, square.beside), strict=True)
             down, across = ([*steps(code, axis.a, second)] for axis, second in ways)
             for offset, slice_ in slices(code, plan):
                 start, piece = at(b, source, offset, element), mul(b, slice_, const(plan.slice_row))
