@@ -81,6 +81,35 @@ def test_batches_of_every_size(monkeypatch: pytest.MonkeyPatch, size: int, paddi
     assert_close(both(monkeypatch, images, size, padding=padding, odd=odd), 2e-5)
 
 
+@pytest.mark.parametrize(
+    "shape, filters, dilations",
+    [
+        ((4, 14, 15, 96), (3, 3, 48, 96), 1),
+        ((2, 14, 19, 48), (3, 3, 48, 40), 3),
+        ((2, 6, 9, 8, 32), (3, 3, 3, 32, 35), 1),
+        ((2, 7, 9, 12, 32), (3, 3, 3, 16, 32), 2),
+    ],
+    ids=["groups", "dilated", "volumes", "all"],
+)
+def test_groups_dilations_and_volumes(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], filters: tuple[int, ...], dilations: int
+) -> None:
+    """They and their gradients with respect to images are transformed, for batches of every size."""
+    conv = tf.nn.conv2d if len(shape) == 4 else tf.nn.conv3d
+    found = []
+    for switch, kernels in (("1", 2), ("0", 0)):
+        monkeypatch.setenv("GRAPHFLOW_WINOGRAD", switch)
+        with tf.Graph().as_default(), tf.Session() as sess:
+            x, w = tf.placeholder(tf.float32, [None, *shape[1:]]), tf.placeholder(tf.float32, filters)
+            y = tf.nn.relu(conv(x, w, 1, "SAME", dilations=dilations))
+            results = [y, *tf.gradients(tf.reduce_sum(y * y), [x, w])]
+            weights = normal(*filters, seed=1)
+            batches = [normal(n, *shape[1:], seed=n) for n in (shape[0], 1, 5, 0)]
+            found.append([sess.run(results, {x: images, w: weights}) for images in batches])
+            assert winograd_kernels(sess) == kernels
+    assert_close(found, 2e-5)
+
+
 def test_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [normal(4, 14, 15, CHANNELS, dtype="float64")]
     assert_close(both(monkeypatch, images, 14, dtype="float64"), 1e-13)
