@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphflow.compiler.llvm.contract import choose
 from graphflow.compiler.llvm.contract.choose import make_plan
 from graphflow.compiler.llvm.contract.emit import Axis, Contraction
 from graphflow.compiler.llvm.target import AVX512
@@ -22,6 +23,8 @@ from tests.compiler.contractions import (
     guarded,
     random,
 )
+
+SMALL = replace(HOST, l1_bytes=4096, l2_bytes=1 << 15)
 
 
 def conv_spec(
@@ -158,15 +161,45 @@ def test_filter_gradient_in_parts(
     images: int, size: int, window: int, stride: int, groups: int, c: int, o: int, hint: int
 ) -> None:
     """Small caches: k is cut along its images or its rows; with a hint, the number of images is symbolic."""
+    check_filter_gradient(images, size, window, stride, groups, c, o, hint)
+
+
+def check_filter_gradient(
+    images: int, size: int, window: int, stride: int, groups: int, c: int, o: int, hint: int
+) -> None:
     count = symbol("images", hint=hint) if hint else images
     spec = filter_spec(count, size, window, stride, groups, c, o)
     made = (size - window) // stride + 1
     x, g = random((images, size, size, groups * c)), random((images, made, made, groups * o), seed=1)
     patches = windows(x, window, window, stride, 1).reshape(images, made, made, groups, c, window, window)
     expected = np.einsum("bhwgcij,bhwgo->gijco", patches, g.reshape(images, made, made, groups, o), optimize=True)
-    kernel = Kernel(spec, replace(HOST, l1_bytes=4096, l2_bytes=1 << 15), {"images": images})
+    kernel = Kernel(spec, SMALL, {"images": images})
     check(kernel, guarded(x, True), guarded(g, True), expected, images * made * made)
     assert kernel(x, g).tobytes() == kernel(x, g, ORDERS["backwards"]).tobytes()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(9, 16),
+    st.integers(2, 3),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.sampled_from([3, 16, 33]),
+    st.sampled_from([5, 16, 40]),
+    st.sampled_from([0, 1, 500]),
+)
+def test_filter_gradient_in_blocks(
+    images: int, size: int, window: int, stride: int, groups: int, c: int, o: int, hint: int
+) -> None:
+    """The same where units keep their sums while k goes by in blocks, of its images or of its rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choose, "WINDOW_PANELS", 1)
+        patch.setattr(choose, "UNIT_FLOPS", 1 << 40)  # all row panels in one unit
+        plan = make_plan(filter_spec(9, 16, 3, 1, groups, 16, 16), SMALL)
+        assert plan.k_blocks > 1
+        assert plan.splits == 1
+        check_filter_gradient(images, size, window, stride, groups, c, o, hint)
 
 
 @pytest.mark.parametrize("images, size, channels", [(8, 34, 64), (2, 114, 64), (16, 16, 256)])
@@ -178,4 +211,7 @@ def test_parts_of_a_filter_gradient_stay_cached(images: int, size: int, channels
     assert plan.splits > 1
     assert plan.row_block == plan.row_panels
     assert steps * 2 * channels * 4 <= AVX512.l2_bytes
-    assert make_plan(filter_spec(8, 34, 3, 1, 1, 256, 256), AVX512).splits <= 8  # results too large to have many of
+    large = make_plan(filter_spec(8, 34, 3, 1, 1, 256, 256), AVX512)
+    assert large.splits == 1  # results too large to have many of: they wait in scratch
+    assert large.row_block * large.slot * 4 <= AVX512.l2_bytes
+    assert 8 * 32 * 32 / large.k_blocks * (256 + large.width) * 4 <= AVX512.l2_bytes

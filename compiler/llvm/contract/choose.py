@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract.choose_dot import dot_blocks, dot_plan, dot_prefetches
 from graphflow.compiler.llvm.contract.choose_inline import inline_plan
-from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS, split_count, split_extent
+from graphflow.compiler.llvm.contract.choose_split import (
+    TARGET_UNITS,
+    is_windows,
+    near_steps,
+    split_count,
+    split_extent,
+)
 from graphflow.compiler.llvm.contract.choose_sweep import sweep_plan, sweep_prefetches
 from graphflow.compiler.llvm.contract.choose_table import table_plan
 from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
@@ -52,6 +58,8 @@ FAR_COST = 1 / 120
 ENOUGH_TILES = 32
 # The share of packing in the work of units from which on several readers of B share a copy.
 SHARE_LEAST = 1 / 16
+# So many row panels of a unit share what a block of k has of B, where rows are windows.
+WINDOW_PANELS = 8
 # How long before its use data is asked for.
 PREFETCH_CYCLES = 220
 
@@ -168,6 +176,9 @@ def blocked(plan: Plan, target: Target) -> Plan:
     m, n, k = (max(1, estimate(x)) for x in (plan.row_count, plan.spec.n.extent, plan.depth))
     batch = max(1, estimate(plan.batch_count))
     row_panels, column_panels = max(1, estimate(plan.row_panels)), max(1, estimate(plan.column_panels))
+    near = window_blocks(plan, target)
+    if near is not None:
+        return near
     splits = split_count(plan, batch * row_panels * column_panels, k, target)
     if splits == 1 and plan.staged == "panels" and plan.packed and len(plan.tile_k) == 1:
         return k_blocked(plan, batch, k, target)
@@ -182,6 +193,27 @@ def blocked(plan: Plan, target: Target) -> Plan:
     rows = max(1, row_panels // rows_wanted)
     pack_splits = split_extent(plan.k[0].extent, max(1, k * plan.width // 32768)) if plan.packed else 1
     return replace(plan, splits=splits, row_block=rows, column_block=columns, pack_splits=pack_splits)
+
+
+def window_blocks(plan: Plan, target: Target) -> Plan | None:
+    """A plan whose units go through k in blocks for which L2 keeps what all their rows, which are windows, read of A.
+
+    That is for gradients of filters, whose rows lie side by side, so that each step of k is another line.  None where
+    units have few row panels: then parts of k, each with more of them, repeat less.
+    """
+    if not is_windows(plan) or plan.run.a != 1 or plan.staged or plan.dots:
+        return None
+    m, n, k = (max(1, estimate(x)) for x in (plan.row_count, plan.spec.n.extent, plan.depth))
+    batch, column_panels = max(1, estimate(plan.batch_count)), max(1, estimate(plan.column_panels))
+    wanted = -(-k // near_steps(plan, target))
+    units = min(TARGET_UNITS, max(1, 2 * batch * m * n * estimate_large(plan.depth) // UNIT_FLOPS))
+    rows = max(1, estimate(plan.row_panels)) // -(-units // (batch * column_panels))
+    if wanted < 2 or rows < WINDOW_PANELS:
+        return None
+    first = plan.k[0] if estimate(plan.k[0].extent) >= wanted else max(plan.k[:-1], key=lambda x: estimate(x.extent))
+    plan = with_tile_axes(replace(plan, k=(first, *(axis for axis in plan.k if axis is not first))))
+    pack_splits = split_extent(plan.k[0].extent, max(1, k * plan.width // 32768)) if plan.packed else 1
+    return replace(plan, row_block=rows, k_blocks=split_extent(first.extent, wanted), pack_splits=pack_splits)
 
 
 def local_plan(plan: Plan, target: Target) -> Plan | None:

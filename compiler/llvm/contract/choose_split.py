@@ -34,8 +34,18 @@ def cached_steps(plan: Plan, k: int, target: Target) -> int:
     filters).  Where a part's results would be much beside what it reads, they had better stay in one sum.
     """
     m, n = estimate(plan.row_count), estimate(plan.spec.n.extent)
-    if len(plan.k) < 2 or len(plan.groups) < 2 or m * n * plan.bytes > target.l2_bytes // 8:
+    if not is_windows(plan) or m * n * plan.bytes > target.l2_bytes // 8:
         return k
+    return near_steps(plan, target)
+
+
+def is_windows(plan: Plan) -> bool:
+    """Whether rows are windows that overlap, as those of gradients of filters do."""
+    return len(plan.k) > 1 and len(plan.groups) > 1
+
+
+def near_steps(plan: Plan, target: Target) -> int:
+    """Steps of k for which L2 keeps the lines of A and B that all row panels read, where rows are windows."""
     run, inner = plan.run, plan.k[-1]
     row = min(estimate(run.extent) * abs(estimate(run.a)), max(1, abs(estimate(inner.a)))) * plan.bytes
     step = cache_bytes(inner.a, row, plan) + cache_bytes(inner.b, plan.width * plan.bytes, plan)
