@@ -34,19 +34,23 @@ def conditions(program: TensorProgram) -> TensorProgram:
 def broken_at(program: TensorProgram, sizes: Mapping[str, int]) -> Node | None:
     """The first node that these sizes make invalid or of another type; None where the program is right for them."""
     for node in program.nodes():
-        if node.inputs and _unknown_in(node) and not _holds(node, sizes):
+        if _unknown_in(node) and not _holds(node, sizes):
             return node
     return None
 
 
 def _holds(node: Node, sizes: Mapping[str, int]) -> bool:
-    attrs = {key: concrete(value, sizes) for key, value in node.attrs.items()}
     wanted = _at(node.type, sizes)
+    if any(d < 0 for d in wanted.dims if isinstance(d, int)):
+        return False
+    if not node.inputs:
+        return True
+    attrs = {key: concrete(value, sizes) for key, value in node.attrs.items()}
     try:
         found = node.op.infer(*(_at(x.type, sizes) for x in node.inputs), **attrs)
     except ShapeError:
         return False
-    return found == wanted and all(isinstance(d, int) and d >= 0 for d in wanted.dims)
+    return found == wanted and is_static(wanted.shape)
 
 
 def _at(type_: TensorType, sizes: Mapping[str, int]) -> TensorType:

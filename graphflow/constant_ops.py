@@ -126,7 +126,8 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
     floats = any(isinstance(v, float) for v in known)
     wanted = as_dtype(dtype) if dtype is not None else _range_dtype((start, limit, delta), floats)
     if any(isinstance(v, Dim) for v in known):
-        return _symbolic_range(known, wanted, name)
+        attrs = dict(zip(("start", "limit", "delta"), known, strict=True))
+        return OPS["Range"](**attrs, dtype=wanted, name=name)  # type: ignore[no-any-return]
     return constant_operation(np.arange(*known).astype(wanted.numpy), name)
 
 
@@ -140,13 +141,3 @@ def _number(value: Any) -> Any:
 def _range_dtype(bounds: tuple[Any, ...], floats: bool) -> DType:
     found = [as_dtype(b.dtype) for b in bounds if hasattr(b, "dtype")]
     return found[0] if found else float32 if floats else int32
-
-
-def _symbolic_range(bounds: list[Any], dtype: DType, name: str) -> Tensor:
-    start, limit, delta = bounds
-    with name_scope(name) as scope:
-        count = (limit - start + (delta - 1)) // delta
-        position = OPS["Iota"](shape=(count,), axis=0, dtype=dtype)
-        if isinstance(start, Dim):
-            start = OPS["Size"](OPS["Iota"](shape=(start,), axis=0, dtype=dtype), dtype=dtype)
-        return OPS["Add"](OPS["Mul"](position, delta), start, name=scope)  # type: ignore[no-any-return]

@@ -65,7 +65,7 @@ class Symbol(Atom):
 
 @dataclass(frozen=True)
 class FloorDiv(Atom):
-    """A quotient that the algebra could not simplify."""
+    """A quotient that the algebra could not simplify; the denominator is not negative."""
 
     numerator: Dim
     denominator: int | Dim
@@ -210,6 +210,8 @@ def _floordiv(x: int | Dim, y: int | Dim) -> int | Dim:
     if not isinstance(x, Dim) and x == 0:
         return 0
     divisor = _terms(y)
+    if len(divisor) == 1 and divisor[0][1] < 0:
+        return _floordiv(-x, -y)
     if len(divisor) != 1:
         return 0 if _below(x, y) else _quotient_atom(x, y)
     (dm, dc), exact, rest = divisor[0], {}, {}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.core.dim import Size, ceildiv, estimate, fed, product
-from graphflow.core.dtype import as_dtype
+from graphflow.core.dim import Dim, Size, ceildiv, estimate, fed, product
+from graphflow.core.dtype import as_dtype, int32
 from graphflow.core.node import OPERATORS, Node
 from graphflow.core.op import Op, case, composite
 from graphflow.core.samples import integers, normal
@@ -28,7 +28,7 @@ from graphflow.core.type import (
     same_size,
     static,
 )
-from graphflow.ops.elementwise import equal, select
+from graphflow.ops.elementwise import cast, equal, select
 from graphflow.ops.leaf import constant
 
 
@@ -443,12 +443,46 @@ class Iota(Op):
         return k.position(i[axis], dtype)
 
 
+class Range(Op):
+    """start, start + delta, ... while below limit (above it, where delta is negative).  attrs start, limit, delta, dtype."""
+
+    differentiable = False
+    cases = (
+        case(start=0, limit=7, delta=2, dtype="int32"),
+        case(start=5, limit=-1, delta=-3, dtype="float32"),
+        case(start=3, limit=3, delta=1, dtype="int64"),
+        case(start=4, limit=3, delta=1, dtype="int64"),
+    )
+
+    def infer(self, *, start: Size, limit: Size, delta: Size, dtype: Any) -> TensorType:
+        require(delta != 0, "a range goes on by 0")
+        return TensorType(as_dtype(dtype), (range_length(start, limit, delta),))
+
+    def eval(self, *, start: Size, limit: Size, delta: Size, dtype: Any) -> Any:
+        return np.arange(static(start), static(limit), static(delta)).astype(str(dtype))
+
+    def index(self, k: Any, i: tuple[Size, ...], *, start: Size, limit: Size, delta: Size, dtype: Any) -> Any:
+        return k.position(start + i[0] * delta, dtype)
+
+
+def range_length(start: Size, limit: Size, delta: Size) -> Size:
+    """How many numbers a range has; NeedsStatic where there are none, for sizes as they were fed."""
+    forward = isinstance(delta, Dim) or delta > 0
+    count = ceildiv(limit - start, delta) if forward else ceildiv(start - limit, -delta)
+    if isinstance(count, int):
+        return max(count, 0)
+    if has_hint(count) and fed(count) < 0:
+        raise NeedsStatic(count)
+    return count
+
+
 def _text(shape: Shape) -> str:
     return ", ".join(map(str, shape))
 
 
 broadcast_to, reshape, transpose, strided_slice = BroadcastTo(), Reshape(), Transpose(), StridedSlice()
 reverse, pad, concat, iota, blocks, repeat = Reverse(), Pad(), Concat(), Iota(), Blocks(), Repeat()
+range_op = Range()
 
 
 # what is made of them
@@ -506,6 +540,7 @@ def tile_node(x: Node, *, multiples: Shape) -> Node:
 
 def one_hot_node(x: Node, on: Node, off: Node, *, depth: int, axis: int = -1) -> Node:
     """`on` where the position along the new axis is x, else `off`."""
+    x = cast(x, dtype=int32) if x.dtype.size < int32.size else x  # in which positions may not fit
     at = normalize_axis(axis, x.ndim + 1)
     shape = (*x.shape[:at], depth, *x.shape[at:])
     return select(equal(iota.node(shape=shape, axis=at, dtype=x.dtype), expand_dims_node(x, axis=at)), on, off)  # type: ignore[no-any-return]
@@ -558,7 +593,10 @@ one_hot = composite(
     doc=one_hot_node.__doc__ or "",
     expand=one_hot_node,
     eval=lambda x, on, off, *, depth, axis=-1: _one_hot_eval(x, on, off, depth, axis),
-    cases=[case(integers(0, 4, 5), np.float64(1), np.float64(0), depth=4)],
+    cases=[
+        case(integers(0, 4, 5), np.float64(1), np.float64(0), depth=4),
+        case(np.array([0, 44, 255], np.uint8), np.float64(1), np.float64(0), depth=300, axis=0),
+    ],
 )
 
 

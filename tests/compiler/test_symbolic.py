@@ -276,3 +276,28 @@ def test_a_slice_that_finds_less_than_it_asks_for() -> None:
     with tf.Session() as sess:
         assert sess.run(none, {x: np.ones((1, 4))}).shape == (0,)
         assert sess.run(few, {x: np.ones((2, 4))}).shape == (2, 4)
+
+
+def test_ranges_up_to_an_unknown_size_and_down_from_it() -> None:
+    x = tf.placeholder(tf.float32, [None])
+    n = tf.shape(x)[0]
+    bounds = [(n, 0, -1), (n, 0, -2), (n, -1, -3), (1, n, 2), (n, n * 2, 3), (5, n, 1)]
+    ranges = [tf.range(*b) for b in bounds]
+    with tf.Session() as sess:
+        for size in (6, 7, 8, 5, 2):
+            wanted = [(size, 0, -1), (size, 0, -2), (size, -1, -3), (1, size, 2), (size, size * 2, 3), (5, size, 1)]
+            found = sess.run(ranges, {x: np.ones(size)})
+            assert [f.tolist() for f in found] == [list(range(*w)) for w in wanted]
+
+
+def test_sizes_that_are_divided_by_a_negative_number() -> None:
+    x = tf.placeholder(tf.float32, [None])
+    y = tf.ones([-(tf.shape(x)[0] // -2), 2])
+    with tf.Session() as sess:
+        assert [sess.run(y, {x: np.ones(n)}).shape for n in (4, 7)] == [(2, 2), (4, 2)]
+
+
+def test_positions_beyond_what_the_indices_hold() -> None:
+    x = tf.placeholder(tf.uint8, [None])
+    with tf.Session() as sess:
+        assert np.argwhere(sess.run(tf.one_hot(x, 300), {x: [0, 44]})).tolist() == [[0, 0], [1, 44]]
