@@ -11,7 +11,10 @@ from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.loops.ir import Condition
 from graphflow.core.dim import coefficient
 
-__all__ = ["active", "allowed", "condition", "conjunction", "row_start", "tile_masks", "tile_stride", "wide_index"]
+__all__ = [
+    "active", "allowed", "condition", "conjunction", "for_any_lane", "row_start", "tile_masks", "tile_stride",
+    "wide_index",
+]  # fmt: skip
 
 
 def wide_index(size: Any, scope: Scope) -> list[Any]:
@@ -65,7 +68,7 @@ def active(scope: Scope, vector: int) -> Any:
     while walk is not None:
         if walk.guard is not None:
             own = isinstance(walk.guard, list) and walk.lanes is scope.lanes
-            one = walk.guard[vector] if own else splat(b, _for_any_lane(b, walk.guard), width)
+            one = walk.guard[vector] if own else splat(b, for_any_lane(b, walk.guard), width)
             mask = one if mask is None else b.and_(mask, one)
         walk = walk.parent
     return mask
@@ -85,13 +88,13 @@ def allowed(scope: Scope) -> Any:
     walk: Scope | None = scope
     while walk is not None:
         if walk.guard is not None:
-            one = _for_any_lane(b, walk.guard)
+            one = for_any_lane(b, walk.guard)
             result = one if result is None else b.and_(result, one)
         walk = walk.parent
     return result
 
 
-def _for_any_lane(b: Any, guard: Any) -> Any:
+def for_any_lane(b: Any, guard: Any) -> Any:
     """A guard, or whether that of any lane holds, as one condition."""
     if not isinstance(guard, list):
         return guard

@@ -6,13 +6,14 @@ A load that moves by one along the tile's row loop reads vectors along the rows 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I32, at, const, masked_load, mul, prefetch, splat
-from graphflow.compiler.llvm.lanes import active, tile_stride
+from graphflow.compiler.llvm.lanes import active, for_any_lane, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.tile_ahead import BlockAhead, RowsAhead
@@ -32,35 +33,46 @@ shuffling whole vectors."""
 
 
 def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
-    """A load in a tile: one vector for each row."""
+    """A load in a tile: one vector for each row.  What rows or lanes share is read where any of them may read it."""
     linear = scope.lane_offset(index)
     assert linear is not None, "a tile's indices are linear"
     assert scope.lanes is not None
-    step, stride = linear[1], tile_stride(index, scope)
+    b, step, stride = scope.builder, linear[1], tile_stride(index, scope)
+    masks = [active(scope, n) for n in range(scope.lanes.vectors)]
     if stride == 0 and step == 1:
-        return _rows(scope, buffer, index, dtype, 1) * _count(scope)
+        return _rows(scope, buffer, index, dtype, [_any_of(scope, masks)]) * len(masks)
     if step == 1:
-        return _rows(scope, buffer, index, dtype, _count(scope))
+        return _rows(scope, buffer, index, dtype, masks)
     if stride == 1 and step != 0:
-        return _columns_across(scope, buffer, index, dtype)
-    if step == 0 and _count(scope) != scope.lanes.width:
-        return [splat(scope.builder, x, scope.lanes.width) for x in _scalars(scope, buffer, index, stride, dtype)]
+        return _columns_across(scope, buffer, index, dtype, masks)
+    if step == 0 and len(masks) != scope.lanes.width:
+        return [splat(b, x, scope.lanes.width) for x in _scalars(scope, buffer, index, stride, dtype, masks)]
     if stride == 1:
-        column = _columns(scope, buffer, index, dtype, 1)[0]
-        return [_broadcast_lane(scope.builder, column, n) for n in range(_count(scope))]
+        column = _columns(scope, buffer, index, dtype, [_any_of(scope, _across(b, masks))])[0]
+        return [_broadcast_lane(b, column, n) for n in range(len(masks))]
     return gather(scope, buffer, index, dtype)
 
 
-def _count(scope: Scope) -> int:
-    assert scope.lanes is not None
-    return scope.lanes.vectors
+def _any_of(scope: Scope, masks: Sequence[Any]) -> Any:
+    """The mask of the lanes that any of the masks has; None for all."""
+    if masks[0] is None:
+        return None
+    key = ("any", *map(id, masks))
+    if key not in scope.values:
+        scope.values[key] = functools.reduce(scope.builder.or_, masks)
+    return scope.values[key]
 
 
-def _rows(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
+def _across(b: Any, masks: list[Any]) -> list[Any]:
+    """The masks of vectors along the rows, one a lane."""
+    return masks if masks[0] is None else transpose(b, masks)
+
+
+def _rows(scope: Scope, buffer: int, index: Any, dtype: DType, masks: Sequence[Any]) -> list[Any]:
     """Vectors along the lanes, one a row; where windows of several rows meet, each vector is loaded once."""
     stride = tile_stride(index, scope)
     place = _with_constants(scope, index)
-    return [_row(scope, buffer, place + n * stride, dtype, active(scope, n)) for n in range(count)]
+    return [_row(scope, buffer, place + n * stride, dtype, mask) for n, mask in enumerate(masks)]
 
 
 def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any) -> Any:
@@ -76,10 +88,15 @@ def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any) -> Any:
     return home.values[key]
 
 
-def _scalars(scope: Scope, buffer: int, index: Any, stride: Any, dtype: DType) -> list[Any]:
-    """What all lanes of a row share, for each row."""
-    places = [address(scope, buffer, index + n * stride, dtype) for n in range(_count(scope))]
-    return [scope.builder.load(p, typ=memory_type(dtype), align=dtype.size) for p in places]
+def _scalars(scope: Scope, buffer: int, index: Any, stride: Any, dtype: DType, masks: Sequence[Any]) -> list[Any]:
+    """What all lanes of a row share, for each row; where none may read it, anything."""
+    b, found = scope.builder, []
+    for n, mask in enumerate(masks):
+        pointer = address(scope, buffer, index + n * stride, dtype)
+        if mask is not None:
+            pointer = b.select(for_any_lane(b, [mask]), pointer, scope.function.nothing)
+        found.append(b.load(pointer, typ=memory_type(dtype), align=dtype.size))
+    return found
 
 
 def _with_constants(scope: Scope, index: Any) -> Any:
@@ -91,16 +108,17 @@ def _with_constants(scope: Scope, index: Any) -> Any:
     return index
 
 
-def _columns_across(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
+def _columns_across(scope: Scope, buffer: int, index: Any, dtype: DType, masks: list[Any]) -> list[Any]:
     """One vector for each row, from vectors along the rows."""
     assert scope.lanes is not None
     b, width = scope.builder, scope.lanes.width
     ahead = scope.lanes.ahead
     if ahead is not None:
         _fetch_ahead(scope, ahead, buffer, index, dtype)
-    if ahead is not None and ahead.by_pieces and PIECE // dtype.size in range(FEW, width):
+    whole = ahead is not None and ahead.by_pieces and masks[0] is None
+    if whole and PIECE // dtype.size in range(FEW, width):
         return _by_pieces(b, _starts(scope, buffer, index, dtype, width), dtype)
-    return transpose(b, _columns(scope, buffer, index, dtype, width))
+    return transpose(b, _columns(scope, buffer, index, dtype, _across(b, masks)))
 
 
 def _by_pieces(b: Any, starts: list[Any], dtype: DType) -> list[Any]:
@@ -130,14 +148,12 @@ def _concatenated(b: Any, vectors: Sequence[Any]) -> Any:
     return vectors[0]
 
 
-def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:
-    """Vectors along the rows, one a lane."""
+def _columns(scope: Scope, buffer: int, index: Any, dtype: DType, masks: Sequence[Any]) -> list[Any]:
+    """Vectors along the rows, one for each mask: those of the first lanes."""
     assert scope.lanes is not None
-    b, width = scope.builder, scope.lanes.width
-    kind = ir.VectorType(memory_type(dtype), width)
-    masks = [active(scope, n) for n in range(width)]
-    across = transpose(b, masks) if masks[0] is not None else masks
-    return [_load(b, p, kind, across[n], dtype) for n, p in enumerate(_starts(scope, buffer, index, dtype, count))]
+    b, kind = scope.builder, ir.VectorType(memory_type(dtype), scope.lanes.width)
+    starts = _starts(scope, buffer, index, dtype, len(masks))
+    return [_load(b, start, kind, mask, dtype) for start, mask in zip(starts, masks, strict=True)]
 
 
 def _starts(scope: Scope, buffer: int, index: Any, dtype: DType, count: int) -> list[Any]:

@@ -444,7 +444,10 @@ class Iota(Op):
 
 
 class Range(Op):
-    """start, start + delta, ... while below limit (above it, where delta is negative).  attrs start, limit, delta, dtype."""
+    """start, start + delta, ... while below limit (above it, where delta is negative).
+
+    attrs start, limit, delta: integers; dtype.
+    """
 
     differentiable = False
     cases = (
