@@ -11,7 +11,6 @@ names the op, its inputs, and the lines that declared them:
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -185,33 +184,53 @@ def _infer_by_trial(
 ) -> TensorType | tuple[TensorType, ...]:
     """The type where the rule wants numbers: what all tried sizes agree on is known, the rest gets fresh symbols.
 
-    At first all unknown sizes are the same; then each by itself is another one, beside others that were accepted.
+    At first all unknown sizes are the same: one of `TRIED_SIZES` or, where none of these is accepted, one of the known
+    sizes of the inputs, with which they may have to agree.  Then each by itself is another one, beside others that were
+    accepted, up to the largest that is: windows of 1 and 2 may be as many, and those of 3 fewer.
     """
     unknown = list(dict.fromkeys(s for x in inputs for s in x.type_.dims if isinstance(s, Dim)))
-    alike = [dict.fromkeys(unknown, size) for size in TRIED_SIZES]
-    found, reason = _tried(op, inputs, attrs, alike)
-    if not found:
-        raise GraphError(describe(op, name, source, inputs, reason))
-    accepted = found[0][0]
-    apart = [accepted | {s: size} for s in unknown for size in TRIED_SIZES] if len(unknown) > 1 else []
-    results = [result for _, result in found + _tried(op, inputs, attrs, apart)[0]]
-    agreed = tuple(_agreed(types, f"?{name}:{n}") for n, types in enumerate(zip(*map(_tuple, results), strict=True)))
-    return agreed if isinstance(results[0], tuple) else agreed[0]
+    known = dict.fromkeys(s for x in inputs for s in x.type_.dims if isinstance(s, int))
+    trials = Trials(op, inputs, attrs)
+    accepted: list[dict[Dim, int]] = []
+    for tried in (TRIED_SIZES, known):
+        accepted = accepted or [sizes for n in tried if trials.accept(sizes := dict.fromkeys(unknown, n))]
+    if not accepted:
+        raise GraphError(describe(op, name, source, inputs, trials.reason))
+    for one in unknown:
+        fit = [n for n in TRIED_SIZES if trials.accept(accepted[0] | {one: n})]
+        trials.accept_largest(accepted[0], one, max(fit, default=accepted[0][one]))
+    agreed = tuple(_agreed(types, f"?{name}:{n}") for n, types in enumerate(zip(*trials.results, strict=True)))
+    return agreed if trials.several else agreed[0]
 
 
-def _tried(
-    op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any], trials: Sequence[dict[Dim, int]]
-) -> tuple[list[tuple[dict[Dim, int], TensorType | tuple[TensorType, ...]]], str]:
-    """(sizes, result) of each trial that the op accepts, and why it does not accept the last of the others."""
-    found: list[tuple[dict[Dim, int], TensorType | tuple[TensorType, ...]]] = []
-    reason = ""
-    for sizes in trials:
-        types = [x.type_.with_shape(tuple(sizes[s] if isinstance(s, Dim) else s for s in x.type_.dims)) for x in inputs]
+class Trials:
+    """What an op makes of the inputs for sizes in place of the unknown ones: the types of its outputs, for each trial
+    that it accepts, and why it did not accept the last of the others."""
+
+    def __init__(self, op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
+        self.op, self.types, self.attrs = op, [x.type_ for x in inputs], attrs
+        self.results: list[tuple[TensorType, ...]] = []
+        self.several = False
+        self.reason = ""
+
+    def accept(self, sizes: dict[Dim, int]) -> bool:
+        """Whether the op accepts these sizes."""
+        types = [t.with_shape(tuple(sizes[s] if isinstance(s, Dim) else s for s in t.dims)) for t in self.types]
         try:
-            found.append((sizes, op.infer(*types, **attrs)))
+            result = self.op.infer(*types, **self.attrs)
         except ShapeError as error:
-            reason = str(error)
-    return found, reason
+            self.reason = str(error)
+            return False
+        self.several = isinstance(result, tuple)
+        self.results.append(_tuple(result))
+        return True
+
+    def accept_largest(self, beside: dict[Dim, int], one: Dim, low: int) -> None:
+        """Try the largest size that is accepted between `low`, which is, and the largest of all, by halving."""
+        high = max(TRIED_SIZES)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.accept(beside | {one: middle}) else (low, middle)
 
 
 def _agreed(types: tuple[TensorType, ...], prefix: str) -> TensorType:

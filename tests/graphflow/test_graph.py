@@ -205,6 +205,13 @@ def test_unknown_sizes_are_followed_through_the_graph() -> None:
     assert tf.reshape(tf.placeholder(tf.float32), tf.placeholder(tf.int32, [2])).shape.as_list() == [None, None]
 
 
+def test_a_window_of_unknown_size_leaves_unknown_how_many_there_are() -> None:
+    x, w = tf.placeholder(tf.float32, [1, 17, 17, 3]), tf.placeholder(tf.float32, [None, 3, None, 5])
+    assert tf.nn.conv2d(x, w, [1, 3, 3, 1], "VALID").shape.as_list() == [1, None, 5, 5]
+    assert tf.nn.conv2d(x, w, [1, 9, 3, 1], "VALID").shape.as_list() == [1, None, 5, 5]  # 2 for windows up to 8
+    assert tf.nn.conv2d(x, w, [1, 3, 3, 1], "SAME").shape.as_list() == [1, 6, 6, 5]
+
+
 @pytest.mark.parametrize(
     "key, shape",
     [

@@ -117,6 +117,11 @@ class Program:
     def placeholders(self) -> list[Fed]:
         return [f for f in self.feeds if not f.is_variable]
 
+    @property
+    def differentiates(self) -> bool:
+        """Whether there are derivatives in it."""
+        return any("tf.gradients" in line or "tf.train" in line for line in self.lines)
+
     def declare(self) -> tuple[list[Any], list[Any]]:
         """Declare all of it in the default graph; returns the placeholders and what is fetched."""
         variables = {f.name: f for f in self.feeds if f.is_variable}
