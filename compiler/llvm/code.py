@@ -26,6 +26,8 @@ ELEMENTS: dict[str, ir.Type] = {
     "float64": ir.DoubleType(),
     "int32": I32,
     "int64": I64,
+    "uint32": I32,
+    "uint64": I64,
 }
 
 SizeEmitter = Callable[[ir.IRBuilder, Size, ir.Value], ir.Value]

@@ -235,8 +235,11 @@ def _always(c: Condition) -> bool:
 
 
 def match_contraction(value: Expr, loops: tuple[Loop, ...]) -> Contract | None:
-    """sum over loops of load * load with linear addresses, the last loop of the space only in the second."""
-    if value.kind != "reduce" or value.data[0] != "sum":
+    """sum over loops of load * load with linear addresses, the last loop of the space only in the second.
+
+    Integers of less than 32 bits stay in plain loops: register-blocked code has the lanes of wider ones.
+    """
+    if value.kind != "reduce" or value.data[0] != "sum" or value.dtype.size < 4:
         return None
     body = value.args[0]
     if body.kind != "apply" or body.data[0].name != "Mul" or any(a.kind != "load" for a in body.args):
