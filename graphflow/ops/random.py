@@ -119,10 +119,10 @@ class RandomOp(StateOp):
 
 
 def _uniform(uniform: Any, low: Node, high: Node) -> Node:
-    """low + (high - low) * u; integers by the remainder of 64 random bits."""
+    """low + (high - low) * u; integers by the remainder of 32 random bits, or of 64 where they have as many."""
     if low.dtype.is_floating:
         return uniform(0) * (high - low) + low  # type: ignore[no-any-return]
-    bits = cast(uniform(0, as_dtype("uint32")), dtype=int64)
+    bits = cast(uniform(0, as_dtype("uint64" if low.dtype.size == 8 else "uint32")), dtype=int64)
     wide_low, wide_high = cast(low, dtype=int64), cast(high, dtype=int64)
     return cast(bits % (wide_high - wide_low) + wide_low, dtype=low.dtype)  # type: ignore[no-any-return]
 

@@ -323,6 +323,14 @@ def test_random_numbers_move_on_and_repeat() -> None:
     assert not np.array_equal(drawn[0][0], drawn[0][1])
 
 
+def test_random_integers_reach_all_of_a_wide_range() -> None:
+    drawn = tf.random_uniform([1000], -(2**50), 2**50, tf.int64, seed=3)
+    with tf.Session() as sess:
+        value = sess.run(drawn)
+    assert value.min() < -(2**49)
+    assert value.max() > 2**49
+
+
 def test_sizes_that_only_a_run_can_tell(x: tf.Tensor) -> None:
     head = x[:5]
     rows = tf.shape(head)[0]
