@@ -102,8 +102,14 @@ def _softmax_eval(x: Any, *, axis: int = -1) -> Any:
     return e / e.sum(axis, keepdims=True)
 
 
+def _log_softmax_eval(x: Any, *, axis: int = -1) -> Any:
+    return x - np.logaddexp.reduce(x, axis=axis, keepdims=True)
+
+
 def _sparse_xent_eval(logits: Any, labels: Any) -> Any:
-    return -np.take_along_axis(np.log(_softmax_eval(logits)), labels[..., None].astype(np.int64), -1)[..., 0]
+    classes = np.arange(logits.shape[-1])
+    chosen = np.where(labels[..., None] == classes, _log_softmax_eval(logits), 0).sum(-1)
+    return np.where((labels >= 0) & (labels < classes.size), -chosen, np.nan)
 
 
 softmax = composite(
@@ -117,14 +123,14 @@ log_softmax = composite(
     "LogSoftmax",
     doc=log_softmax_node.__doc__ or "",
     expand=log_softmax_node,
-    eval=lambda x, *, axis=-1: np.log(_softmax_eval(x, axis=axis)),
+    eval=_log_softmax_eval,
     cases=[case(normal(3, 5))],
 )
 softmax_xent = composite(
     "SoftmaxCrossEntropyWithLogits",
     doc=softmax_xent_node.__doc__ or "",
     expand=softmax_xent_node,
-    eval=lambda x, p, *, axis=-1: -(p * np.log(_softmax_eval(x, axis=axis))).sum(axis),
+    eval=lambda x, p, *, axis=-1: -(p * _log_softmax_eval(x, axis=axis)).sum(axis),
     cases=[case(normal(4, 3), _softmax_eval(normal(4, 3, seed=1)))],
 )
 sparse_softmax_xent = composite(

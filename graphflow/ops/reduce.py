@@ -27,6 +27,7 @@ from graphflow.ops.elementwise import (
     select,
     stop_gradient,
     truediv,
+    truncatemod,
 )
 from graphflow.ops.leaf import constant
 from graphflow.ops.view import normalize_axis, reshape
@@ -290,11 +291,23 @@ all_ = _user_reduce("All", reduce_all, np.all, bits(3, 4))
 
 
 def mean_node(x: Node, *, axis: Any = None, keepdims: bool = False) -> Node:
-    """Arithmetic mean over axes; integers are divided rounding down."""
+    """Arithmetic mean over axes; integers are divided rounding toward zero, those of less than 32 bits as int64."""
+    if x.dtype.is_integer and x.dtype.size < 4:
+        return cast(mean_node(cast(x, dtype=int64), axis=axis, keepdims=keepdims), dtype=x.dtype)  # type: ignore[no-any-return]
     axes = axes_of(axis, x.ndim)
     total = _keep(x, reduce_sum(x, axes=axes), axes, keepdims)
     count = size_of(product(tuple(x.shape[a] for a in axes)), x.dtype)
-    return truediv(total, count) if x.dtype.is_floating else floordiv(total, count)  # type: ignore[no-any-return]
+    if x.dtype.is_floating:
+        return truediv(total, count)  # type: ignore[no-any-return]
+    return floordiv(total - truncatemod(total, count), count)  # type: ignore[no-any-return]
+
+
+def _mean_eval(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
+    if x.dtype.kind == "f":
+        return np.mean(x, axis=axis, keepdims=keepdims)
+    total = np.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype if x.dtype.itemsize >= 4 else np.int64)
+    count = np.asarray(x.size // max(total.size, 1)).astype(total.dtype)
+    return ((total - np.fmod(total, count)) // count if count else np.zeros_like(total)).astype(x.dtype)
 
 
 def logsumexp_node(x: Node, *, axis: Any = None, keepdims: bool = False) -> Node:
@@ -307,15 +320,22 @@ def logsumexp_node(x: Node, *, axis: Any = None, keepdims: bool = False) -> Node
 
 
 def _logsumexp_eval(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
-    return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
+    axes = axes_of(axis, x.ndim)
+    options: dict[str, Any] = {"axis": axes, "keepdims": keepdims}
+    return np.logaddexp.reduce(x, **options) if axes else x
 
 
 mean = composite(
     "Mean",
     doc=mean_node.__doc__ or "",
     expand=mean_node,
-    eval=lambda x, *, axis=None, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims),
-    cases=[case(normal(3, 4)), case(normal(3, 4), axis=-1, keepdims=True)],
+    eval=_mean_eval,
+    cases=[
+        case(normal(3, 4)),
+        case(normal(3, 4), axis=-1, keepdims=True),
+        case(integers(-9, 9, 5, 3), axis=1),
+        case(np.arange(300).astype(np.int8), axis=0),
+    ],
 )
 logsumexp = composite(
     "LogSumExp",
