@@ -2,7 +2,8 @@
 
 The oracle is the program as captured and differentiated for the very sizes that are fed, before any other pass, run by
 each op's NumPy `eval`.  What is compiled gets feeds between pages that nobody may touch, writes to such memory, and
-gives the same bits on 1, 2 and 4 threads, called twice, by `Session.run` and with bounds checks.
+gives the same bits on 1, 2 and 4 threads, called twice, by `Session.run` and with bounds checks.  What operations are
+declared to compute (declared.py) is compared with the oracle.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from unittest.mock import patch
 import numpy as np
 
 import graphflow as tf
+from graphflow.compiler.capture import RANDOM_DRAWS
 from graphflow.compiler.interpret import interpret
 from graphflow.compiler.pipeline import program_for_sizes
 from graphflow.compiler.program import TensorProgram
-from graphflow.core.dtype import as_dtype
+from graphflow.core.dtype import as_dtype, int64
 from graphflow.core.node import Node
 from graphflow.core.type import TensorType
 from graphflow.framework.tensor import Tensor
 from graphflow.runtime.threads import set_thread_count
+from tests.e2e.random.declared import declared_values
 from tests.e2e.random.machines import compiled_for
 from tests.e2e.random.memory import PLACES, guarded_empty
 from tests.e2e.random.programs import Program
@@ -43,18 +46,27 @@ def check(program: Program, checked: bool = True, sizes: Callable[[int], int] | 
         stack.enter_context(compiled_for(program.machine))
         stack.enter_context(tf.Graph().as_default())
         stack.enter_context(np.errstate(all="ignore"))
-        fed, fetches = program.declare()
+        fed, fetches, between = program.declare()
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             call = session.make_callable(fetches, fed)
             feeds = [x.values() for x in program.placeholders]
-            check_run(program, session, call, fed, fetches, feeds)
+            for _ in range(STEPS if program.updates else 1):
+                check_run(program, session, call, fed, fetches, feeds)
+                restore(session, exact_again(program, variables_of(session)))
+            if between:
+                check_cut(program, session, fed, fetches, between, feeds)
             if any(any(x.open) for x in program.placeholders):
                 for resize in RESIZES:
-                    check_run(program, session, call, fed, fetches, resized(program, resize))
+                    other = resized(program, resize)
+                    if not refused(program, session, call, fed, fetches, other):
+                        check_run(program, session, call, fed, fetches, other)
         if checked and not os.environ.get("GRAPHFLOW_CHECK"):
             check_bounds(program, fed, fetches, feeds)
 
+
+STEPS = 2
+"""Runs of a program that updates variables."""
 
 RESIZES: tuple[Callable[[int], int], ...] = (lambda n: 2 * n + 3, lambda n: n + 1, lambda n: min(n, 1))
 
@@ -67,19 +79,28 @@ def resized(program: Program, resize: Callable[[int], int]) -> list[Array]:
     return found
 
 
+def check_cut(
+    program: Program, session: Any, fed: list[Any], fetches: list[Any], between: list[Any], feeds: Feeds
+) -> None:
+    """The program when tensors on the way are fed too: what they are, the other way round."""
+    values = oracle(session, fed, between, feeds, variables_of(session))[0]
+    call = session.make_callable(fetches, [*fed, *between])
+    check_run(program, session, call, [*fed, *between], fetches, [*feeds, *map(np.flip, values)])
+
+
 def check_run(program: Program, session: Any, call: Any, fed: list[Any], fetches: list[Any], feeds: Feeds) -> None:
     """One set of feeds, in every way to run it."""
-    placed = [PLACES[x.memory](v) for x, v in zip(program.placeholders, feeds, strict=True)]
+    memories = [*(x.memory for x in program.placeholders), *("end" for _ in program.between)]
+    placed = [PLACES[memory](v) for memory, v in zip(memories, feeds, strict=False)]
     before = variables_of(session)
-    try:
-        wanted = oracle(session, fed, fetches, feeds, before)
-    except (tf.errors.OpError, ValueError) as refusal:
-        refused_too(program, call, placed, refusal)
-        return
+    wanted = oracle(session, fed, fetches, feeds, before)
     set_thread_count(1)
     first = call(*placed)
     after = variables_of(session)
     compare(program, first, wanted[0], wanted[2])
+    if not any(x.special for x in program.feeds):  # some references are not made for infinities
+        declared = declared_values(fetches, dict(zip(fed, feeds, strict=True)), before)
+        compare(program, wanted[0] if declared is None else declared, wanted[0], wanted[2])
     compare_variables(after, wanted[1], wanted[3])
     check_static(program, fetches, first)
     for value, source in zip(placed, feeds, strict=True):
@@ -110,39 +131,47 @@ def check_bounds(program: Program, fed: list[Any], fetches: list[Any], feeds: Fe
         with patch.dict(os.environ, GRAPHFLOW_CHECK=checks), tf.Session() as session:
             session.run(tf.global_variables_initializer())
             answer = session.run(fetches, dict(zip(fed, feeds, strict=True)))
-            answers.append([one_nan(v) for v in [*answer, *variables_of(session).values()]])
+            answers.append([*answer, *variables_of(session).values()])
     same_bits(answers[1], answers[0], "bounds checks")
 
 
-def one_nan(value: Any) -> Any:
-    """The value with one kind of NaN, whose sign and payload depend on how registers are used."""
-    return np.where(np.isnan(value), np.nan, value) if np.asarray(value).dtype.kind == "f" else value
+def refused(program: Program, session: Any, call: Any, fed: list[Any], fetches: list[Any], feeds: Feeds) -> bool:
+    """Whether capture refuses these sizes; then a run does, by an error of the same kind, unless it is differentiated
+    and the derivative does not need what is refused."""
+    known = refusal_of(lambda: program_of(session, fed, fetches, feeds))
+    if known is None:
+        return False
+    assert program.differentiates or refusal_of(lambda: call(*feeds)), f"it ran, although {known}"
+    return True
 
 
-def refused_too(program: Program, call: Any, placed: Feeds, refusal: Exception) -> None:
-    """What capture refuses for the sizes themselves is refused in a run, by an error of the same kind; unless it is
-    differentiated and the derivative does not need it."""
-    if isinstance(refusal, tf.errors.InternalError):
-        raise refusal
+def refusal_of(run: Callable[[], Any]) -> Exception | None:
+    """The error that tells a user what is wrong, if there is one."""
     try:
-        call(*placed)
+        run()
     except tf.errors.InternalError:
         raise
-    except (tf.errors.OpError, ValueError):
-        return
-    assert program.differentiates, f"it ran, although {refusal}"
+    except (tf.errors.OpError, ValueError) as refusal:
+        return refusal
+    return None
+
+
+def program_of(session: Any, fed: list[Any], fetches: list[Any], feeds: Feeds) -> TensorProgram:
+    """What is fetched for the very sizes that are fed, as captured and differentiated."""
+    elements = [f.op if isinstance(f, tf.Variable) else f for f in fetches]
+    types = [TensorType(as_dtype(v.dtype), v.shape) for v in feeds]
+    return program_for_sizes(elements, fed, types, lambda name: name in session._state.values)
 
 
 def oracle(session: Any, fed: list[Any], fetches: list[Any], feeds: Feeds, variables: Mapping[str, Array]) -> Any:
     """(values of the fetches, new values of variables, allowed differences of both)."""
-    elements = [f.op if isinstance(f, tf.Variable) else f for f in fetches]
-    types = [TensorType(as_dtype(v.dtype), v.shape) for v in feeds]
-    plain = program_for_sizes(elements, fed, types, lambda name: name in variables)
+    plain = program_of(session, fed, fetches, feeds)
+    variables = {**counters_of(plain), **variables}
     everything = TensorProgram(plain.feeds, tuple(plain.nodes()))
     values = dict(zip(everything.outputs, interpret(everything, feeds, variables)[0], strict=True))
     allowed = allowances(everything.outputs, values)
     outputs = iter(plain.outputs)
-    nodes = [next(outputs) if isinstance(e, Tensor) else None for e in elements]
+    nodes = [next(outputs) if isinstance(f, Tensor) else None for f in fetches]
     updates = dict(plain.updates)
     return (
         [None if n is None else values[n] for n in nodes],
@@ -150,6 +179,12 @@ def oracle(session: Any, fed: list[Any], fetches: list[Any], feeds: Feeds, varia
         [0.0 if n is None else allowed[n] for n in nodes],
         {name: allowed[n] for name, n in updates.items()},
     )
+
+
+def counters_of(program: TensorProgram) -> dict[str, Array]:
+    """How often each of its random streams was drawn from in a session that begins."""
+    read = [node.attrs["variable"] for node in program.nodes() if node.op.name == "Variable"]
+    return {name: np.int64(0) for name in read if name.startswith(RANDOM_DRAWS)}
 
 
 def allowances(nodes: Sequence[Node], values: Mapping[Node, Array]) -> dict[Node, float]:
@@ -201,7 +236,8 @@ def compare_variables(got: Mapping[str, Array], wanted: Mapping[str, Array], all
 
 def check_static(program: Program, fetches: Sequence[Any], got: Sequence[Any]) -> None:
     """What was declared of shapes and dtypes is true, but for what slices of open sizes were granted to find."""
-    granted = any(any(x.open) for x in program.feeds) and any(":" in line for line in program.lines)
+    slices = any(":" in line or "slice" in line for line in program.lines)
+    granted = slices and any(any(x.open) for x in program.feeds)
     for fetch, value in zip(fetches, got, strict=True):
         if value is not None:
             assert fetch.dtype.numpy == np.asarray(value).dtype, fetch
@@ -212,7 +248,14 @@ def check_static(program: Program, fetches: Sequence[Any], got: Sequence[Any]) -
 def same_bits(got: Sequence[Any], wanted: Sequence[Any], what: str) -> None:
     for n, (g, w) in enumerate(zip(got, wanted, strict=True)):
         if w is not None:
-            assert np.asarray(g).tobytes() == np.asarray(w).tobytes(), f"{what}: fetch {n}:\n{g}\n{w}"
+            assert one_nan(g).tobytes() == one_nan(w).tobytes(), f"{what}: fetch {n}:\n{g}\n{w}"
+
+
+def one_nan(value: Any) -> Array:
+    """The value with one kind of NaN: its sign and payload depend on which elements are computed together, and that on
+    where memory begins, which is another place in each run."""
+    value = np.asarray(value)
+    return np.where(np.isnan(value), value.dtype.type(np.nan), value) if value.dtype.kind == "f" else value
 
 
 def variables_of(session: Any) -> dict[str, Array]:
@@ -220,7 +263,16 @@ def variables_of(session: Any) -> dict[str, Array]:
     return {name: np.array(value) for name, value in session._state.values.items()}
 
 
+def exact_again(program: Program, values: Mapping[str, Array]) -> dict[str, Array]:
+    """The values of variables with those that the program declares rounded to what sums and products of are exact."""
+    own = {f"Variable_{n}" if n else "Variable" for n in range(sum(f.role == "Variable" for f in program.feeds))}
+    return {n: np.clip(np.rint(v * 4) / 4, -2, 2).astype(v.dtype) if n in own else v for n, v in values.items()}
+
+
 def restore(session: Any, values: Mapping[str, Array]) -> None:
     """Give the session's variables these values."""
     for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
         variable.load(values[variable.op.name], session)
+    for name in variables_of(session):
+        if name.startswith(RANDOM_DRAWS):
+            session._state.load(name, values.get(name, 0), TensorType(int64, ()))

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 import graphflow as tf
-from tests.e2e.random.programs import MEMORY, Fed, Span
+from tests.e2e.random.programs import MEMORY, Fed, Span, united, whole_span
 
 __all__ = ["KINDS", "Drawing", "Kind", "Refused", "Value", "product", "require", "shrunk"]
 
-SIZES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 64, 65, 130, 1000)
-LARGE_SIZES = (1, 2, 3, 5, 16, 17, 33, 64, 130, 257, 520, 1030, 4100, 33_000)
+SIZES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 127, 128, 130, 257, 1000)
+LARGE_SIZES = (1, 2, 3, 5, 15, 16, 17, 33, 48, 64, 127, 128, 130, 256, 257, 512, 520, 1024, 1030, 4096, 4100, 33_000)
 RANKS = (0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4)
-DTYPES = ("float32", "float32", "float32", "float64", "int32", "int64", "bool")
+NARROW = ("int8", "int16", "uint8", "uint32", "uint64")
+DTYPES = (*["float32"] * 9, *["float64"] * 4, "int32", "int32", "int32", "int64", "int64", "bool", "bool", *NARROW)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Value:
     @property
     def dtype(self) -> str:
         return str(self.tensor.dtype.name)
+
+    @property
+    def kind(self) -> str:
+        """f, i or b: floats, integers with or without a sign, truth values."""
+        return "i" if "int" in self.dtype else self.dtype[0]
 
     @property
     def ndim(self) -> int:
@@ -128,14 +134,18 @@ class Drawing:
     # what is made
 
     def feed(self, shape: Sequence[int], dtype: str) -> Value:
-        """A new placeholder; a variable now and then, where there is training."""
-        is_variable = self.kind.training and dtype.startswith("float") and self.chance(0.5)
-        open_ = tuple(not is_variable and n in self.open_sizes for n in shape)
+        """A new placeholder, a variable now and then where there is training, a constant where its sizes are known."""
+        role = "placeholder"
+        if self.kind.training and dtype.startswith("float") and self.chance(0.5):
+            role = "Variable"
+        elif self.chance(0.1) and not self.open_sizes & set(shape):
+            role = "constant"
+        open_ = tuple(role == "placeholder" and n in self.open_sizes for n in shape)
         special = self.kind.special and self.chance(0.7)
         name = f"x{len(self.feeds)}"
-        fed = Fed(name, dtype, tuple(shape), open_, special, self.choice(MEMORY), is_variable)
+        fed = Fed(name, dtype, tuple(shape), open_, special, self.choice(MEMORY), role)
         self.feeds.append(fed)
-        closed = Fed(name, dtype, fed.shape, (False,) * len(fed.shape), is_variable=is_variable)
+        closed = Fed(name, dtype, fed.shape, (False,) * len(fed.shape), special, role=role)
         self.declare(str(closed), str(fed))
         return self.keep(Value(name, self.names[name], fed.span))
 
@@ -152,6 +162,8 @@ class Drawing:
         if np.prod(tensor.shape.as_list(), dtype=int) > self.kind.elements:
             raise Refused(f"{line}: too large")
         self.lines.append(line)
+        if span is not None and tensor.dtype.kind == "uint":
+            span = united(span, whole_span(tensor.dtype.name))  # what would be negative is large
         fits = span is not None and span.fits(tensor.dtype.name)
         return self.keep(Value(name, tensor, span if fits else None))
 
@@ -175,11 +187,11 @@ class Drawing:
 
     def pick(self, kinds: str = "fib", exact: bool = False, rank: Sequence[int] = (0, 1, 2, 3, 4, 5, 6)) -> Value:
         """A value whose dtype is of a kind, the later the likelier; a new one where there is none."""
-        found = [v for v in self.values if v.dtype[0] in kinds and (v.span or not exact) and v.ndim in rank]
+        found = [v for v in self.values if v.kind in kinds and (v.span or not exact) and v.ndim in rank]
         if not found or self.chance(0.08):
             return self.feed(
                 self.shape(self.choice([r for r in RANKS if r in rank] or [rank[0]])),
-                self.choice([d for d in DTYPES if d[0] in kinds]),
+                self.choice([d for d in DTYPES if ("i" if "int" in d else d[0]) in kinds]),
             )
         return self.choice(found[-3:] if self.chance(0.6) else found)
 
@@ -209,4 +221,4 @@ def product(sizes: Sequence[int]) -> int:
 
 def shrunk(d: Drawing, x: Value) -> Value:
     """x, halved if it was rounded: a chain of sums and products stays small."""
-    return d.make(f"{x.name} * 0.5", None) if x.dtype.startswith("float") and not x.span else x
+    return d.make(f"{x.name} * 0.5", None) if x.kind == "f" and not x.span else x

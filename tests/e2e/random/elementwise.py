@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e.random.drawing import Drawing, Value, require, shrunk
+from tests.e2e.random.drawing import NARROW, Drawing, Value, require, shrunk
 from tests.e2e.random.programs import Span, added, multiplied, united
 
 SMOOTH = (
@@ -12,6 +12,10 @@ SMOOTH = (
     "tf.nn.softplus({x})",
     "tf.nn.softsign({x})", "tf.log1p(tf.square({x}))", "tf.atan({x})", "tf.nn.elu(tf.square({x}) + 0.1)", "tf.cos({x})",
     "tf.pow(tf.square({x}) + 0.5, 1.5) * 0.1", "tf.log_sigmoid({x})", "tf.expm1(tf.tanh({x}))",
+    "tf.tan(tf.tanh({x}))", "tf.asin(tf.tanh({x}) * 0.9)", "tf.acos(tf.tanh({x}) * 0.9)", "tf.sinh(tf.tanh({x}))",
+    "tf.cosh(tf.tanh({x}))", "tf.erfc({x})", "tf.reciprocal(tf.square({x}) + 0.5)",
+    "tf.nn.selu(tf.square({x}) + 0.1) * 0.5", "(tf.square({x}) + 0.5) ** -0.5", "tf.tanh({x}) ** 3",
+    "tf.scalar_mul(0.5, {x})", "tf.clip_by_norm({x}, 1.0)", "tf.nn.elu({x})", "tf.identity({x})",
 )  # fmt: skip
 
 
@@ -22,16 +26,19 @@ def smooth(d: Drawing) -> Value:
 
 def kinked(d: Drawing) -> Value:
     x = d.pick("fi", exact=True)
-    op = d.choice(("abs", "negative", "sign", "maximum", "minimum", "nn.relu", "nn.relu6", "square", "clip"))
+    op = d.choice(("abs", "negative", "sign", "maximum", "minimum", "nn.relu", "nn.relu6", "square", "clip", "leaky"))
     if op in ("maximum", "minimum"):
         y = d.partner(x)
         require(y.span is not None)
         return d.make(f"tf.{op}({x.name}, {y.name})", united(x.span, y.span))
     if op == "clip":
         return d.make(f"tf.clip_by_value({x.name}, -1, 2)", united(x.span, Span(1, 0)))
+    if op == "leaky":
+        require(x.kind == "f")
+        return d.make(f"tf.nn.leaky_relu({x.name}, 0.25)", united(x.span, multiplied(x.span, Span(0, -2))))
     if op == "square":
         return d.make(f"tf.square({x.name})", multiplied(x.span, x.span))
-    require(not op.startswith("nn") or x.dtype.startswith("float"))
+    require(not op.startswith("nn") or x.kind == "f")
     return d.make(f"tf.{op}({x.name})", united(x.span, Span(3, 0)))
 
 
@@ -66,6 +73,39 @@ def whole(d: Drawing, x: Value | None = None) -> Value:
     return d.make(text.format(x=x.name), x.span)
 
 
+def divided(d: Drawing) -> Value:
+    """A quotient that is rounded."""
+    x = d.pick("fi")
+    y = d.partner(x)
+    if x.kind == "i":
+        return d.make(f"tf.{d.choice(('truediv', 'divide'))}({x.name}, tf.maximum({y.name}, 1))")
+    positive = f"(tf.square({y.name}) + 0.5)"
+    return d.make(d.choice((f"{x.name} / {positive}", f"tf.div({x.name}, {positive})", f"0.5 / {positive}")))
+
+
+def quotient(d: Drawing) -> Value:
+    """A quotient or a rest of whole numbers, or of floats that are not 0."""
+    x = d.pick("fi", exact=True)
+    y = d.partner(x)
+    require(y.span is not None)
+    op = d.choice(("floordiv", "floormod", "mod", "truncatemod", *(["div"] if x.kind == "i" else [])))
+    by = y.name if x.kind == "i" or d.kind.special else f"tf.maximum(tf.abs({y.name}), 0.25)"
+    wide = added(united(x.span, y.span, Span(1, 0)), 16)
+    return d.make(f"tf.{op}({x.name}, {by})", wide)
+
+
+def classified(d: Drawing) -> Value:
+    x = d.pick("f", exact=True)
+    return d.make(f"tf.{d.choice(('is_nan', 'is_inf', 'is_finite'))}({x.name})", Span(0, 0))
+
+
+def summed(d: Drawing) -> Value:
+    x = d.pick("fi")
+    terms = [x, *(y for y in (d.partner(x) for _ in range(d.number(1, 3))) if y.shape == x.shape)]
+    text = f"tf.{d.choice(('add_n', 'accumulate_n'))}([{', '.join(t.name for t in terms)}])"
+    return shrunk(d, d.make(text, added(united(*(t.span for t in terms)), len(terms))))
+
+
 def compared(d: Drawing) -> Value:
     x = d.pick("fi", exact=True)
     y = d.partner(x)
@@ -92,6 +132,5 @@ def chosen(d: Drawing) -> Value:
 
 def converted(d: Drawing) -> Value:
     x = d.pick("fib", exact=True)
-    dtype = d.choice(("float32", "float64", "int32", "int64", "bool"))
-    require(not (d.kind.special and x.dtype.startswith("float") and dtype.startswith("int")))
+    dtype = d.choice(("float32", "float64", "int32", "int64", "bool", d.choice(NARROW)))
     return d.make(f"tf.cast({x.name}, tf.{dtype})", united(x.span, Span(0, 0)))

@@ -1,11 +1,18 @@
 """`compiled_for(machine)`: small programs are compiled as large ones, or for a machine of narrower vectors.
 
+    host        as this machine is
+    tight       caches are tiny, and all pays from small sizes on
+    some 17     some of that, which the number says: what is tight may stand in the way of other plans
+
+and behind each of them the name of a target: "tight avx2".
+
 with compiled_for("tight avx2"):
     sess.run(...)
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -41,20 +48,34 @@ THRESHOLDS = {
 }
 """Sizes from which something pays, as machines that are tight have them."""
 
+CACHES = ((512, 1024, 16384), (2048, 8192, 65536), (8192, 65536, 1 << 20), None)
+"""Bytes of the three levels, of some machines."""
+
+
+def traits(words: list[str]) -> tuple[dict[str, int], tuple[int, int, int] | None]:
+    """(sizes from which something pays, bytes of caches) of a machine; None: as this machine has them."""
+    if words[0] == "host":
+        return {}, None
+    if words[0] == "tight":
+        return THRESHOLDS, CACHES[0]
+    rng = random.Random(int(words[1]))
+    files = sorted({name.rpartition(".")[0] for name in THRESHOLDS})  # what a file decides goes together
+    chosen = {file for file in files if rng.random() < 0.5}
+    return {name: n for name, n in THRESHOLDS.items() if name.rpartition(".")[0] in chosen}, rng.choice(CACHES)
+
 
 @contextmanager
 def compiled_for(machine: str) -> Iterator[None]:
-    """Code for one of MACHINES: where it is tight, small sizes are compiled as large ones, for tiny caches."""
-    tight, _, name = machine.partition(" ")
-    if tight != "tight":
-        yield
-        return
+    """Code for a machine."""
+    words = machine.split()
+    thresholds, caches = traits(words)
     target = host_target()
-    if name and can_run(target, NAMED[name]):
-        target = narrowed(target, name)
-    small = replace(target, l1_bytes=512, l2_bytes=1024, l3_bytes=16384)
+    if words[-1] in NAMED and can_run(target, NAMED[words[-1]]):
+        target = narrowed(target, words[-1])
+    if caches is not None:
+        target = replace(target, l1_bytes=caches[0], l2_bytes=caches[1], l3_bytes=caches[2])
     with ExitStack() as stack:
-        for name, value in THRESHOLDS.items():
+        for name, value in thresholds.items():
             stack.enter_context(patch(name, value))
-        stack.enter_context(patch("graphflow.runtime.executable.host_target", lambda: small))
+        stack.enter_context(patch("graphflow.runtime.executable.host_target", lambda: target))
         yield

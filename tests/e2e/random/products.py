@@ -1,4 +1,4 @@
-"""Steps of random programs that contract: matrix products, convolutions and pools."""
+"""Steps of random programs that contract: matrix products, alone and in layers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from tests.e2e.random.drawing import Drawing, Value, product, require, shrunk
 from tests.e2e.random.elementwise import scaled, whole
 from tests.e2e.random.programs import added, multiplied, united
 from tests.e2e.random.views import reversed_
+
+COLUMNS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64)
 
 
 def fitting(d: Drawing, shape: Sequence[int], dtype: str) -> Value:
@@ -19,7 +21,7 @@ def fitting(d: Drawing, shape: Sequence[int], dtype: str) -> Value:
 def matmul(d: Drawing) -> Value:
     a = d.pick("fi", rank=(2, 2, 3, 4))
     ta, tb = d.chance(0.4), d.chance(0.4)
-    inner, n = a.shape[-2 if ta else -1], d.choice((1, 2, 5, 16, 17, d.size()))
+    inner, n = a.shape[-2 if ta else -1], d.choice((*COLUMNS, d.size(), d.size()))
     b = fitting(d, (*a.shape[:-2], *((n, inner) if tb else (inner, n))), a.dtype)
     span = added(multiplied(a.span, b.span), inner)
     made = product([*a.shape[:-2], a.shape[-1 if ta else -2], n])
@@ -38,7 +40,7 @@ def by_itself(d: Drawing) -> Value:
     """A product of a matrix with itself, or with a view of it."""
     a = d.pick("fi", rank=(2, 3))
     require(a.shape[-2] ** 2 * product(a.shape[:-2]) * a.shape[-1] < 1e7 and a.shape[-2] <= 300)
-    b = d.choice((lambda d, x: x, scaled if a.dtype.startswith("float") else whole, reversed_))(d, a)
+    b = d.choice((lambda d, x: x, scaled if a.kind == "f" else whole, reversed_))(d, a)
     require(b.shape == a.shape and b.dtype == a.dtype)
     span = added(multiplied(a.span, b.span), a.shape[-1])
     return shrunk(d, d.make(f"tf.matmul({a.name}, {b.name}, transpose_b=True)", span))
@@ -46,61 +48,24 @@ def by_itself(d: Drawing) -> Value:
 
 def tensordot(d: Drawing) -> Value:
     a = d.pick("f", rank=(1, 2, 3, 4))
-    axis, n = d.number(0, a.ndim - 1), d.choice((1, 2, 5, 16, 17))
-    b = fitting(d, d.choice(((a.shape[axis], n), (n, a.shape[axis]))), a.dtype)
-    other = 0 if b.shape[0] == a.shape[axis] else 1
-    require(product(a.shape) * n < 1e7)
-    span = added(multiplied(a.span, b.span), a.shape[axis])
-    return shrunk(d, d.make(f"tf.tensordot({a.name}, {b.name}, [[{axis}], [{other}]])", span))
+    over = d.some(range(a.ndim), 2, 0)
+    d.rng.shuffle(over)
+    sizes = [a.shape[axis] for axis in over]
+    rest = [d.choice(COLUMNS) for _ in range(d.number(0, 1))]
+    behind = d.chance(0.5)
+    b = fitting(d, (*rest, *sizes) if behind else (*sizes, *rest), a.dtype)
+    first = len(rest) if behind else 0
+    require(product(a.shape) * product(rest) < 1e7)
+    span = added(multiplied(a.span, b.span), product(sizes))
+    axes = f"[{over}, {[first + n for n in range(len(over))]}]"
+    return shrunk(d, d.make(f"tf.tensordot({a.name}, {b.name}, {axes})", span))
 
 
-def as_image(d: Drawing) -> Value:
-    """An image: a value of four axes, one of three with another, or a new one."""
-    if d.chance(0.5):
-        x = d.pick("f", rank=(3, 4))
-        return x if x.ndim == 4 else d.make(f"tf.expand_dims({x.name}, {d.choice((0, 3))})", x.span)
-    few = (1, 2, 3, 5, 9, 17)
-    image = d.feed(
-        (d.choice((0, 1, 1, 3)), d.choice(few), d.choice(few), d.choice((1, 2, 3, 16, 17))),
-        d.choice(("float32", "float64")),
-    )
-    return d.make(f"tf.tanh({image.name})") if d.chance(0.3) else image
-
-
-def convolution(d: Drawing) -> Value:
-    x = as_image(d)
-    kh, kw, c, dilation = d.number(1, 3), d.number(1, 3), x.shape[-1], d.choice((1, 1, 1, 2))
-    stride = d.choice((1, 1, 2, 3)) if dilation == 1 else 1
-    padding = d.choice(("SAME", "VALID"))
-    require(product(x.shape) * kh * kw < 1e6 and c <= 300)
-    kind = d.choice(("conv2d", "conv2d", "depthwise", "transpose"))
-    o = d.choice((1, 2, 16, 17)) if kind != "depthwise" else d.choice((1, 1, 2))
-    w = fitting(d, (kh, kw, c, o) if kind != "transpose" else (kh, kw, o, c), x.dtype)
-    span = added(multiplied(x.span, w.span), kh * kw * (1 if kind == "depthwise" else c))
-    if kind == "conv2d":
-        dilations = f", dilations=[1, {dilation}, {dilation}, 1]" if dilation > 1 else ""
-        y = d.make(f'tf.nn.conv2d({x.name}, {w.name}, [1, {stride}, {stride}, 1], "{padding}"{dilations})', span)
-    elif kind == "depthwise":
-        rate = f", rate=[{dilation}, {dilation}]" if dilation > 1 else ""
-        y = d.make(f'tf.nn.depthwise_conv2d({x.name}, {w.name}, [1, {stride}, {stride}, 1], "{padding}"{rate})', span)
-    else:
-        n, h, v, _ = x.shape
-        shape = (
-            [n, h * stride, v * stride, o]
-            if padding == "SAME"
-            else [n, (h - 1) * stride + kh, (v - 1) * stride + kw, o]
-        )
-        y = d.make(
-            f'tf.nn.conv2d_transpose({x.name}, {w.name}, {shape}, [1, {stride}, {stride}, 1], "{padding}")', span
-        )
-    return shrunk(d, y)
-
-
-def pool(d: Drawing) -> Value:
-    x = as_image(d)
-    window, stride = [1, d.number(1, 3), d.number(1, 3), 1], d.number(1, 3)
-    strides = [1, stride, d.number(1, 3), 1]
-    kind = d.choice(("max", "avg"))
-    require(kind == "avg" or (x.span is not None))
-    text = f'tf.nn.{kind}_pool({x.name}, {window}, {strides}, "{d.choice(("SAME", "VALID"))}")'
-    return d.make(text, x.span if kind == "max" else None)
+def layer(d: Drawing) -> Value:
+    """x @ w + b, and what is made of it."""
+    x, n = d.pick("f", rank=(2, 2)), d.choice(COLUMNS)
+    w, b = fitting(d, (x.shape[-1], n), x.dtype), fitting(d, (n,), x.dtype)
+    span = added(united(added(multiplied(x.span, w.span), x.shape[-1]), b.span), 2)
+    kind = d.choice(("xw_plus_b", "relu_layer"))
+    require(kind == "xw_plus_b" or (span is not None and span.fits(x.dtype)))
+    return shrunk(d, d.make(f"tf.nn.{kind}({x.name}, {w.name}, {b.name})", span))

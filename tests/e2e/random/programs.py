@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 from typing import Any
 
@@ -18,13 +18,15 @@ import numpy as np
 
 import graphflow as tf
 
-__all__ = ["MACHINES", "MEMORY", "Fed", "Program", "Span", "added", "multiplied", "needed", "united"]
+__all__ = [
+    "MACHINES", "MEMORY", "Fed", "Program", "Span", "added", "multiplied", "needed", "united", "whole_span",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0)
-MACHINES = ("host", "host", "tight", "tight", "tight", "tight avx2", "tight sse2")
-"""What programs are compiled for (machines.py); as often as they stand here."""
+MACHINES = ("host", "host", "host avx2", "host sse2", "tight", "tight", "tight avx2", "tight sse2", *["some"] * 5)
+"""What programs are compiled for (machines.py); as often as they stand here.  A number follows on "some"."""
 MEMORY = ("end", "end", "end", "begin", "read-only", "unaligned", "every other", "Fortran", "reversed")
 """Where feeds lie (memory.py)."""
 
@@ -38,7 +40,12 @@ class Span:
 
     def fits(self, dtype: str) -> bool:
         """Whether sums and products that stay in this span are exact."""
-        return self.high - self.low <= {"float32": 23, "float64": 52, "int32": 1000, "int64": 1000, "bool": 1000}[dtype]
+        return self.high - self.low <= {"float32": 23, "float64": 52}.get(dtype, 1000)
+
+
+def whole_span(dtype: str) -> Span:
+    """What integers of a dtype are within."""
+    return Span(np.iinfo(dtype).bits, 0)
 
 
 def united(*spans: Span | None) -> Span | None:
@@ -60,7 +67,7 @@ def multiplied(a: Span | None, b: Span | None) -> Span | None:
 
 @dataclass(frozen=True)
 class Fed:
-    """A placeholder, or a variable and its initial value: what it holds is a function of this."""
+    """A placeholder, a variable and its initial value, or a constant: what it holds is a function of this."""
 
     name: str
     dtype: str
@@ -68,22 +75,25 @@ class Fed:
     open: tuple[bool, ...]
     special: bool = False
     memory: str = "end"
-    is_variable: bool = False
+    role: str = "placeholder"  # or "Variable", "constant"
 
     def __str__(self) -> str:
-        if self.is_variable:
-            return f'{self.name} = tf.Variable(values("{self.name}"))'
+        if self.role != "placeholder":
+            return f'{self.name} = tf.{self.role}(values("{self.name}"))'
         sizes = [None if o else n for n, o in zip(self.shape, self.open, strict=True)]
         return f"{self.name} = tf.placeholder(tf.{self.dtype}, {sizes})"
 
     def values(self, shape: Sequence[int] | None = None) -> Array:
-        """Small multiples of 1/4 (small integers, truth values), with NaN and infinities among them where `special`."""
+        """Small multiples of 1/4 (small integers, truth values), with NaN and infinities (the least and the largest)
+        among them where `special`."""
         shape = self.shape if shape is None else shape
         rng = np.random.default_rng([ord(c) for c in self.name])
         if self.dtype == "bool":
             return np.asarray(rng.random(shape) < 0.5)
-        if self.dtype.startswith("int"):
-            return np.asarray(rng.integers(-9, 10, shape), self.dtype)
+        if "int" in self.dtype:
+            x = np.asarray(rng.integers(0 if self.dtype.startswith("u") else -9, 10, shape)).astype(self.dtype)
+            ends = np.array([np.iinfo(self.dtype).min, np.iinfo(self.dtype).max], self.dtype)
+            return np.where(rng.random(shape) < 0.1, rng.choice(ends, shape), x) if self.special else x
         x = np.asarray(rng.integers(-8, 9, shape) / 4)
         if self.special:
             x = np.where(rng.random(shape) < 0.1, rng.choice(SPECIAL, shape), x)
@@ -92,7 +102,9 @@ class Fed:
     @property
     def span(self) -> Span:
         """What its values are within."""
-        return {"bool": Span(0, 0), "int32": Span(4, 0), "int64": Span(4, 0)}.get(self.dtype, Span(1, -2))
+        if "int" in self.dtype:
+            return whole_span(self.dtype) if self.special else Span(4, 0)
+        return Span(0, 0) if self.dtype == "bool" else Span(1, -2)
 
 
 @dataclass(frozen=True)
@@ -104,10 +116,12 @@ class Program:
     fetches: tuple[str, ...]
     exact: frozenset[str]
     machine: str = "host"  # one of MACHINES
+    between: tuple[str, ...] = ()  # what is fed too, in another run
 
     def __str__(self) -> str:
         memory = "".join(f"# {f.name}: {f.dtype}{list(f.shape)}, {f.memory}\n" for f in self.feeds)
-        return memory + "\n".join(self.text()) + f"\nfetches = [{', '.join(self.fetches)}]  # on {self.machine}\n"
+        cut = f", with {', '.join(self.between)} fed" if self.between else ""
+        return memory + "\n".join(self.text()) + f"\nfetches = [{', '.join(self.fetches)}]  # on {self.machine}{cut}\n"
 
     def text(self) -> list[str]:
         """The lines that declare it."""
@@ -115,20 +129,29 @@ class Program:
 
     @property
     def placeholders(self) -> list[Fed]:
-        return [f for f in self.feeds if not f.is_variable]
+        return [f for f in self.feeds if f.role == "placeholder"]
+
+    @property
+    def updates(self) -> bool:
+        """Whether it changes variables."""
+        return any(f.startswith("u") for f in self.fetches)
 
     @property
     def differentiates(self) -> bool:
         """Whether there are derivatives in it."""
         return any("tf.gradients" in line or "tf.train" in line for line in self.lines)
 
-    def declare(self) -> tuple[list[Any], list[Any]]:
-        """Declare all of it in the default graph; returns the placeholders and what is fetched."""
-        variables = {f.name: f for f in self.feeds if f.is_variable}
-        names: dict[str, Any] = {"tf": tf, "np": np, "values": lambda name: variables[name].values()}
+    def declare(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Declare all of it in the default graph; returns the placeholders, what is fetched, and what is between."""
+        given = {f.name: f for f in self.feeds}
+        names: dict[str, Any] = {"tf": tf, "np": np, "values": lambda name: given[name].values()}
         for line in self.text():
             exec(compile(line, "random program", "exec"), names)
-        return [names[f.name] for f in self.placeholders], [names[f] for f in self.fetches]
+        return (
+            [names[f.name] for f in self.placeholders],
+            [names[f] for f in self.fetches],
+            [names[n] for n in self.between],
+        )
 
 
 def needed(program: Program) -> Program:
@@ -141,7 +164,9 @@ def needed(program: Program) -> Program:
             wanted |= names_in(right)
             lines.append(line)
     feeds = tuple(f for f in program.feeds if f.name in wanted)
-    return Program(feeds, tuple(reversed(lines)), program.fetches, program.exact, program.machine)
+    kept = {line.split(" = ", 1)[0] for line in lines}
+    between = tuple(n for n in program.between if n in kept)
+    return replace(program, feeds=feeds, lines=tuple(reversed(lines)), between=between)
 
 
 def names_in(text: str) -> set[str]:

@@ -32,11 +32,15 @@ def smaller_programs(program: Program) -> Iterator[Program]:
         cut = fed_instead(program, number)
         if cut is not None:
             yield cut
+    if program.between:
+        yield replace(program, between=())
+        yield from (replace(program, between=(name,)) for name in program.between if len(program.between) > 1)
     for machine in ("host", "tight"):
         if program.machine not in ("host", machine):
             yield replace(program, machine=machine)
     for number, x in enumerate(program.feeds):
-        for plainer in (replace(x, memory="end"), replace(x, special=False), replace(x, open=(False,) * len(x.shape))):
+        plain = {"memory": "end", "special": False, "open": (False,) * len(x.shape), "role": "placeholder"}
+        for plainer in (replace(x, **{key: value}) for key, value in plain.items()):  # type: ignore[arg-type]
             if plainer != x:
                 yield replace(program, feeds=(*program.feeds[:number], plainer, *program.feeds[number + 1 :]))
 
@@ -48,7 +52,7 @@ def fed_instead(program: Program, number: int) -> Program | None:
         return None
     with tf.Graph().as_default():
         closed = tuple(replace(x, open=(False,) * len(x.shape)) for x in program.feeds)
-        _, (made,) = replace(program, feeds=closed, fetches=(name,)).declare()
+        _, (made,), _ = replace(program, feeds=closed, fetches=(name,), between=()).declare()
     if not isinstance(made, tf.Tensor):
         return None
     shape = tuple(made.shape.as_list())

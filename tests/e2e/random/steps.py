@@ -15,24 +15,33 @@ from tests.e2e.random.drawing import DTYPES, KINDS, Drawing, Kind, Refused
 from tests.e2e.random.elementwise import (
     binary,
     chosen,
+    classified,
     compared,
     converted,
+    divided,
     kinked,
     logical,
+    quotient,
     rounded,
     scaled,
     smooth,
+    summed,
     whole,
 )
-from tests.e2e.random.products import by_itself, convolution, matmul, pool, tensordot
+from tests.e2e.random.products import by_itself, layer, matmul, tensordot
 from tests.e2e.random.programs import MACHINES, Program, names_in, needed
-from tests.e2e.random.reductions import crossed, normalized, reduced, reduced_together
+from tests.e2e.random.reductions import batch_normalized, crossed, normalized, reduced, reduced_together
+from tests.e2e.random.sampled import dropped, sampled
+from tests.e2e.random.shapes import counted, filled, measured, shaped_alike
 from tests.e2e.random.updates import gradients, updates
 from tests.e2e.random.views import (
+    beside,
     concatenated,
     cut,
     hot,
+    masked_slice,
     padded,
+    passed,
     repeated,
     reshaped,
     reversed_,
@@ -42,6 +51,7 @@ from tests.e2e.random.views import (
     stacked,
     transposed,
 )
+from tests.e2e.random.windows import convolution, convolution_derivative, pool
 
 __all__ = ["random_program"]
 
@@ -50,9 +60,11 @@ Step = Callable[[Drawing], Any]
 STEPS: tuple[tuple[Step, int], ...] = (
     (smooth, 4), (kinked, 3), (rounded, 1), (binary, 4), (scaled, 2), (whole, 1), (compared, 1), (logical, 1),
     (chosen, 2), (converted, 2), (reduced, 4), (reduced_together, 4), (normalized, 3), (crossed, 1), (matmul, 4),
-    (by_itself, 1), (tensordot, 1), (convolution, 2), (pool, 2), (padded, 3), (sliced, 4), (shifted, 2),
+    (by_itself, 1), (tensordot, 1), (convolution, 4), (pool, 2), (padded, 3), (sliced, 4), (shifted, 2),
     (reversed_, 1), (transposed, 3), (reshaped, 3), (concatenated, 3), (stacked, 2), (cut, 2), (repeated, 2),
-    (hot, 1), (squeezed, 1),
+    (hot, 1), (squeezed, 1), (divided, 1), (quotient, 2), (classified, 1), (summed, 1), (layer, 1),
+    (convolution_derivative, 1), (sampled, 1), (dropped, 1), (measured, 1), (filled, 1), (counted, 1),
+    (shaped_alike, 1), (masked_slice, 1), (passed, 1), (beside, 4), (batch_normalized, 1),
 )  # fmt: skip
 """Each with how often it is taken."""
 
@@ -94,5 +106,14 @@ def finished(drawing: Drawing) -> Program:
     names = [*fetched, *drawing.operations]
     drawing.rng.shuffle(names)
     exact = frozenset(v.name for v in fetched.values() if v.span)
-    whole = Program(tuple(drawing.feeds), tuple(drawing.lines), tuple(names), exact, drawing.choice(MACHINES))
+    between = drawing.some([v.name for v in made], 2) if drawing.chance(0.2) else []
+    whole = Program(tuple(drawing.feeds), tuple(drawing.lines), tuple(names), exact, machine(drawing), tuple(between))
     return needed(whole)
+
+
+def machine(drawing: Drawing) -> str:
+    """What a program is compiled for."""
+    kind = drawing.choice(MACHINES)
+    if kind != "some":
+        return str(kind)
+    return f"some {drawing.number(0, 999)}{drawing.choice(('', '', ' avx2', ' sse2'))}"

@@ -38,7 +38,7 @@ def gradients(d: Drawing) -> None:
 
 def updates(d: Drawing) -> None:
     """An optimizer's step, or assignments."""
-    variables = [f for f in d.feeds if f.is_variable]
+    variables = [f for f in d.feeds if f.role == "Variable"]
     require(bool(variables))
     if d.chance(0.3):
         v = d.choice(variables)
@@ -57,8 +57,13 @@ def updates(d: Drawing) -> None:
     optimizer = d.choice(
         ("GradientDescentOptimizer(0.1)", "MomentumOptimizer(0.1, 0.9)",
          "MomentumOptimizer(0.1, 0.9, use_nesterov=True)",
-         "AdamOptimizer(0.1, epsilon=0.1)")
+         "AdamOptimizer(0.1, epsilon=0.1)", "AdamOptimizer(tf.constant(0.05), 0.8, 0.9, epsilon=0.1)")
     )  # fmt: skip
     name = f"u{len(d.lines)}"
-    d.run(f"{name} = tf.train.{optimizer}.minimize({loss.name}, var_list=[{', '.join(reached)}])")
+    wanted = f"[{', '.join(reached)}]"
+    if d.chance(0.3):
+        clipped = f"tf.clip_by_global_norm(tf.gradients({loss.name}, {wanted}), {d.choice((0.1, 1.0))})[0]"
+        d.run(f"{name} = tf.train.{optimizer}.apply_gradients(zip({clipped}, {wanted}))")
+    else:
+        d.run(f"{name} = tf.train.{optimizer}.minimize({loss.name}, var_list={wanted})")
     d.operations.append(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e.random.drawing import Drawing, Value, product, require
-from tests.e2e.random.programs import Span, united
+from tests.e2e.random.programs import Span, added, united
 
 
 def padded(d: Drawing, x: Value | None = None) -> Value:
@@ -51,6 +51,30 @@ def transposed(d: Drawing) -> Value:
     perm = list(range(x.ndim))
     d.rng.shuffle(perm)
     return d.make(f"tf.transpose({x.name}, {perm})", x.span)
+
+
+def beside(d: Drawing) -> Value:
+    """A transpose whose sides have some vectors, together with what its rows, its columns or all share, or with another
+    of its shape, moved along an axis."""
+    sides = [d.choice((15, 16, 17, 33, 48, 64, 65, 130)) for _ in range(2)]
+    x = d.feed(
+        (*(d.choice((1, 2, 3)) for _ in range(d.number(0, 1))), *sides), d.choice(("float32", "float32", "int64"))
+    )
+    perm = [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2]
+    across = d.make(f"tf.transpose({x.name}, {perm})", x.span)
+    shape = [1 if d.chance(0.4) else n for n in across.shape]
+    y = d.feed(shape, x.dtype)
+    wide = d.make(f"tf.broadcast_to({y.name}, tf.shape({across.name}))", y.span)
+    moved = d.choice((shifted, shifted, shifted, reversed_, padded_part))(d, wide)
+    return d.make(f"{across.name} {d.choice('+-')} {moved.name}", added(united(x.span, moved.span), 2))
+
+
+def padded_part(d: Drawing, x: Value) -> Value:
+    """A part of x with as much around it as is missing."""
+    missing = [d.number(0, min(n, 20)) for n in x.shape]
+    key = ", ".join(f":-{by}" if by else ":" for by in missing)
+    pads = [d.choice(([by, 0], [0, by], [by // 2, by - by // 2])) for by in missing]
+    return d.make(f"tf.pad({x.name}[{key}], {pads})", united(x.span, Span(0, 0)))
 
 
 def reshaped(d: Drawing) -> Value:
@@ -126,7 +150,27 @@ def repeated(d: Drawing) -> Value:
 
 def hot(d: Drawing) -> Value:
     x = d.pick("i", rank=(0, 1, 2, 3))
-    return d.make(f"tf.one_hot({x.name}, {d.choice((1, 3, 5, 17))})", Span(0, 0))
+    values = d.choice(("", "", f", 2, -1, dtype=tf.{d.choice(('float32', 'float64', 'int32', 'int8'))}"))
+    axis = f", axis={d.number(-1, x.ndim)}" if d.chance(0.4) else ""
+    return d.make(f"tf.one_hot({x.name}, {d.choice((1, 3, 5, 17))}{values}{axis})", Span(1, 0))
+
+
+def masked_slice(d: Drawing) -> Value:
+    """A slice whose bounds masks open, and whose parts they make indices, new axes or an ellipsis."""
+    x = d.pick("fib", rank=(1, 2, 3, 4))
+    count = d.number(1, x.ndim)
+    begin, end = ([d.number(-9, 9) for _ in range(count)] for _ in range(2))
+    strides = [d.choice((1, 1, 2, -1)) for _ in range(count)]
+    names = d.some(("begin", "end", "shrink_axis", "new_axis", "ellipsis"), 3, 0)
+    masks = "".join(f", {n}_mask={d.number(0, 2**count - 1) if n != 'ellipsis' else 1}" for n in names)
+    return d.make(f"tf.strided_slice({x.name}, {begin}, {end}, {strides}{masks})", x.span)
+
+
+def passed(d: Drawing) -> Value:
+    """The value itself, behind an operation that hands it on."""
+    x = d.pick("fib")
+    text = d.choice(("tf.tuple([{x}, {y}])[0]", "tf.placeholder_with_default({x}, {x}.shape)", "tf.identity({x})"))
+    return d.make(text.format(x=x.name, y=d.pick("fib").name), x.span)
 
 
 def squeezed(d: Drawing) -> Value:
