@@ -276,7 +276,7 @@ def needed(fetches: Sequence[Tensor | Operation], fed: Mapping[Tensor, Any]) -> 
             continue
         seen.add(operation)
         stack.extend(t.op for t in operation.inputs if t not in fed)
-        stack.extend(operation.control_inputs)
+        stack.extend(c for c in operation.control_inputs if not (c.type == "Placeholder" and c.outputs[0] in fed))
     return sorted(seen, key=lambda operation: operation.id)
 
 

@@ -323,6 +323,17 @@ def test_random_numbers_move_on_and_repeat() -> None:
     assert not np.array_equal(drawn[0][0], drawn[0][1])
 
 
+def test_what_waits_for_a_placeholder_that_is_fed() -> None:
+    x, y = tf.placeholder(tf.float32, []), tf.placeholder(tf.float32, [])
+    with tf.control_dependencies([y]):
+        z = x + 1.0
+    with tf.Session() as sess:
+        assert sess.run(z, {x: 1.0, y: 2.0}) == 2.0
+        assert sess.run(tf.tuple([x, y])[0], {x: 1.0, y: 2.0}) == 1.0
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must feed a value for placeholder"):
+            sess.run(z, {x: 1.0})
+
+
 def test_random_integers_reach_all_of_a_wide_range() -> None:
     drawn = tf.random_uniform([1000], -(2**50), 2**50, tf.int64, seed=3)
     with tf.Session() as sess:
