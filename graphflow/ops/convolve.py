@@ -175,7 +175,8 @@ def convolution_filter_node(
     dilations = dilations or (1,) * axes
     window, own = tuple(map(static, shape[:axes])), static(shape[-2])
     channels = static(x.shape[1 if data_format == "NCHW" else -1])
-    require(own > 0 and channels % own == 0, f"the image has {channels} channels, the filter {own}")
+    fits = own > 0 and channels > 0 and channels % own == 0
+    require(fits, f"the image has {channels} channels, the filter {own}")
     image = pad_space(channels_last(x, data_format), padding, window, strides, dilations)
     last = channels_last(g, data_format)
     _check_fit(last, image.shape[1:-1], shape, strides, dilations)

@@ -273,6 +273,10 @@ MISTAKES = [
     (lambda x, w: tf.nn.conv2d(x, tf.zeros([9, 3, 6, 4]), 1, "VALID"), "a window of 9 does not fit an axis of 8"),
     (lambda x, w: tf.nn.conv2d(x, tf.zeros([0, 3, 6, 4]), 1, "VALID"), r"a window of \[0, 3\] has no pixels"),
     (lambda x, w: tf.nn.conv2d_transpose(IN, tf.zeros([0, 3, 6, 4]), [2, 8, 8, 6], 2), r"a window of \[0, 3\] has no"),
+    (
+        lambda x, w: tf.nn.conv2d_backprop_filter(tf.zeros([2, 4, 4, 0]), [3, 3, 6, 4], IN, 1, "SAME"),
+        "the image has 0 channels, the filter 6",
+    ),
     (lambda x, w: tf.nn.conv2d(x, tf.zeros([3, 3, 4, 8]), 1, "SAME"), "6 channels, the filter 4: neither the same nor"),
     (lambda x, w: tf.nn.conv2d(x, tf.zeros([3, 3, 2, 4]), 1, "SAME"), "4 channels out do not divide among 3 groups"),
     (lambda x, w: tf.nn.conv2d(x, tf.zeros([3, 6, 4]), 1, "SAME"), "an image and a filter of 4 axes are needed"),
