@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from math import prod
 from typing import Any
 from unittest.mock import patch
 
@@ -59,11 +60,14 @@ def check(program: Program, checked: bool = True, sizes: Callable[[int], int] | 
             if any(any(x.open) for x in program.placeholders):
                 for resize in RESIZES:
                     other = resized(program, resize)
-                    if not refused(program, session, call, fed, fetches, other):
+                    if other and not refused(program, session, call, fed, fetches, other):
                         check_run(program, session, call, fed, fetches, other)
         if checked and not os.environ.get("GRAPHFLOW_CHECK"):
             check_bounds(program, fed, fetches, feeds)
 
+
+MOST = 1 << 22
+"""Elements of a feed of other sizes."""
 
 STEPS = 2
 """Runs of a program that updates variables."""
@@ -72,11 +76,11 @@ RESIZES: tuple[Callable[[int], int], ...] = (lambda n: 2 * n + 3, lambda n: n + 
 
 
 def resized(program: Program, resize: Callable[[int], int]) -> list[Array]:
-    """Feeds whose open sizes are others: those that were equal stay so."""
-    found = []
-    for x in program.placeholders:
-        found.append(x.values([resize(n) if o else n for n, o in zip(x.shape, x.open, strict=True)]))
-    return found
+    """Feeds whose open sizes are others: those that were equal stay so; none where one would be too large."""
+    shapes = [[resize(n) if o else n for n, o in zip(x.shape, x.open, strict=True)] for x in program.placeholders]
+    if any(prod(shape) > MOST for shape in shapes):
+        return []
+    return [x.values(shape) for x, shape in zip(program.placeholders, shapes, strict=True)]
 
 
 def check_cut(
