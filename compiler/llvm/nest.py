@@ -158,7 +158,7 @@ def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None
     totals = {e: Totals(pointer, start, e.dtype) for e, pointer in zip(schedule.panel, pointers, strict=True)}
     for stage in panel_stages(schedule.panel):
         own = {e: totals[e] for e in stage}
-        add_totals(scope, own, lambda s, body: emit_lanes(s, body, lane, vectors, start, stop))
+        add_totals(scope, own, lambda s, body: emit_lanes(s, body, lane, vectors, start, stop), schedule.panel_ahead)
 
 
 def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:

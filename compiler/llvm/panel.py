@@ -26,18 +26,15 @@ from graphflow.core.dim import Symbol
 
 __all__ = ["add_totals"]
 
-AHEAD = 8
-"""The processor fetches along rows; so many of them ahead, the code does, since every row begins anew."""
-
 Body = Callable[[Scope], None]
 Lanewise = Callable[[Scope, Body], None]  # a loop around a body, over the lanes of the panel
 
 
-def add_totals(scope: Scope, stage: Mapping[Expr, Totals], lanewise: Lanewise) -> None:
-    """Compute the reductions of a stage for the lanes of a panel; from now on their values there are loaded from their
-    totals."""
+def add_totals(scope: Scope, stage: Mapping[Expr, Totals], lanewise: Lanewise, ahead: int) -> None:
+    """Compute the reductions of a stage for the lanes of a panel, and fetch what it reads so many rows ahead; from now
+    on their values there are loaded from their totals."""
     sums, stops = totals_of(scope, stage)
-    _Panel(sums, stops, lanewise).run(scope, list(next(iter(stage)).data[1]))
+    _Panel(sums, stops, lanewise, ahead).run(scope, list(next(iter(stage)).data[1]))
     scope.function.totals.update(stage)
 
 
@@ -46,6 +43,7 @@ class _Panel:
     sums: list[PanelTotals | Exponentials]
     stops: Stops
     lanewise: Lanewise
+    ahead: int
 
     def run(self, scope: Scope, loops: list[Loop]) -> None:
         self.lanewise(scope, self._clear)
@@ -76,9 +74,9 @@ class _Panel:
 
     def _take(self, turns: list[dict[Symbol, Any]], scope: Scope) -> None:
         b = scope.builder
-        if len(turns) > 1:
+        if len(turns) > 1 and self.ahead:
             for turn in turns:
-                later = {symbol: b.add(row, const(AHEAD)) for symbol, row in turn.items()}
+                later = {symbol: b.add(row, const(self.ahead)) for symbol, row in turn.items()}
                 fetch_ahead(scope.child(b, later, scope.lanes), [body for one in self.sums for body in one.bodies])
         scopes = [scope.child(b, turn, scope.lanes) for turn in turns]
         for one in self.sums:

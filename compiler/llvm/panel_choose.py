@@ -1,11 +1,11 @@
-"""Which reductions across rows are computed by panels (`panel.py`), and how wide a panel is."""
+"""Which reductions across rows are computed by panels (`panel.py`), how wide a panel is, and what it fetches ahead."""
 
 from __future__ import annotations
 
 from graphflow.compiler.llvm.reduction_law import Law
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop, expr, rewritten, walk
-from graphflow.compiler.loops.keep import walk_unguarded
+from graphflow.compiler.loops.keep import COSTLY, walk_unguarded
 from graphflow.core.dim import Atom, Size, coefficient, estimate, product, substitute
 
 __all__ = [
@@ -16,12 +16,27 @@ __all__ = [
     "panel_lanes",
     "panel_reductions",
     "panel_stages",
+    "rows_ahead",
     "shift_of",
     "shifted_by",
 ]
 
 PANEL_BYTES = 8192
 """Totals of a panel: they and the pieces of rows that are added to them are in L1."""
+
+FAR_L3 = 2
+"""What is more than so many last caches comes from memory."""
+
+WIDE_L2 = 16
+"""There totals of a panel that computes next to nothing are up to one part in so many of a second cache: the longer a
+piece of a row, the further the processor runs ahead along it."""
+
+PANELS = 16
+"""Panels to share among threads, at the least, before one grows."""
+
+AHEAD = 8
+"""So many rows further the code fetches pieces of up to PANEL_BYTES, since every row begins anew.  Of longer ones the
+processor fetches more by itself, and the first cache would lose the totals to what comes."""
 
 PANEL_LEAST = 256
 """Rows of up to so many bytes follow each other closely enough, and their totals fit into registers."""
@@ -39,18 +54,38 @@ PANEL_SLACK = 256
 """Elements of a block of vectors at the most."""
 
 
-def panel_lanes(panel: tuple[Expr, ...], extent: int, block: int, target: Target) -> int:
-    """Lanes of a panel, whole blocks of vectors: all panels of a row are about as wide.
+def panel_lanes(panel: tuple[Expr, ...], extent: int, rows: int, block: int, target: Target) -> int:
+    """Lanes of a panel, whole blocks of vectors: all panels of a row are about as wide.  There are so many `rows` of
+    results.
 
     What several stages read stays in the second cache from one to the next.
     """
-    most = PANEL_BYTES // sum(e.dtype.size for e in panel)
+    size, turns = sum(e.dtype.size for e in panel), max(map(_turns, panel))
+    most = PANEL_BYTES
+    if _is_light(panel) and turns * rows * extent * size >= FAR_L3 * target.l3_bytes:
+        most = max(most, min(target.l2_bytes // WIDE_L2, rows * extent * size // PANELS))
+    most //= size
     if len(panel_stages(panel)) > 1:
         reads = {(x.data[0], x.dtype.size) for x in walk(list(panel)) if x.kind == "load"}
-        turns = max(estimate(product(tuple(loop.extent for loop in e.data[1]))) for e in panel)
         most = min(most, max(target.l2_bytes // 2 // (turns * sum(size for _, size in reads)), block))
     panels = -(-extent // most)
     return -(-extent // (panels * block)) * block
+
+
+def rows_ahead(panel: tuple[Expr, ...], lanes: int) -> int:
+    """How many rows further a panel of so many lanes fetches what it reads; 0: nothing."""
+    return AHEAD if lanes * sum(e.dtype.size for e in panel) <= PANEL_BYTES else 0
+
+
+def _turns(e: Expr) -> int:
+    """How many rows a reduction adds up."""
+    return estimate(product(tuple(loop.extent for loop in e.data[1])))
+
+
+def _is_light(panel: tuple[Expr, ...]) -> bool:
+    """Whether a panel is one pass over the rows, which computes so little that it waits for memory only."""
+    cost = sum(int(e.data[0].cost) for e in walk([e.args[0] for e in panel]) if e.kind == "apply")
+    return len(panel_stages(panel)) == 1 and cost < COSTLY
 
 
 def panel_reductions(kernel: Kernel, exprs: list[Expr], lane: Loop | None, target: Target) -> tuple[Expr, ...]:
@@ -139,7 +174,7 @@ def _law(e: Expr) -> Law:
 def _adds_rows(e: Expr, lane: Loop, least: int) -> bool:
     """Whether a reduction adds rows of contiguous lanes, long ones, and at least so many bytes a lane."""
     indices = [x.data[1] for x in walk([e.args[0]]) if x.kind == "load" and lane.symbol in x.vars]
-    turns = estimate(product(tuple(loop.extent for loop in e.data[1])))
+    turns = _turns(e)
     return (
         not e.data[0].startswith("arg")
         and bool(indices)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from graphflow.compiler.llvm.ahead import Ahead, elements_ahead, fetched_ahead, stored_beside
 from graphflow.compiler.llvm.jam import TURNS, jammed
-from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions
+from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions, rows_ahead
 from graphflow.compiler.llvm.past_caches import reads_rows, rows_past_caches, strips_past_caches, tiles_past_caches
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.llvm.weight import row_weight, weight_of
@@ -90,6 +90,7 @@ class Schedule:
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
+    panel_ahead: int = 0  # rows further that panels fetch what they read
     ahead: tuple[Ahead, ...] = ()
     beside: Expr | None = None  # the stage beside which the row before is stored
     by_parts: bool = False  # chunks: all rows of a part of the lanes before the next part
@@ -217,9 +218,13 @@ def _panelled(
     """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
     vectors = min(target.vector_registers // PANEL_REGISTERS, vectors)
     block, extent = width * vectors, max(estimate(lane.extent), 1)
-    chunk = panel_lanes(panel, extent, block, target)
-    units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
-    return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel)
+    count = product(tuple(loop.extent for loop in rows))
+    chunk = panel_lanes(panel, extent, estimate(count), block, target)
+    units = count * ceildiv(lane.extent, chunk)
+    ahead = rows_ahead(panel, chunk)
+    return Schedule(
+        rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel, panel_ahead=ahead
+    )
 
 
 def _across(kernel: Kernel, exprs: list[Expr], width: int) -> bool:

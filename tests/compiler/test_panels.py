@@ -158,11 +158,21 @@ def test_large_sums_over_rows_go_by_panels_and_others_do_not(target: Target) -> 
     assert panels((1 << 13, 1024), 1) == [0]
 
 
-def test_panels_are_of_about_one_width() -> None:
-    _, plan = run(lambda p: tf.reduce_sum(p, 0), np.zeros((64, 1 << 17), np.float32))
+@pytest.mark.parametrize(
+    "formula, columns, lanes, ahead",
+    [
+        (tf.reduce_sum, 1 << 16, 2048, 8),  # the last cache holds half of it
+        (tf.reduce_sum, 1 << 17, 8192, 0),  # long pieces, along which the processor runs ahead
+        (tf.reduce_sum, 1 << 19, 16384, 0),  # no more than totals in the second cache
+        (lambda x, axis: tf.reduce_sum(tf.exp(x), axis), 1 << 19, 2048, 8),  # which does not, computing
+        (lambda x, axis: tf.nn.moments(x, [axis])[1], 1 << 19, 1024, 8),  # read twice
+    ],
+)
+def test_panels_are_of_about_one_width(formula: Any, columns: int, lanes: int, ahead: int) -> None:
+    _, plan = run(lambda p: formula(p, 0), np.zeros((64, columns), np.float32))
     schedule = make_schedule(plan.steps[0].kernel, AVX512)
-    assert schedule.chunk == 2048
-    assert schedule.units == 64
+    assert (schedule.chunk, schedule.units) == (lanes, columns // lanes)
+    assert schedule.panel_ahead == ahead
 
 
 def test_rows_of_many_results_are_not_split() -> None:
