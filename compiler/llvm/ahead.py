@@ -105,7 +105,8 @@ def _goes_on(index: Size, stage: Expr, lane: Loop | None) -> bool:
     steps = [coefficient(index, loop.symbol) for loop in stage.data[1]]
     if lane is None or lane.symbol not in stage.vars:
         return 1 in steps
-    return coefficient(index, lane.symbol) == 1 and steps[-1] == lane.extent
+    along = coefficient(index, lane.symbol)
+    return (along == 1 and steps[-1] == lane.extent) or (steps == [1] and along == stage.data[1][0].extent)
 
 
 def _rows_ahead(kernel: Kernel, exprs: list[Expr], row: Loop, lane: Loop, further: int, target: Target) -> Ahead | None:

@@ -119,6 +119,7 @@ def emit_plain(
     root = root_scope(b, len(kernel.buffers), args, dims, symbols)
     root.function.fma, root.function.avx512 = target.has_fma, target.has_avx512
     root.function.width = width_of(kernel, target)
+    root.function.side_by_side = schedule.side_by_side
     for n, key in enumerate(numbers, len(kernel.buffers)):
         root.function.numbers[key] = b.load(at(b, args, const(n), I64), typ=I64)
     root.function.ahead.update({one.stage: one.loads for one in schedule.ahead})

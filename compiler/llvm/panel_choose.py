@@ -24,12 +24,9 @@ __all__ = [
 PANEL_BYTES = 8192
 """Totals of a panel: they and the pieces of rows that are added to them are in L1."""
 
-FAR_L3 = 2
-"""What is more than so many last caches comes from memory."""
-
 WIDE_L2 = 16
-"""There totals of a panel that computes next to nothing are up to one part in so many of a second cache: the longer a
-piece of a row, the further the processor runs ahead along it."""
+"""Totals of a panel that reads memory and computes next to nothing are up to one part in so many of a second cache: the
+longer a piece of a row, the further the processor runs ahead along it."""
 
 PANELS = 16
 """Panels to share among threads, at the least, before one grows."""
@@ -54,19 +51,19 @@ PANEL_SLACK = 256
 """Elements of a block of vectors at the most."""
 
 
-def panel_lanes(panel: tuple[Expr, ...], extent: int, rows: int, block: int, target: Target) -> int:
+def panel_lanes(panel: tuple[Expr, ...], extent: int, rows: int, block: int, far: bool, target: Target) -> int:
     """Lanes of a panel, whole blocks of vectors: all panels of a row are about as wide.  There are so many `rows` of
-    results.
+    results; `far`: the kernel reads memory.
 
     What several stages read stays in the second cache from one to the next.
     """
-    size, turns = sum(e.dtype.size for e in panel), max(map(_turns, panel))
-    most = PANEL_BYTES
-    if _is_light(panel) and turns * rows * extent * size >= FAR_L3 * target.l3_bytes:
+    size, most = sum(e.dtype.size for e in panel), PANEL_BYTES
+    if far and _is_light(panel):
         most = max(most, min(target.l2_bytes // WIDE_L2, rows * extent * size // PANELS))
     most //= size
     if len(panel_stages(panel)) > 1:
         reads = {(x.data[0], x.dtype.size) for x in walk(list(panel)) if x.kind == "load"}
+        turns = max(map(_turns, panel))
         most = min(most, max(target.l2_bytes // 2 // (turns * sum(size for _, size in reads)), block))
     panels = -(-extent // most)
     return -(-extent // (panels * block)) * block

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product as cartesian
 from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I32, const, first_lanes, undefined
+from graphflow.compiler.llvm.code import I32, add, const, first_lanes, undefined
 from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
 from graphflow.compiler.llvm.memory import fetch_ahead
 from graphflow.compiler.llvm.reduction_law import Law, State
 from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
+from graphflow.compiler.llvm.side_by_side import joined
 from graphflow.compiler.llvm.values import Values, element_type
 from graphflow.compiler.loops.ir import Condition, Expr, Loop, expr, walk
 from graphflow.core.dim import Dim, Size, atoms_of, coefficient, estimate, product
@@ -41,7 +43,8 @@ def reduction(e: Expr, scope: Scope) -> Any:
     task = Task(law, body, position, tuple(loops), stops, scope.function.ahead.get(e, ()), scope.function.beside.get(e))
     k = values_of(scope, law.result)
     if is_wide(e, scope):
-        return [k.cast(x, e.dtype) for x in task.across_lanes(scope)]
+        results = task.side_by_side(scope) if scope.function.side_by_side else task.across_lanes(scope)
+        return [k.cast(x, e.dtype) for x in results]
     written_out = isinstance(total, int) and total <= 4
     return k.cast(task.plainly(scope) if written_out else task.along_axis(scope), e.dtype)
 
@@ -169,6 +172,42 @@ class Task:
 
     def _stop(self, scope: Scope, loop: Loop) -> Any:
         return self.stops[loop] if loop in self.stops else scope.size(loop.extent)
+
+    # a row for each lane, each along itself
+
+    def side_by_side(self, scope: Scope) -> list[Any]:
+        """Rows of few vectors: each in a vector of its own, which then become one lane each."""
+        lanes, k = scope.lanes, values_of(scope, self.law.dtype)
+        assert lanes is not None
+        results = []
+        for vector in range(lanes.vectors):
+            rows = [self._written_out(row) for row in self._rows(scope, vector)]
+            results.append(joined(scope.builder, rows, partial(self.law.join, k))[-1])
+        return results
+
+    def _rows(self, scope: Scope, vector: int) -> list[Scope]:
+        """The scopes of the rows that a vector's lanes are; the first again for lanes that are not there."""
+        b, lanes = scope.builder, scope.lanes
+        assert lanes is not None
+        first = scope.variable(lanes.symbol)
+        numbers = [add(b, first, const(vector * lanes.width + lane)) for lane in range(lanes.width)]
+        if lanes.mask is not None:
+            there = [b.extract_element(lanes.mask[vector], ir.Constant(I32, lane)) for lane in range(lanes.width)]
+            numbers = [b.select(one, number, first) for one, number in zip(there, numbers, strict=True)]
+        return [scope.child(b, {lanes.symbol: number}, None) for number in numbers]
+
+    def _written_out(self, row: Scope) -> State:
+        """One vector of a row, into which all of them went."""
+        (along,) = self.loops
+        width, count, k = row.function.width, static(along.extent), values_of(row, self.law.dtype)
+        like, at_like = (ir.VectorType(element_type(d), width) for d in (self.law.dtype, self.law.result))
+        state, left = self.law.start(k, like, at_like), count % width
+        for start in range(0, count, width):
+            vector = row.child(row.builder, {along.symbol: const(start)}, Lanes(along.symbol, width, 1))
+            fetch_ahead(vector, self.ahead)
+            if start + width <= count:
+                (state,) = self._take(vector, [state], wide=True)
+        return self._rest(row, along, left, count - left, width, [state])[0]
 
     # vectors along a reduced axis
 

@@ -6,6 +6,7 @@
     jam             some turns of a row loop at once, which share what they read (jam.py)
     panel           chunks, of which reductions across rows are computed first (panel.py)
     inner           the lanes run across rows: along the loop before the last, with the last one inside of them
+    side by side    a lane a row: short ones, each of which is reduced in vectors of its own first (side_by_side.py)
 
 All of it follows from sizes (their hints, where symbolic) and the target only.
 """
@@ -18,8 +19,9 @@ from graphflow.compiler.llvm.ahead import Ahead, elements_ahead, fetched_ahead, 
 from graphflow.compiler.llvm.jam import TURNS, jammed
 from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions, rows_ahead
 from graphflow.compiler.llvm.past_caches import reads_rows, rows_past_caches, strips_past_caches, tiles_past_caches
+from graphflow.compiler.llvm.side_by_side import lies_side_by_side
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.llvm.weight import row_weight, weight_of
+from graphflow.compiler.llvm.weight import is_far, row_weight, weight_of
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, ceildiv, coefficient, estimate, product
@@ -93,6 +95,7 @@ class Schedule:
     panel_ahead: int = 0  # rows further that panels fetch what they read
     ahead: tuple[Ahead, ...] = ()
     beside: Expr | None = None  # the stage beside which the row before is stored
+    side_by_side: bool = False  # lanes are short rows, each reduced along itself
     by_parts: bool = False  # chunks: all rows of a part of the lanes before the next part
     aligned: Expr | None = None  # the load whose vectors tiles begin with
     square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
@@ -111,6 +114,8 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     exprs = walk([s.value for s in kernel.stores])
     if _across(kernel, exprs, width_of(kernel, target)):
         return _across_rows(kernel, exprs, target)
+    if lies_side_by_side(kernel, exprs, width_of(kernel, target), target):
+        return _side_by_side(kernel, exprs, target)
     lane = _lane(kernel, exprs)
     rows = kernel.loops[:-1] if lane is not None else kernel.loops
     count = product(tuple(loop.extent for loop in rows))
@@ -134,7 +139,7 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     stream = rows_past_caches(kernel, lane, width * vectors, target)
     panel = panel_reductions(kernel, exprs, lane, target)
     if panel and lane is not None:
-        return _panelled(rows, lane, panel, width, vectors, weight, target)
+        return _panelled(rows, lane, panel, width, vectors, weight, is_far(kernel, target), target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
         most = _lanes_of_part(exprs, rows, lane, target)
         cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1), most=most)
@@ -213,13 +218,14 @@ def _panelled(
     width: int,
     vectors: int,
     weight: int,
+    far: bool,
     target: Target,
 ) -> Schedule:
     """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
     vectors = min(target.vector_registers // PANEL_REGISTERS, vectors)
     block, extent = width * vectors, max(estimate(lane.extent), 1)
     count = product(tuple(loop.extent for loop in rows))
-    chunk = panel_lanes(panel, extent, estimate(count), block, target)
+    chunk = panel_lanes(panel, extent, estimate(count), block, far, target)
     units = count * ceildiv(lane.extent, chunk)
     ahead = rows_ahead(panel, chunk)
     return Schedule(
@@ -245,6 +251,13 @@ def _across_rows(kernel: Kernel, exprs: list[Expr], target: Target) -> Schedule:
     while vectors > 1 and estimate(lane.extent) < vectors * width:
         vectors //= 2
     return _chunked(tuple(rows), lane, vectors, width, max(row_weight(kernel, exprs, (*rows, lane)), 1), inner)
+
+
+def _side_by_side(kernel: Kernel, exprs: list[Expr], target: Target) -> Schedule:
+    *rows, lane = kernel.loops
+    cut = _chunked(tuple(rows), lane, 1, width_of(kernel, target), max(row_weight(kernel, exprs, kernel.loops), 1))
+    ahead = fetched_ahead(kernel, exprs, tuple(rows), lane, None, target)
+    return replace(cut, ahead=ahead, side_by_side=True)
 
 
 def _lane(kernel: Kernel, exprs: list[Expr]) -> Loop | None:

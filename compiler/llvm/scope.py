@@ -76,6 +76,7 @@ class Function:
         self.totals: dict[Any, Any] = {}  # reductions whose values lie in memory already: Totals
         self.ahead: dict[Any, Any] = {}  # what reductions, and (None) elements, fetch ahead: loads
         self.beside: dict[Any, Any] = {}  # what else is done in the loop of a reduction, block by block
+        self.side_by_side = False  # whether lanes are short rows, each reduced along itself
         self.turns: dict[int, Size] = {}  # scratch with room for two rows, and the elements of one
         self.nothing: Any = None  # an address that may be read where an element may not
 

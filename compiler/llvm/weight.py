@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop
 from graphflow.core.dim import Size, Symbol, atoms_of, estimate
 
-__all__ = ["row_weight", "touched_bytes", "weight_of"]
+__all__ = ["is_far", "row_weight", "touched_bytes", "weight_of"]
+
+FAR_L3 = 2
+"""Of what is so many last caches or more hardly anything is in one."""
 
 WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 3, "random": 60, "reduce": 1, "sum": 0}
 
@@ -13,6 +17,16 @@ WEIGHTS = {"load": 2, "keep": 2, "kept": 2, "const": 0, "position": 1, "guard": 
 def weight_of(e: Expr) -> int:
     """About how many vector instructions an expression takes itself."""
     return int(e.data[0].cost) if e.kind == "apply" else WEIGHTS[e.kind]
+
+
+def touched_bytes(kernel: Kernel) -> int:
+    """Bytes of all that a kernel reads and writes, as if each element were touched once."""
+    return sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)
+
+
+def is_far(kernel: Kernel, target: Target) -> bool:
+    """Whether what a kernel touches comes from memory, rather than from a cache."""
+    return touched_bytes(kernel) >= FAR_L3 * target.l3_bytes
 
 
 def row_weight(kernel: Kernel, exprs: list[Expr], rows: tuple[Loop, ...]) -> int:
@@ -37,8 +51,3 @@ def _times(index: Size, extents: dict[Symbol, int], row_symbols: set[Symbol]) ->
         if isinstance(atom, Symbol) and atom in extents and atom not in row_symbols:
             turns *= extents[atom]
     return turns
-
-
-def touched_bytes(kernel: Kernel) -> int:
-    """About how much memory a kernel reads and writes, as if each element were touched once."""
-    return sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)
