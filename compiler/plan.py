@@ -26,6 +26,7 @@ from graphflow.compiler.program import Origin, TensorProgram
 from graphflow.compiler.readers import with_readers
 from graphflow.compiler.schedule import Task, schedule
 from graphflow.core.dim import Dim, Symbol, atoms_of, estimate, product
+from graphflow.core.errors import InternalError
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import OPS
 
@@ -116,12 +117,14 @@ class _Planner:
         return {self.maker[n] for n in read if n in self.maker and self.maker[n] is not group}
 
     def _with_parts(self, needs: Mapping[Group, set[Group]]) -> dict[Group, set[Group]]:
-        """What fills a part of a whole with a constant waits for what other parts need: till then nothing is alive."""
+        """What fills a part of a whole with a constant waits for what other parts need, unless that waits for it, as it
+        may if it makes something else besides: till then nothing is alive."""
         before = {group: set(needed) for group, needed in needs.items()}
         for part, place in self.assembly.places.items():
             group = self.maker.get(part)
             if group is not None and not self.lowered[group].reads:
-                before[group].update(*(needs[self.maker[m]] for m in self.assembly.makers(place.whole)))
+                others = {g for m in self.assembly.makers(place.whole) for g in needs[self.maker[m]]}
+                before[group].update(g for g in others if not _depends(g, group, before))
         return before
 
     def _loaded(self, lowered: Lowered) -> list[Node]:
@@ -260,19 +263,22 @@ def _depends(group: Group, on: Group, before: Mapping[Group, set[Group]]) -> boo
 
 
 def _ordered(groups: Sequence[Group], before: Mapping[Group, set[Group]]) -> list[Group]:
-    """Each after what must run before it; otherwise as they stand."""
+    """Each after what must run before it; otherwise as they stand.  Raises InternalError for a circle."""
     place_of = {g: n for n, g in enumerate(groups)}
     done: dict[Group, None] = {}
     for group in groups:
-        stack = [group]
+        stack, begun = [group], {group}
         while stack:
             g = stack[-1]
             waiting = [x for x in sorted(before[g], key=place_of.__getitem__) if x not in done]
             if g in done or not waiting:
                 stack.pop()
                 done.setdefault(g)
-            else:
-                stack.append(waiting[0])
+                continue
+            if waiting[0] in begun:
+                raise InternalError(f"internal error: kernels wait for each other: {stack[stack.index(waiting[0]) :]}")
+            stack.append(waiting[0])
+            begun.add(waiting[0])
     return list(done)
 
 

@@ -97,7 +97,7 @@ def test_training_wastes_little(name):
 def test_random_programs_waste_little(seed):
     program = random_program(seed, "gradient")
     with tf.Graph().as_default(), tf.Session() as session:
-        fed, fetches = program.declare()
+        fed, fetches, _ = program.declare()
         session.run(fetches, dict(zip(fed, (x.values() for x in program.placeholders), strict=True)))
         assert_dense(session.compiled()[-1][1])
 
