@@ -178,8 +178,8 @@ def slice_of_concat(node: Node) -> Node | None:
 def slice_of_convolved_padding(node: Node) -> Node | None:
     """What a convolution makes of padding only to be cut off; a gradient through SAME asks for it (turned filters)."""
     y = node.inputs[0]
-    if y.op.name != "Conv" or y.inputs[0].op.name != "Pad" or y.inputs[1].op.name != "Transpose":
-        return None
+    if y.op.name != "Conv" or y.inputs[0].op.name != "Pad" or y.inputs[1].op.name != "Transpose" or 0 in node.shape:
+        return None  # of nothing at all, no window would be left
     padded, filters = y.inputs
     axes = range(1, 1 + len(y.attrs["strides"]))
     begin, count = node.attrs["begin"], node.shape

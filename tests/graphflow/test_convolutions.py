@@ -393,3 +393,20 @@ def test_a_gradient_through_same_is_computed_for_pixels_only() -> None:
 
     steps = steps_of(build, [2, 9, 9, 4], [3, 3, 4, 5], [2, 9, 9, 5])
     assert not any("StridedSlice" in s.ops for s in steps)
+
+
+@pytest.mark.parametrize("channels", [4, 16])
+@pytest.mark.parametrize("height, window, stride", [(1, 3, 2), (1, 3, 3), (2, 5, 3), (3, 3, 2)])
+def test_phases_of_a_transposed_convolution_may_have_no_pixels(
+    height: int, window: int, stride: int, channels: int
+) -> None:
+    """The image that a convolution of that stride reads is shorter than a stride: the adjoint has the same product."""
+    image, filters = normal(1, height, 5, channels), normal(window, 3, channels, 4, seed=1)
+    small = normal(1, -(-height // stride), 5, 4, seed=2)
+    x, g = tf.placeholder(tf.float64, image.shape), tf.placeholder(tf.float64, small.shape)
+    w = tf.placeholder(tf.float64, filters.shape)
+    back = tf.nn.conv2d_transpose(g, w, image.shape, [1, stride, 1, 1], "SAME")
+    with tf.Session() as sess:
+        feeds = {x: image, w: filters, g: small}
+        forth, back = sess.run([tf.nn.conv2d(x, w, [1, stride, 1, 1], "SAME"), back], feeds)
+    np.testing.assert_allclose(np.vdot(forth, small), np.vdot(image, back), rtol=1e-10)
