@@ -1,6 +1,10 @@
-"""Tests test the compiler: nothing comes from the cache on disk, and nothing goes there, unless a test asks for it."""
+"""Tests test the compiler: nothing comes from the cache on disk, and nothing goes there, unless a test asks for it.
+
+Ctrl-C is what it is in a terminal: a shell lets what it starts in the background, tests among it, ignore it.
+"""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,8 @@ import pytest
 from graphflow.compiler import cache
 
 os.environ["GRAPHFLOW_CACHE"] = "off"  # for the processes that tests start, too
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
