@@ -22,6 +22,6 @@ class Order(IntFlag):
 
     @staticmethod
     def of_job(orders: Sequence[Order]) -> Order:
-        """The order of launches that run as one job."""
-        together = Order.TOGETHER if any(order & Order.TOGETHER for order in orders) else Order.SHARES
-        return together | (Order.TURNING if all(order & Order.TURNING for order in orders) else Order.SHARES)
+        """The order of launches that run as one job: of several, the one with the largest units comes first, for all
+        threads, so that the last units are small ones; and each thread goes from one launch to the next."""
+        return orders[0] if len(orders) == 1 else Order.TOGETHER
