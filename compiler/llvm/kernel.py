@@ -85,8 +85,9 @@ def emit_kernel(module: ir.Module, name: str, kernel: Kernel, target: Target, sy
 def order_of(kernel: Kernel, target: Target, *, together: bool = False) -> Order:
     """Of a launch of a kernel. One that touches more than the last cache holds never turns: memory is read at its best
     one way only, and little of it would be found."""
-    turning = touched_bytes(kernel) <= target.l3_bytes
-    return (Order.TOGETHER if together else Order.SHARES) | (Order.TURNING if turning else Order.SHARES)
+    if together:
+        return Order.TOGETHER
+    return Order.TURNING if touched_bytes(kernel) <= target.l3_bytes else Order.SHARES
 
 
 def contract_launch(one: ContractLaunch, kernel: Kernel, target: Target) -> Launch:
