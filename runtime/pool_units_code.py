@@ -170,8 +170,8 @@ def turn(code: PoolFunction, order: Any) -> Any:
     here, and go either way."""
     b = code.b
     turning = b.lshr(b.and_(order, I64(Order.TURNING)), I64(1))
-    backward = b.and_(b.xor(code.read("backward"), I64(1)), turning)
-    code.write("backward", backward)
+    backward = b.and_(b.xor(code.read("turned"), I64(1)), turning)
+    code.write("turned", backward)
     return backward
 
 

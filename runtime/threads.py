@@ -60,8 +60,9 @@ WORDS = {
     "shares": 8 * LINE + 2,  # how many there are, and of how many units each but the last is
     "share": 8 * LINE + 3,
     "backward": 8 * LINE + 4,  # whether shares are taken from their backs
-    "taken": 9 * LINE,  # how many units of each share are taken, MAX_THREADS words, LINE apart
-    "alive": (9 + MAX_THREADS) * LINE,  # MAX_THREADS words: worker w exists
+    "turned": 9 * LINE,  # whether the last job was done from the back; callers that work alone write it too
+    "taken": 10 * LINE,  # how many units of each share are taken, MAX_THREADS words, LINE apart
+    "alive": (10 + MAX_THREADS) * LINE,  # MAX_THREADS words: worker w exists
 }
 
 _chosen: int | None = None

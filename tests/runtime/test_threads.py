@@ -217,11 +217,37 @@ def test_every_other_job_begins_at_the_end() -> None:
 
 
 @needs_workers
-def test_many_callers_at_once(launches: CompiledModule) -> None:
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+def test_many_callers_at_once(launches: CompiledModule, order: Order) -> None:
     set_thread_count(4)
     jobs = [Job(launches.address("count"), 200) for _ in range(4)]
+    for job in jobs:
+        job.order = order
     with ThreadPoolExecutor(4) as callers:
         list(callers.map(stress, jobs, [400] * 4, range(4)))
+
+
+@needs_workers
+def test_a_job_within_a_job_does_not_turn_it_round() -> None:
+    """A worker that comes late goes the way its job began, though what ran alone meanwhile went the other way."""
+    set_thread_count(2)
+    signature = ctypes.CFUNCTYPE(
+        None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
+    )
+    counts = [0] * 20
+    nothing = signature(lambda args, dims, begin, end, scratch: None)
+
+    def count(args: int, dims: int, begin: int, end: int, scratch: int) -> None:
+        pool().parallel_for(ctypes.cast(nothing, ctypes.c_void_p).value or 0, units=2, order=Order.TURNING)
+        for unit in range(begin, end):
+            counts[unit] += 1
+        time.sleep(0.0001 if threading.current_thread() is threading.main_thread() else 0.001)  # which leaves it some
+
+    launch = signature(count)
+    for n in range(1, 31):
+        time.sleep(0.001)  # till the worker is parked
+        pool().parallel_for(ctypes.cast(launch, ctypes.c_void_p).value or 0, units=20, order=Order.TURNING)
+        assert counts == [n] * 20
 
 
 @needs_workers
