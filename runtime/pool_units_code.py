@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.code import minimum
 from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.limits import NEVER, STOP
 from graphflow.compiler.llvm.target import Target
@@ -31,7 +32,7 @@ def emit_shares(code: PoolFunction, threads: Any, order: Any) -> dict[str, Any]:
     block = block_of(b, units, threads, look)
     blocks = ceildiv(b, units, block)
     most = b.select(b.icmp_signed("!=", b.and_(order, I64(Order.TOGETHER)), I64(0)), I64(1), threads)
-    shares = least(b, blocks, most)
+    shares = minimum(b, blocks, most)
     emit_untaken(code, shares)
     share = b.mul(ceildiv(b, blocks, shares), block)
     return {
@@ -87,7 +88,7 @@ def emit_drain(module: ir.Module, target: Target, poll: ir.Function) -> ir.Funct
     number, unseen = b.phi(I64), b.phi(I64)
     taken = code.add("taken", block, "monotonic", index=b.mul(number, I64(LINE)))
     first = b.mul(number, share)
-    size = least(b, share, b.sub(units, first))
+    size = minimum(b, share, b.sub(units, first))
     b.cbranch(b.icmp_signed("<", taken, size), run, other)
 
     b.position_at_end(run)
@@ -154,7 +155,7 @@ def emit_alone(code: PoolFunction, limits: Any, poll: ir.Function) -> None:
 def piece(b: ir.IRBuilder, taken: Any, block: Any, size: Any, backward: Any) -> tuple[Any, Any]:
     """The next block where so many units are taken of `size`: (begin, end), counted from the front."""
     left = b.sub(size, taken)
-    count = least(b, block, left)
+    count = minimum(b, block, left)
     begin = b.select(b.icmp_signed("!=", backward, I64(0)), b.sub(left, count), taken)
     return begin, b.add(begin, count)
 
@@ -162,7 +163,7 @@ def piece(b: ir.IRBuilder, taken: Any, block: Any, size: Any, backward: Any) -> 
 def block_of(b: ir.IRBuilder, units: Any, threads: Any, look: Any) -> Any:
     """How many units are taken at once: a part of a share, no more than are between two looks, and at least one."""
     part = b.sdiv(units, b.mul(threads, I64(BLOCKS)))
-    return least(b, b.select(b.icmp_signed(">", part, I64(1)), part, I64(1)), look)
+    return minimum(b, b.select(b.icmp_signed(">", part, I64(1)), part, I64(1)), look)
 
 
 def turn(code: PoolFunction, order: Any) -> Any:
@@ -173,11 +174,6 @@ def turn(code: PoolFunction, order: Any) -> Any:
     backward = b.and_(b.xor(code.read("turned"), I64(1)), turning)
     code.write("turned", backward)
     return backward
-
-
-def least(b: ir.IRBuilder, x: Any, y: Any) -> Any:
-    """The smaller number."""
-    return b.select(b.icmp_signed("<", x, y), x, y)
 
 
 def ceildiv(b: ir.IRBuilder, units: Any, size: Any) -> Any:
