@@ -345,7 +345,7 @@ def test_units() -> None:
         assert plan is not None
         products = plan.products
         assert plan.squares % products.rows == 0
-        assert plan.squares * plan.row_blocks >= plan.square_count > plan.squares * (plan.row_blocks - 1)
+        assert plan.squares * plan.row_blocks >= plan.windows.square_count > plan.squares * (plan.row_blocks - 1)
         assert plan.column_block * plan.column_blocks >= products.column_panels
         assert 16 * plan.image_place * 4 <= AVX512.l2_bytes // 2
         assert 16 <= plan.units <= 64

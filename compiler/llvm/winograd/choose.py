@@ -18,7 +18,8 @@ from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS
 from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
 from graphflow.compiler.llvm.contract.shape import across_cycles, merged, merged_rows, tile_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
-from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan, apart, spacing, squares_along, whole_number
+from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan, apart
+from graphflow.compiler.llvm.winograd.windows import Windows, squares_along, whole_number
 from graphflow.core.dim import estimate, product
 
 if TYPE_CHECKING:
@@ -67,19 +68,16 @@ def is_asked_for() -> bool:
 
 def is_square_convolution(spec: Contraction) -> bool:
     """Whether a contraction is one of 3 x 3 windows, one pixel apart, over channels that lie side by side."""
-    if spec.dtype not in ("float32", "float64") or len(spec.m) < 2 or len(spec.k) < 3:
+    if spec.dtype not in ("float32", "float64"):
         return False
-    *slices, down, across, channels = spec.k
-    if not all(isinstance(axis.extent, int) for axis in (*slices, channels, spec.n)) or channels.a != 1:
-        return False
-    return down.extent == across.extent == 3 and spacing(spec.m[-2], down) > 0 and spacing(spec.m[-1], across) > 0
+    return isinstance(spec.n.extent, int) and Windows(spec.m, spec.k).are_square
 
 
 def cut(spec: Contraction, target: Target) -> WinogradPlan:
     """The plan, whether it pays or not."""
     lanes, size = target.lanes(spec.dtype), ELEMENT_BYTES[spec.dtype]
     channels, columns = whole_number(spec.k[-1].extent), whole_number(spec.n.extent)
-    count, depth, separate = squares_of(spec), depth_of(spec), groups_of(spec)
+    count, depth, separate = squares_of(Windows(spec.m, spec.k)), depth_of(spec), groups_of(spec)
     slices, slice_row = depth // channels, -(-channels // lanes) * lanes
     row = slices * slice_row
     inner = one_product(spec, count, slices, slice_row)
@@ -104,11 +102,11 @@ def cut(spec: Contraction, target: Target) -> WinogradPlan:
     return WinogradPlan(spec, products, taps, squares, -(-panels // blocks))
 
 
-def squares_of(spec: Contraction) -> int:
+def squares_of(windows: Windows) -> int:
     """About how many squares a group has."""
-    extents = [max(1, estimate(axis.extent)) for axis in spec.m]
-    ways = zip(extents[-2:], spec.m[-2:], spec.k[-3:-1], strict=True)
-    inner = (squares_along(extent, spacing(pixels, window)) for extent, pixels, window in ways)
+    extents = [max(1, estimate(axis.extent)) for axis in windows.pixels]
+    ways = zip(extents[-2:], windows.spacing, strict=True)
+    inner = (squares_along(extent, spacing) for extent, spacing in ways)
     return math.prod(extents[:-2]) * math.prod(map(whole_number, inner))
 
 
@@ -154,11 +152,11 @@ def direct_cycles(spec: Contraction, lanes: int, target: Target) -> float:
 
 def winograd_cycles(plan: WinogradPlan, target: Target) -> float:
     """Of the plan, transforms included."""
-    products, depth = plan.products, plan.slice_count * plan.channels
+    products, depth = plan.products, plan.depth
     columns = -(-whole_number(plan.spec.n.extent) // products.lanes)
-    parts = plan.slice_count * plan.slice_row // products.lanes
+    parts = plan.windows.slice_count * plan.slice_row // products.lanes
     across, blocks = whole_number(products.column_panels), whole_number(plan.column_blocks)
-    squares = max(1, estimate(plan.square_count))
+    squares = max(1, estimate(plan.windows.square_count))
     panels = PLACES * -(-squares // products.rows)
     steps = panels * depth * across_cycles(columns, products.rows, products.vectors, tile_cycles)
     multiplied = steps + panels * across * TILE_CYCLES

@@ -34,12 +34,16 @@ from graphflow.compiler.llvm.code import (
 )
 from graphflow.compiler.llvm.contract.finish import PACKED, Finisher, ways_to_store
 from graphflow.compiler.llvm.contract.pack import emit_panel, sizes
-from graphflow.compiler.llvm.contract.tile import emit_tile
-from graphflow.compiler.llvm.contract.units import Launch, has_edge
+from graphflow.compiler.llvm.contract.units import Launch
 from graphflow.compiler.llvm.contract.walk import Walk
+from graphflow.compiler.llvm.winograd.lines import image_line, result_line
+from graphflow.compiler.llvm.winograd.pieces import Pieces, emit_pieces
 from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan
+from graphflow.compiler.llvm.winograd.products import Places, Tiles, emit_tiles, multiply
 from graphflow.compiler.llvm.winograd.repair import emit_repair
-from graphflow.compiler.llvm.winograd.transform import emit_filter, emit_image, emit_result, square_at
+from graphflow.compiler.llvm.winograd.squares import square_at
+from graphflow.compiler.llvm.winograd.transform import emit_filter, emit_result
+from graphflow.compiler.llvm.winograd.windows import whole_number
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract.finish import Epilogue
@@ -53,11 +57,10 @@ FINISH_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Functions:
-    """What the launch that computes calls: an edge is the tile for a last column panel of fewer vectors."""
+    """What the launch that computes calls."""
 
     image: ir.Function
-    tile: ir.Function
-    edge: ir.Function | None
+    tiles: Tiles
     result: ir.Function
     repair: ir.Function
     finish: ir.Function
@@ -105,20 +108,20 @@ class WinogradEmitter(Walk):
         """The launch that transforms the filters, a unit some channels of a slice of a column panel."""
         plan, products = self.winograd, self.plan
         function = emit_filter(self.module, self.name + ".filter", plan, self.emit_size)
-        parts = plan.channels // plan.tap_channels
+        parts = plan.windows.channels // plan.tap_channels
         with self.launch(".pack") as (code, unit):
             b, taps = code.b, self.scratch(code, self.taps_start)
-            counts = [plan.groups, products.column_panels, plan.slice_count, parts]
+            counts = [plan.groups, products.column_panels, plan.windows.slice_count, parts]
             group, panel, slice_, part = unravel(b, unit, sizes(code, counts))
-            index = unravel(b, slice_, sizes(code, [axis.extent for axis in plan.slices]))
+            index = unravel(b, slice_, sizes(code, [axis.extent for axis in plan.windows.slices]))
             channel = mul(b, part, const(plan.tap_channels))
-            strides = sizes(code, [axis.b for axis in (*plan.slices, plan.spec.k[-1])])
+            strides = sizes(code, [axis.b for axis in (*plan.windows.slices, plan.spec.k[-1])])
             source = at(b, self.filters(code, group), dot(b, [*index, channel], strides), self.element)
             b.call(self.copy_taps, [source, taps, mul(b, panel, const(products.width)), const(0), const(3), code.dims])
-            step = add(b, mul(b, slice_, const(plan.channels)), channel)
+            step = add(b, mul(b, slice_, const(plan.windows.channels)), channel)
             target = self.panel_of(code, self.packed(code, group), panel)
             b.call(function, [taps, at(b, target, mul(b, step, const(products.width)), self.element), code.dims])
-        units = plan.groups * products.column_panels * (plan.slice_count * parts)
+        units = plan.groups * products.column_panels * (plan.windows.slice_count * parts)
         return Launch(self.name + ".pack", units, 16 * plan.tap_elements)
 
     def compute(self) -> Launch:
@@ -126,7 +129,8 @@ class WinogradEmitter(Walk):
         plan, panels, functions = self.winograd, self.plan.column_panels, self.functions()
         with self.launch("") as (code, number):
             b, unit = code.b, self.winograd_unit(code, number)
-            b.call(functions.image, [unit.a, unit.pieces, unit.first, unit.count, code.dims])
+            channels = const(plan.windows.channels)
+            b.call(functions.image, [unit.a, unit.pieces, unit.first, unit.count, channels, code.dims])
             end = minimum(b, add(b, unit.panel, const(plan.column_block)), code.size(panels))
             with loop(b, unit.panel, end) as panel:
                 self.multiply(code, unit, panel, functions)
@@ -136,24 +140,29 @@ class WinogradEmitter(Walk):
     def functions(self) -> Functions:
         """Write what the launch calls."""
         module, name, plan, size = self.module, self.name, self.winograd, self.emit_size
-        rows, edge = self.plan.rows, None
-        if has_edge(self.plan):
-            edge = emit_tile(module, name + ".edge", self.plan, rows, size, vectors=self.plan.edge_vectors)
         return Functions(
-            emit_image(module, name + ".image", plan, size),
-            emit_tile(module, name + ".tile", self.plan, rows, size, vectors=self.plan.vectors),
-            edge,
-            emit_result(module, name + ".result", plan, size),
+            emit_pieces(module, name + ".image", self.image_pieces(), size),
+            emit_tiles(module, name, self.plan, size),
+            emit_result(module, name + ".result", self.plan, result_line, plan.sum_place, size),
             emit_repair(module, name + ".repair", plan, self.copy_taps, size),
             self.finish(),
         )
+
+    def image_pieces(self) -> Pieces:
+        """How the image is transformed."""
+        plan, windows = self.winograd, self.winograd.windows
+        row = whole_number(self.plan.run.a)
+        return Pieces(
+            windows, plan.spec.dtype, self.plan.lanes, 4, image_line, tuple(axis.a for axis in windows.pixels),
+            windows.slices, windows.channels, plan.image_place, row, plan.slice_row,
+        )  # fmt: skip
 
     def winograd_unit(self, code: Code, number: ir.Value) -> WinogradUnit:
         """Where a unit works; units that share a part of the filter follow each other."""
         b, plan = code.b, self.winograd
         group, column, row = unravel(b, number, sizes(code, [plan.groups, plan.column_blocks, plan.row_blocks]))
         panel, first = mul(b, column, const(plan.column_block)), mul(b, row, const(plan.squares))
-        count = minimum(b, const(plan.squares), sub(b, code.size(plan.square_count), first))
+        count = minimum(b, const(plan.squares), sub(b, code.size(plan.windows.square_count), first))
         operands = self.images(code, group), self.packed(code, group), self.filters(code, group)
         starts = (0, self.sums_start, self.taps_start, self.taps_start + plan.tap_elements)
         places = (self.scratch(code, start) for start in starts)
@@ -162,30 +171,12 @@ class WinogradEmitter(Walk):
     def multiply(self, code: Code, unit: WinogradUnit, panel: ir.Value, functions: Functions) -> None:
         """The 16 products of a column panel; a tile's last rows may be of no square."""
         plan, products, b = self.winograd, self.plan, code.b
-        depth = code.size(products.tile_k[0].extent)
-        numbers = (const(products.width), const(products.rows), const(0), depth, code.dims)
-        with loop(b, const(0), const(PLACES)) as place:
-            filters = self.panel_of(code, unit.packed, panel)
-            source = at(b, filters, mul(b, place, const(plan.filter_place)), self.element)
-            image = at(b, unit.pieces, mul(b, place, const(plan.image_place)), self.element)
-            target = at(b, unit.sums, mul(b, place, const(plan.sum_place)), self.element)
-            with loop(b, const(0), unit.count, products.rows) as row:
-                a = at(b, image, mul(b, row, code.size(products.run.a)), self.element)
-                out = at(b, target, mul(b, row, const(products.width)), self.element)
-                self.tile(code, panel, functions, [a, source, source, out, *numbers])
-
-    def tile(self, code: Code, panel: ir.Value, functions: Functions, arguments: list[ir.Value]) -> None:
-        """Call the tile, or for the last column panel the one that is there for it."""
-        b = code.b
-        if functions.edge is None:
-            b.call(functions.tile, arguments)
-            return
-        last = b.icmp_signed("==", panel, sub(b, code.size(self.plan.column_panels), const(1)))
-        with b.if_else(last) as (then, otherwise):
-            with then:
-                b.call(functions.edge, arguments)
-            with otherwise:
-                b.call(functions.tile, arguments)
+        image = unit.pieces, plan.image_place
+        filters = self.panel_of(code, unit.packed, panel), plan.filter_place
+        places = Places(PLACES, image, filters, (unit.sums, plan.sum_place))
+        last = b.icmp_signed("==", panel, sub(b, code.size(products.column_panels), const(1)))
+        span = const(0), code.size(products.tile_k[0].extent)
+        multiply(code, products, functions.tiles, places, unit.count, span, last)
 
     def hand_on(self, code: Code, unit: WinogradUnit, panel: ir.Value, functions: Functions) -> None:
         """Transform the sums of a column panel back, see that they are right, and give them to the epilogue."""
@@ -209,14 +200,14 @@ class WinogradEmitter(Walk):
             b, finisher = code.b, Finisher(code, products, args, self.epilogue, 0)
             for streams in ways_to_store(code, products, args):
                 with loop(b, const(0), count) as number:
-                    square = square_at(code, plan, add(b, first, number))
+                    square = square_at(code, plan.windows, add(b, first, number))
                     *outer, first_y, first_x = square.index
                     source = at(b, sums, mul(b, number, const(products.width)), self.element)
                     down, across = (b.select(has, const(2), const(1)) for has in (square.below, square.beside))
                     with loop(b, const(0), down) as i, loop(b, const(0), across) as j:
                         y, x = (
                             add(b, start, mul(b, n, const(spacing)))
-                            for start, n, spacing in zip((first_y, first_x), (i, j), plan.spacing, strict=True)
+                            for start, n, spacing in zip((first_y, first_x), (i, j), plan.windows.spacing, strict=True)
                         )
                         index = (*self.group_index(code, group), *outer, y, x)
                         place = mul(b, add(b, mul(b, i, const(2)), j), const(plan.sum_place))

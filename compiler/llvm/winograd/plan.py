@@ -13,10 +13,10 @@ apart as those of a window, and squares lie between each other.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Plan
+from graphflow.compiler.llvm.contract.plan import Contraction, Plan
+from graphflow.compiler.llvm.winograd.windows import Windows, whole_number
 from graphflow.core.dim import Size, ceildiv, product
 
 PLACES = 16
@@ -39,24 +39,19 @@ class WinogradPlan:
     column_block: int
 
     @property
-    def channels(self) -> int:
+    def windows(self) -> Windows:
         """Of the image."""
-        return whole_number(self.spec.k[-1].extent)
-
-    @property
-    def slices(self) -> tuple[Axis, ...]:
-        """The axes of windows around those of 3 x 3."""
-        return self.spec.k[:-3]
-
-    @property
-    def slice_count(self) -> int:
-        """How many slices a window has."""
-        return math.prod(whole_number(axis.extent) for axis in self.slices)
+        return Windows(self.spec.m, self.spec.k)
 
     @property
     def slice_row(self) -> int:
         """Elements of one slice of a transformed square at one place: its channels, whole vectors of them."""
-        return -(-self.channels // self.products.lanes) * self.products.lanes
+        return -(-self.windows.channels // self.products.lanes) * self.products.lanes
+
+    @property
+    def depth(self) -> int:
+        """Channels of all slices."""
+        return self.windows.slice_count * self.windows.channels
 
     @property
     def groups(self) -> Size:
@@ -64,26 +59,9 @@ class WinogradPlan:
         return product(tuple(axis.extent for axis in self.spec.batch))
 
     @property
-    def spacing(self) -> tuple[int, int]:
-        """How many pixels further down, and across, the second pixel of a square is."""
-        down, across = zip(self.spec.m[-2:], self.spec.k[-3:-1], strict=True)
-        return spacing(*down), spacing(*across)
-
-    @property
-    def square_extents(self) -> tuple[Size, ...]:
-        """How many squares there are along each axis of the rows; the last ones may be halves or quarters."""
-        *outer, down, across = (axis.extent for axis in self.spec.m)
-        return (*outer, squares_along(down, self.spacing[0]), squares_along(across, self.spacing[1]))
-
-    @property
-    def square_count(self) -> Size:
-        """All squares of a group."""
-        return product(self.square_extents)
-
-    @property
     def row_blocks(self) -> Size:
         """Units beside each other that have the same columns."""
-        return ceildiv(self.square_count, self.squares)
+        return ceildiv(self.windows.square_count, self.squares)
 
     @property
     def column_blocks(self) -> Size:
@@ -98,8 +76,7 @@ class WinogradPlan:
     @property
     def unit_flops(self) -> int:
         """Of the products of a unit."""
-        depth = self.slice_count * self.channels
-        return 2 * PLACES * self.squares * depth * self.column_block * self.products.width
+        return 2 * PLACES * self.squares * self.depth * self.column_block * self.products.width
 
     @property
     def image_place(self) -> int:
@@ -114,7 +91,7 @@ class WinogradPlan:
     @property
     def filter_place(self) -> int:
         """The same of the transformed filter, of one column panel."""
-        return apart(self.slice_count * self.channels * self.products.width, self.products.bytes)
+        return apart(self.depth * self.products.width, self.products.bytes)
 
     @property
     def filter_group(self) -> int:
@@ -142,30 +119,7 @@ class WinogradPlan:
         return ("winograd", *replace(self.taps, spec=self.spec, batch=self.spec.batch, k=self.spec.k).packing)
 
 
-def spacing(pixels: Axis, window: Axis) -> int:
-    """How many pixels are from one tap of a window to the next, 0 where that is no number known to divide them."""
-    if pixels.a == window.a:
-        return 1
-    if not isinstance(pixels.extent, int) or not isinstance(pixels.a, int) or not isinstance(window.a, int):
-        return 0
-    return max(0, window.a // pixels.a) if pixels.a and window.a % pixels.a == 0 else 0
-
-
-def squares_along(extent: Size, spacing: int) -> Size:
-    """How many squares cover an axis, whose pixels are `spacing` apart."""
-    if spacing == 1:
-        return ceildiv(extent, 2)
-    whole, left = divmod(whole_number(extent), 2 * spacing)
-    return whole * spacing + min(left, spacing)
-
-
 def apart(elements: int, size: int) -> int:
     """So many elements or a few more, an odd number of cache lines: what lies so far apart shares few cache sets."""
     lines = -(-elements * size // 64)
     return (lines + 1 - lines % 2) * 64 // size
-
-
-def whole_number(size: Size) -> int:
-    """A size that is known."""
-    assert isinstance(size, int)
-    return size

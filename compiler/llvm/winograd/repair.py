@@ -35,7 +35,8 @@ from graphflow.compiler.llvm.code import (
 from graphflow.compiler.llvm.contract.pack import nest, sizes
 from graphflow.compiler.llvm.contract.plan import Axis
 from graphflow.compiler.llvm.contract.tile import Sums, sum_over
-from graphflow.compiler.llvm.winograd.transform import not_finite, pixel, square_at
+from graphflow.compiler.llvm.winograd.lines import not_finite
+from graphflow.compiler.llvm.winograd.squares import pixel, square_at
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.winograd.plan import WinogradPlan
@@ -57,14 +58,14 @@ def emit_repair(module: ir.Module, name: str, plan: WinogradPlan, panel: ir.Func
         repair, b, channels = Repair(code, plan, sums, taps), code.b, plan.spec.k[-1]
         element = ELEMENTS[plan.spec.dtype]
         with (
-            nest(code, plan.slices) as indices,
-            loop(b, const(0), const(plan.channels), plan.tap_channels) as channel,
+            nest(code, plan.windows.slices) as indices,
+            loop(b, const(0), const(plan.windows.channels), plan.tap_channels) as channel,
         ):
             image, place = (
                 at(b, start, dot(b, [*indices, channel], sizes(code, strides)), element)
                 for start, strides in (
-                    (a, [axis.a for axis in (*plan.slices, channels)]),
-                    (source, [axis.b for axis in (*plan.slices, channels)]),
+                    (a, [axis.a for axis in (*plan.windows.slices, channels)]),
+                    (source, [axis.b for axis in (*plan.windows.slices, channels)]),
                 )
             )
             b.call(panel, [place, taps, lane, const(0), const(3), code.dims])
@@ -100,8 +101,8 @@ class Repair:
     def convolve(self, a: ir.Value, first: ir.Value, number: ir.Value, v: ir.Value, begins: ir.Value) -> None:
         """Add what the channels give that are at `a` and whose taps are copied; where it `begins` there is no sum."""
         code, b, products, plan = self.code, self.code.b, self.plan.products, self.plan
-        square = square_at(code, plan, add(b, first, number))
-        source = pixel(code, plan, a, square)
+        square = square_at(code, plan.windows, add(b, first, number))
+        source = at(b, a, pixel(code, square, [axis.a for axis in plan.spec.m]), self.element)
         # A pixel that does not exist is the one before it; nobody asks for its result.
         down, across = (
             b.select(second, code.size(axis.a), const(0))
