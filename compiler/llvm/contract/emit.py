@@ -26,6 +26,8 @@ from graphflow.compiler.llvm.contract.plan import Axis, Contraction
 from graphflow.compiler.llvm.contract.units import Emitter, Launch
 from graphflow.compiler.llvm.winograd.choose import winograd_plan
 from graphflow.compiler.llvm.winograd.emit import WinogradEmitter
+from graphflow.compiler.llvm.winograd.gradient_choose import gradient_plan
+from graphflow.compiler.llvm.winograd.gradient_emit import GradientEmitter
 
 if TYPE_CHECKING:
     from llvmlite import ir
@@ -72,8 +74,8 @@ def emit_contraction(
     winograd = winograd_plan(spec, target)
     if winograd is not None:
         return winograd_code(WinogradEmitter(module, name, winograd, target, size, epilogue))
-    plan = make_plan(spec, target)
-    emitter = Emitter(module, name, plan, target, size, epilogue, weight)
+    emitter = emitter_of(module, name, spec, target, size, epilogue, weight)
+    plan = emitter.plan
     launches = [emitter.pack()] if plan.packs_first else []
     if plan.staged == "panels":
         launches.append(emitter.stage_panels())
@@ -83,6 +85,22 @@ def emit_contraction(
     packed, packing = emitter.packed_bytes, plan.packing if plan.packs_first else None
     kept = packing is not None and spec.is_kept and isinstance(packed, int)
     return ContractionCode(tuple(launches), emitter.workspace_bytes, emitter.scratch_bytes, packed, packing, kept)
+
+
+def emitter_of(
+    module: ir.Module,
+    name: str,
+    spec: Contraction,
+    target: Target,
+    size: SizeEmitter,
+    epilogue: Epilogue,
+    weight: int,
+) -> Emitter:
+    """What writes the launches of a contraction whose operands are not transformed before the first one."""
+    gradient = gradient_plan(spec, target)
+    if gradient is not None:
+        return GradientEmitter(module, name, gradient, target, size, epilogue)
+    return Emitter(module, name, make_plan(spec, target), target, size, epilogue, weight)
 
 
 def winograd_code(emitter: WinogradEmitter) -> ContractionCode:
