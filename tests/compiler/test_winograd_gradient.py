@@ -151,7 +151,8 @@ def test_cuts(channels: int, columns: int, splits: int, passes: int) -> None:
     """Blocks of channels and columns, whole or not, parts and blocks of squares, and passes: all give the same."""
     case = Case((2, 1, 9, 12), 40, 75)
     target = replace(HOST, l2_bytes=1 << 24 if passes == 1 else 1 << 13)
-    plan = gradient_choose.cut(case.spec(), channels, columns, splits, target)
+    shape = gradient_choose.unit_tile(case.spec(), channels, columns, target)
+    plan = gradient_choose.cut(case.spec(), channels, columns, splits, shape, target)
     assert plan.passes == passes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient_choose, "plans", lambda spec, target: [plan])
@@ -206,7 +207,7 @@ def test_the_same_bits(order: str) -> None:
     case = Case((5, 1, 17, 19), 24, 70)
     x, g = random(case.x), random(case.g, seed=1)
     kernel = kernel_of(case, TARGETS["small caches"])
-    assert kernel.code.launches[0].units > 4
+    assert kernel.code.launches[0].units >= 4
     assert kernel(x, g, ORDERS[order]).tobytes() == kernel(x, g).tobytes()
 
 
@@ -270,7 +271,7 @@ def test_zeros_have_no_sign() -> None:
     "dtype, spread, worse", [("float32", 1.0, (1, 1.1)), ("float64", 1.0, (1, 1.1)), ("float32", 1e3, (4, 1.6))]
 )
 def test_rounding(dtype: str, spread: float, worse: tuple[float, float]) -> None:
-    """The largest and the mean error relative to the sum of |x| |g|, beside those of a direct sum: `lines.py` says which."""
+    """The largest and the mean error in the sum of |x| |g|, beside a direct sum's: `transform.py` says which."""
     case = Case((2, 1, 16, 16), 64, 64)
     rng = np.random.default_rng(5)
     x, g = (
@@ -302,8 +303,8 @@ def test_where_it_pays(target: Target) -> None:
     assert plan_of(Case((1, 1, 56, 56), 64, 64), target)
     assert plan_of(Case((8, 1, 28, 28), 128, 128), target)
     assert plan_of(Case((8, 1, 28, 28), 128, 128), target, dtype="float64")
-    assert not plan_of(Case((8, 1, 224, 224), 3, 64), target)
-    assert not plan_of(Case((8, 1, 32, 32), 2, 64), target)
+    assert not plan_of(Case((8, 1, 224, 224), 1, 64), target)
+    assert not plan_of(Case((8, 1, 32, 32), 1, 64), target)
     assert not plan_of(Case((64, 1, 1, 1), 64, 64), target)  # a square for each pixel
     assert not plan_of(Case((1, 1, 8, 8), 16, 16), target)
 

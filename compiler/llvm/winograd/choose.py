@@ -85,7 +85,7 @@ def cut(spec: Contraction, target: Target) -> WinogradPlan:
     rows, vectors = tile_shape(inner, groups, lanes, "", target)
     wanted = min(TARGET_UNITS, max(1, 2 * PLACES * separate * count * depth * columns // UNIT_FLOPS))
     wanted = -(-wanted // separate)
-    far = far_cycles(PLACES * depth, spec, target) > 0
+    far = far_cycles(filter_bytes(PLACES * depth, spec), target) > 0
     least = max(LEAST_SQUARES if far else rows, count // wanted)
     squares = unit_squares(count, rows, least, target.l2_bytes // 4 // (PLACES * row * size))
     places = (Axis(PLACES, apart(squares * row, size), depth * vectors * lanes),)
@@ -140,14 +140,14 @@ def tap_channels(channels: int) -> int:
 
 
 def direct_cycles(spec: Contraction, lanes: int, target: Target) -> float:
-    """Of the convolution as it is."""
+    """Of a convolution, or of the gradient of its filter, as it is."""
     groups, columns = merged_rows(spec.m), -(-whole_number(spec.n.extent) // lanes)
     rows, vectors = tile_shape(spec, groups, lanes, "", target)
     panels = math.prod(max(1, estimate(group.extent)) for group in groups[:-1])
     panels *= -(-max(1, estimate(groups[-1].extent)) // rows)
-    depth = 9 * depth_of(spec)
+    depth = max(1, estimate(product(tuple(axis.extent for axis in spec.k))))
     products = panels * depth * across_cycles(columns, rows, vectors, tile_cycles)
-    return groups_of(spec) * max(products, far_cycles(depth, spec, target))
+    return groups_of(spec) * max(products, far_cycles(filter_bytes(depth, spec), target))
 
 
 def winograd_cycles(plan: WinogradPlan, target: Target) -> float:
@@ -160,13 +160,17 @@ def winograd_cycles(plan: WinogradPlan, target: Target) -> float:
     panels = PLACES * -(-squares // products.rows)
     steps = panels * depth * across_cycles(columns, products.rows, products.vectors, tile_cycles)
     multiplied = steps + panels * across * TILE_CYCLES
-    far = far_cycles(PLACES * depth, plan.spec, target)
+    far = far_cycles(filter_bytes(PLACES * depth, plan.spec), target)
     filters = 0 if plan.spec.is_kept else FILTER_CYCLES * depth * columns + far
     transforms = squares * (INPUT_CYCLES * parts * blocks + OUTPUT_CYCLES * columns)
     return groups_of(plan.spec) * (max(multiplied, far) + transforms + filters)
 
 
-def far_cycles(depth: int, spec: Contraction, target: Target) -> float:
-    """To move a filter of so many elements a column, unless half of L2 holds it."""
-    size = depth * whole_number(spec.n.extent) * ELEMENT_BYTES[spec.dtype]
+def filter_bytes(depth: int, spec: Contraction) -> int:
+    """Of a filter of so many elements a column."""
+    return depth * whole_number(spec.n.extent) * ELEMENT_BYTES[spec.dtype]
+
+
+def far_cycles(size: int, target: Target) -> float:
+    """To move so many bytes, unless half of L2 holds them."""
     return size / FAR_RATE if size > target.l2_bytes // 2 else 0

@@ -18,11 +18,11 @@ from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
 from graphflow.compiler.llvm.contract.shape import across_cycles, panel_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.compiler.llvm.winograd.choose import (
-    FAR_RATE,
-    INPUT_CYCLES,
     LEAST_GAIN,
     LEAST_UNITS,
     TILE_CYCLES,
+    direct_cycles,
+    far_cycles,
     groups_of,
     is_asked_for,
     squares_of,
@@ -30,15 +30,19 @@ from graphflow.compiler.llvm.winograd.choose import (
 from graphflow.compiler.llvm.winograd.gradient_plan import TAPS, GradientPlan
 from graphflow.compiler.llvm.winograd.plan import PLACES, apart
 from graphflow.compiler.llvm.winograd.windows import Windows, whole_number
-from graphflow.core.dim import Size, estimate, product
+from graphflow.core.dim import estimate, product
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
-# Cycles for a vector of a square's gradients to be transformed, and for a vector of sums to be transformed back.
-GRADIENT_CYCLES, BACK_CYCLES = 35, 40
+# Cycles for a vector of a square's pixels to be transformed, for one of its gradients, and for one of sums, back.
+IMAGE_CYCLES, GRADIENT_CYCLES, BACK_CYCLES = 30, 15, 60
+# How often a part of sums moves: written, which reads first what it overwrites, and read.
+PARTIAL_MOVES = 3
 # Passes that a block's transforms and products are done in, where all places at once would leave short blocks.
 PASSES = 4
+# Units beyond which squares are not split any more.
+MOST_UNITS = 64
 # Squares of a block from which on it does not matter much that sums are read and written once for each.
 LONG_BLOCK = 128
 
@@ -49,14 +53,14 @@ def gradient_plan(spec: Contraction, target: Target) -> GradientPlan | None:
         return None
     if 0 in (spec.n.extent, *(axis.extent for axis in (*spec.m, *spec.k))):
         return None
-    plan = min(plans(spec, target), key=lambda plan: gradient_cycles(plan, target))
+    plan = min(plans(spec, target), key=lambda plan: gradient_cycles(plan, target) * last_unit(plan))
     return plan if pays(plan, target) else None
 
 
 def pays(plan: GradientPlan, target: Target) -> bool:
     """Whether the transforms are estimated to save enough."""
     flops = 2 * PLACES * groups_of(plan.spec) * squares_of(plan.windows) * depth_of(plan) * plan.columns
-    direct = direct_cycles(plan, target)
+    direct = direct_cycles(plan.spec, plan.products.lanes, target)
     return flops >= LEAST_UNITS * UNIT_FLOPS and direct >= LEAST_GAIN * gradient_cycles(plan, target)
 
 
@@ -70,26 +74,32 @@ def is_filter_gradient(spec: Contraction) -> bool:
 def plans(spec: Contraction, target: Target) -> Iterator[GradientPlan]:
     """All cuts worth a thought."""
     lanes, windows = target.lanes(spec.dtype), Windows(spec.k, spec.m)
-    for channel_block in parts(windows.channels, lanes):
+    for channels in parts(windows.channels, lanes):
         for columns in parts(whole_number(spec.n.extent), lanes):
-            for splits in range(6):
-                yield cut(spec, channel_block, columns, 1 << splits, target)
+            shape = unit_tile(spec, channels, columns, target)
+            plan = cut(spec, channels, columns, 1, shape, target)
+            yield plan
+            most = MOST_UNITS // estimate(plan.units)
+            yield from (cut(spec, channels, columns, 1 << i, shape, target) for i in range(1, most.bit_length()))
 
 
 def parts(count: int, lanes: int) -> list[int]:
     """Sizes of equal parts of so many channels, whole vectors: all of them, a half, and so on."""
-    whole = [-(-count // (lanes << i)) * lanes for i in range(5)]
-    return sorted({min(count, part) for part in whole})
+    return sorted({min(count, -(-count // (lanes << i)) * lanes) for i in range(5)})
 
 
-def cut(spec: Contraction, channels: int, columns: int, splits: int, target: Target) -> GradientPlan:
-    """The plan of units with so many channels and columns, and so many parts of the squares."""
-    lanes, size = target.lanes(spec.dtype), ELEMENT_BYTES[spec.dtype]
-    groups = (Group(channels, 1, (channels,)),)
-    inner = Contraction(
-        spec.dtype, (), (Axis(channels, 1, 0),), replace(spec.n, extent=columns), (Axis(LONG_BLOCK, channels, columns),)
-    )
-    rows, vectors = tile_shape(inner, groups, lanes, "", target)
+def unit_tile(spec: Contraction, channels: int, columns: int, target: Target) -> tuple[int, int]:
+    """(rows, vectors) of the tile for so many channels and columns."""
+    m, n, k = Axis(channels, 1, 0), Axis(columns, 0, 1), Axis(LONG_BLOCK, channels, columns)
+    inner = Contraction(spec.dtype, (), (m,), n, (k,))
+    return tile_shape(inner, (Group(channels, 1, (channels,)),), target.lanes(spec.dtype), "", target)
+
+
+def cut(
+    spec: Contraction, channels: int, columns: int, splits: int, shape: tuple[int, int], target: Target
+) -> GradientPlan:
+    """The plan of units with so many channels and columns, by tiles of a shape, and so many parts of the squares."""
+    lanes, size, (rows, vectors) = target.lanes(spec.dtype), ELEMENT_BYTES[spec.dtype], shape
     width = vectors * lanes
     image_row = apart(-(-channels // rows) * rows, size)
     gradient_row = apart(-(-columns // width) * width, size)
@@ -101,8 +111,9 @@ def cut(spec: Contraction, channels: int, columns: int, splits: int, target: Tar
     squares = -(-count // blocks)
     k = (Axis(squares, image_row, gradient_row),)
     known = isinstance(product(tuple(axis.extent for axis in spec.k)), int)
+    inner = Contraction(spec.dtype, (), (Axis(channels, 1, 0),), spec.n, k)
     products = Plan(
-        replace(inner, n=spec.n, k=k), lanes, size, (), groups, k, rows, vectors, "", False, "",
+        inner, lanes, size, (), (Group(channels, 1, (channels,)),), k, rows, vectors, "", False, "",
         1, 1, 1, 1, k, target.has_fma, k_blocks=blocks if known else max(2, blocks),
     )  # fmt: skip
     whole = tuple(Group(axis.extent, axis.a, (axis.extent,)) for axis in spec.m)
@@ -117,35 +128,25 @@ def depth_of(plan: GradientPlan) -> int:
     return plan.windows.slice_count * plan.windows.channels
 
 
-def direct_cycles(plan: GradientPlan, target: Target) -> float:
-    """Of the gradient as it is."""
-    spec, lanes = plan.spec, plan.products.lanes
-    groups = (Group(plan.windows.channels * 3, 1, (3, plan.windows.channels)),)
-    rows, vectors = tile_shape(spec, groups, lanes, "", target)
-    panels = 3 * plan.windows.slice_count * -(-plan.windows.channels * 3 // rows)
-    depth = estimate(product(tuple(axis.extent for axis in spec.k)))
-    return groups_of(spec) * depth * panels * across_cycles(-(-plan.columns // lanes), rows, vectors, panel_cycles)
+def last_unit(plan: GradientPlan) -> float:
+    """How many times as long it takes because the last unit to finish is waited for."""
+    return 1 + max(1 / estimate(plan.units), 1 / TARGET_UNITS)
 
 
 def gradient_cycles(plan: GradientPlan, target: Target) -> float:
-    """Of the plan, transforms included, as if for as many threads as there are units to aim at."""
+    """Of the plan, transforms included."""
     products, windows, splits = plan.products, plan.windows, plan.results.splits
-    squares, groups = squares_of(windows), groups_of(plan.spec)
-    row_panels = -(-plan.channel_block // products.rows) * plan.channel_blocks * windows.slice_count
-    columns = -(-plan.columns // products.lanes)
-    panels = whole_number(products.column_panels)
-    step = row_panels * across_cycles(columns, products.rows, products.vectors, panel_cycles)
-    blocks = splits * -(-(-(-squares // splits)) // plan.squares)
-    multiplied = PLACES * (
-        squares * step + blocks * row_panels * panels * (TILE_CYCLES + 2 * products.rows * products.vectors)
-    )
-    parts_ = windows.slice_count * -(-windows.channels // products.lanes)
-    transforms = squares * (
-        INPUT_CYCLES * parts_ * plan.column_blocks
-        + GRADIENT_CYCLES * columns * plan.channel_blocks * windows.slice_count
-    )
+    squares, columns = squares_of(windows), -(-plan.columns // products.lanes)
+    rows = -(-plan.channel_block // products.rows) * plan.channel_blocks * windows.slice_count
+    step = rows * across_cycles(columns, products.rows, products.vectors, panel_cycles)
+    blocks = splits * -(-squares // (splits * plan.squares))
+    tiles = blocks * rows * whole_number(products.column_panels)
+    multiplied = PLACES * (squares * step + tiles * (TILE_CYCLES + 2 * products.rows * products.vectors))
+    pixels = windows.slice_count * -(-windows.channels // products.lanes) * plan.column_blocks
+    gradients = columns * plan.channel_blocks * windows.slice_count
+    transforms = squares * (IMAGE_CYCLES * pixels + GRADIENT_CYCLES * gradients)
+    far = far_cycles(4 * squares * (pixels + gradients) * products.lanes * products.bytes, target)
     results = splits * depth_of(plan) * columns
-    moved = TAPS * products.lanes * products.bytes * (2 if splits > 1 else 0) / FAR_RATE
-    units = groups * splits * windows.slice_count * plan.channel_blocks * plan.column_blocks
-    total = groups * (multiplied + transforms + results * (BACK_CYCLES + moved))
-    return total * (1 + max(1 / units, 1 / TARGET_UNITS))
+    moved = TAPS * results * products.lanes * products.bytes * (PARTIAL_MOVES if splits > 1 else 0)
+    total = multiplied + transforms + far + results * BACK_CYCLES + far_cycles(moved, target)
+    return groups_of(plan.spec) * total

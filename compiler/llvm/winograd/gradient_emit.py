@@ -14,7 +14,22 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I64, Code, SizeEmitter, add, at, const, dot, loop, minimum, mul, sub, unravel
+from graphflow.compiler.llvm.code import (
+    I64,
+    PTR,
+    Code,
+    SizeEmitter,
+    add,
+    at,
+    const,
+    dot,
+    loop,
+    minimum,
+    mul,
+    part_function,
+    sub,
+    unravel,
+)
 from graphflow.compiler.llvm.contract.finish import emit_finish
 from graphflow.compiler.llvm.contract.pack import chunk, sizes
 from graphflow.compiler.llvm.contract.units import Emitter, Launch
@@ -33,6 +48,11 @@ if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract.finish import Epilogue
     from graphflow.compiler.llvm.target import Target
 
+PRODUCTS_ARGUMENTS = (
+    ("image", PTR), ("gradient", PTR), ("sums", PTR), ("begin", I64), ("end", I64),
+    ("channels", I64), ("first", I64), ("columns", I64), ("dims", PTR),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Functions:
@@ -40,7 +60,7 @@ class Functions:
 
     images: list[ir.Function]
     gradients: list[ir.Function]
-    tiles: Tiles
+    multiply: ir.Function
     result: ir.Function
     repair: ir.Function
     finish: ir.Function
@@ -88,7 +108,7 @@ class GradientEmitter(Emitter):
             unit = self.gradient_unit(code, number)
             for first, count in self.blocks(code, unit):
                 self.multiply_block(code, unit, first, count, functions)
-            for panel, lane, columns in self.panels(code, unit):
+            for panel, lane, columns in self.panels(code, unit.columns):
                 self.hand_on(code, unit, panel, lane, columns, functions)
         squares = -(-squares_of(plan.windows) // self.plan.splits)
         flops = 2 * PLACES * squares * plan.channel_block * plan.column_block * self.products.width
@@ -99,14 +119,13 @@ class GradientEmitter(Emitter):
         module, name, plan, size = self.module, self.name, self.gradient, self.emit_size
 
         def passes(suffix: str, pieces: Pieces) -> list[ir.Function]:
-            count = plan.pass_places
-            starts = range(0, PLACES, count)
-            return [emit_pieces(module, f"{name}.{suffix}{i}", pieces, size, range(i, i + count)) for i in starts]
+            rows = [slice(i * 4 // plan.passes, (i + 1) * 4 // plan.passes) for i in range(plan.passes)]
+            return [emit_pieces(module, f"{name}.{suffix}{row.start}", pieces, size, row) for row in rows]
 
         return Functions(
             passes("image", self.image_pieces()),
             passes("gradient", self.gradient_pieces()),
-            emit_tiles(module, name, self.products, size),
+            self.products_of_pass(emit_tiles(module, name, self.products, size)),
             emit_result(module, name + ".result", self.products, taps_line, plan.sum_place, size),
             emit_gradient_repair(module, name + ".repair", plan, size),
             emit_finish(module, name + ".finish", self.plan, size, self.epilogue, self.partial_start),
@@ -162,12 +181,11 @@ class GradientEmitter(Emitter):
         with loop(b, begin, some, self.gradient.squares) as first:
             yield first, minimum(b, const(self.gradient.squares), sub(b, end, first))
 
-    def panels(self, code: Code, unit: GradientUnit) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
+    def panels(self, code: Code, columns: ir.Value) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
         """A loop over the column panels of a unit: its number in the unit, its first column in it, and how many."""
         b, width = code.b, self.products.width
-        with loop(b, const(0), unit.columns, width) as lane:
-            panel = b.udiv(lane, const(width))
-            yield panel, lane, minimum(b, const(width), sub(b, unit.columns, lane))
+        with loop(b, const(0), columns, width) as lane:
+            yield b.udiv(lane, const(width)), lane, minimum(b, const(width), sub(b, columns, lane))
 
     def multiply_block(
         self, code: Code, unit: GradientUnit, first: ir.Value, count: ir.Value, functions: Functions
@@ -180,22 +198,30 @@ class GradientEmitter(Emitter):
         for number, (of_image, of_gradient) in enumerate(zip(functions.images, functions.gradients, strict=True)):
             b.call(of_image, [unit.a, image, first, count, unit.channels, code.dims])
             b.call(of_gradient, [unit.b, gradient, first, count, unit.columns, code.dims])
-            place = const(number * plan.pass_places * plan.sum_place)
-            for panel, lane, _ in self.panels(code, unit):
-                # Operands as if all squares of the unit were there.
-                a, filters = (
-                    at(b, start, b.neg(mul(b, begin, const(row))), self.element)
-                    for start, row in ((image, plan.image_row), (gradient, plan.gradient_row))
-                )
-                out = at(b, sums, add(b, place, mul(b, panel, const(plan.panel_elements))), self.element)
-                filters = at(b, filters, lane, self.element)
-                places = Places(
-                    plan.pass_places, (a, plan.image_place), (filters, plan.gradient_place), (out, plan.sum_place)
-                )
-                last = b.icmp_signed(
-                    ">=", add(b, add(b, unit.lane, lane), const(self.products.width)), const(plan.columns)
-                )
-                multiply(code, self.products, functions.tiles, places, unit.channels, span, last)
+            out = at(b, sums, const(number * plan.pass_places * plan.sum_place), self.element)
+            numbers = (*span, unit.channels, unit.lane, unit.columns)
+            b.call(functions.multiply, [image, gradient, out, *numbers, code.dims])
+
+    def products_of_pass(self, tiles: Tiles) -> ir.Function:
+        """The function that multiplies a block's transforms at the places of a pass."""
+        plan = self.gradient
+        with part_function(self.module, self.name + ".products", PRODUCTS_ARGUMENTS, self.emit_size) as code:
+            image, gradient, sums, begin, end, channels, first, columns, _ = code.function.args
+            b, width = code.b, self.products.width
+            # Operands as if all squares of the unit were there.
+            image, gradient = (
+                at(b, start, b.neg(mul(b, begin, const(row))), self.element)
+                for start, row in ((image, plan.image_row), (gradient, plan.gradient_row))
+            )
+            for panel, lane, _ in self.panels(code, columns):
+                a = image, plan.image_place
+                filters = at(b, gradient, lane, self.element), plan.gradient_place
+                out = at(b, sums, mul(b, panel, const(plan.panel_elements)), self.element), plan.sum_place
+                after = add(b, add(b, first, lane), const(width))
+                last = b.icmp_signed(">=", after, const(plan.columns))
+                places = Places(plan.pass_places, a, filters, out)
+                multiply(code, self.products, tiles, places, channels, (begin, end), last)
+        return code.function
 
     def hand_on(
         self, code: Code, unit: GradientUnit, panel: ir.Value, lane: ir.Value, columns: ir.Value, functions: Functions

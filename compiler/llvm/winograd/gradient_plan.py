@@ -1,10 +1,10 @@
 """The gradient of a filter of 3 x 3 taps by Winograd's minimal filtering, and how it is cut into units: values only.
 
-F(3x3, 2x2) of Lavin & Gray (arXiv:1509.09308): the gradients of 3 x 3 taps for one channel in and one out are a sum over
-all squares of 2 x 2 results, of the correlation of the square's 4 x 4 pixels with its 2 x 2 gradients.  That takes 16
-products of what both are transformed to, where 36 are needed otherwise, and since the transform back is linear it is
-needed only once, of the sums: so a unit is 16 matrix products, one for each *place* of the transformed pieces, of
-[channels, squares] by [squares, columns].
+F(3x3, 2x2) of Lavin & Gray (arXiv:1509.09308): the gradients of 3 x 3 taps for a channel in and one out are a sum over
+all squares of 2 x 2 results, of the correlation of a square's 4 x 4 pixels with its 2 x 2 gradients.  That takes 16
+products of what both are transformed to, where 36 are needed otherwise, and since the transform back is linear only the
+sums need it.  So a unit is 16 matrix products, one for each *place* of the transformed pieces: [channels, squares] by
+[squares, columns].
 
 Squares go by in blocks, whose transforms stay in L2.  A block is transformed and multiplied in *passes*, each for some
 of the places, so that it can be long: sums are read and written once a block.

@@ -49,10 +49,10 @@ def taps_line(b: ir.IRBuilder, m: Vectors) -> Vectors:
     return [b.fadd(m[0], both), b.fmul(half, b.fsub(m[1], m[2])), b.fsub(both, m[3])]
 
 
-def both_ways(b: ir.IRBuilder, line: Line, values: Vectors, side: int) -> Vectors:
-    """The columns of a square of `side` x `side` values transformed, and then its rows."""
+def both_ways(b: ir.IRBuilder, line: Line, values: Vectors, side: int, rows: slice = slice(None)) -> Vectors:
+    """The columns of a square of `side` x `side` values transformed, and then its rows, or some of them."""
     columns = [line(b, values[j::side]) for j in range(side)]
-    return [value for row in zip(*columns, strict=True) for value in line(b, list(row))]
+    return [value for row in [*zip(*columns, strict=True)][rows] for value in line(b, list(row))]
 
 
 def not_finite(b: ir.IRBuilder, x: ir.Value) -> ir.Value:

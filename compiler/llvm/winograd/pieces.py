@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -30,19 +31,22 @@ from graphflow.compiler.llvm.code import (
     masked_load,
     mul,
     part_function,
+    prefetch,
     whole,
     zeros,
 )
 from graphflow.compiler.llvm.contract.pack import flat_strides, nest, sizes
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.compiler.llvm.winograd.lines import Line, Vectors, both_ways
-from graphflow.compiler.llvm.winograd.plan import PLACES
 from graphflow.compiler.llvm.winograd.squares import Square, pixel, square_at, steps
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract.plan import Axis
     from graphflow.compiler.llvm.winograd.windows import Windows
     from graphflow.core.dim import Size
+
+# Bytes ahead at which pixels are asked for: processors do not follow so many lines of an image by themselves.
+AHEAD = 2048
 
 PIECES_ARGUMENTS = (
     ("source", PTR), ("target", PTR), ("first", I64), ("count", I64), ("channels", I64), ("dims", PTR),
@@ -74,9 +78,9 @@ class Pieces:
 
 
 def emit_pieces(
-    module: ir.Module, name: str, pieces: Pieces, size: SizeEmitter, places: range = range(PLACES)
+    module: ir.Module, name: str, pieces: Pieces, size: SizeEmitter, rows: slice = slice(None)
 ) -> ir.Function:
-    """The function `pieces`, for some of the places."""
+    """The function `pieces`, for all 4 x 4 places or for some rows of them."""
     with part_function(module, name, PIECES_ARGUMENTS, size) as code:
         source, target, first, count, channels, _ = code.function.args
         b, element, windows = code.b, ELEMENTS[pieces.dtype], pieces.windows
@@ -84,25 +88,29 @@ def emit_pieces(
             square = square_at(code, windows, add(b, first, number))
             start = at(b, source, pixel(code, square, pieces.strides), element)
             row = at(b, target, mul(b, number, const(pieces.row)), element)
-            reach = [spacing * stride for spacing, stride in zip(windows.spacing, pieces.strides[-2:], strict=True)]
-            seconds = (square.below, square.beside)
-            down, across = (
-                [*steps(code, pieces.side, stride, has)] for stride, has in zip(reach, seconds, strict=True)
-            )
+            ways = zip(windows.spacing, pieces.strides[-2:], (square.below, square.beside), strict=True)
+            down, across = ([*steps(code, pieces.side, spacing * stride, has)] for spacing, stride, has in ways)
             for offset, slice_ in slices(code, pieces.slices):
                 here, piece = at(b, start, offset, element), mul(b, slice_, const(pieces.slice_row))
                 pixels = [at(b, at(b, here, i, element), j, element) for i in down for j in across]
                 for channel, mask in channel_vectors(code, pieces, channels):
+                    if not rows.start:
+                        ask_ahead(b, pieces, pixels, channel)
+                    # LLVM leaves out what these rows do not need.
                     values = [vector(code, pieces, at(b, place, channel, element), mask) for place in pixels]
                     if pieces.zero:
                         values = existing(b, values, pieces.side, square)
-                    # LLVM leaves out what no stored value needs.
-                    for n, value in enumerate(both_ways(b, pieces.line, values, pieces.side)):
-                        if n in places:
-                            offset_there = add(b, const((n - places[0]) * pieces.place), add(b, piece, channel))
-                            align = pieces.lanes * ELEMENT_BYTES[pieces.dtype]
-                            b.store(value, at(b, row, offset_there, element), align=align)
+                    for n, value in enumerate(both_ways(b, pieces.line, values, pieces.side, rows)):
+                        place = add(b, const(n * pieces.place), add(b, piece, channel))
+                        b.store(value, at(b, row, place, element), align=pieces.lanes * ELEMENT_BYTES[pieces.dtype])
     return code.function
+
+
+def ask_ahead(b: ir.IRBuilder, pieces: Pieces, pixels: list[ir.Value], channel: ir.Value) -> None:
+    """Ask for pixels further on that the squares before do not have: the last two of each way."""
+    further = add(b, channel, const(AHEAD // ELEMENT_BYTES[pieces.dtype]))
+    for i, j in product(range(pieces.side - 2, pieces.side), repeat=2):
+        prefetch(b, at(b, pixels[i * pieces.side + j], further, ELEMENTS[pieces.dtype]))
 
 
 def existing(b: ir.IRBuilder, values: Vectors, side: int, square: Square) -> Vectors:

@@ -4,16 +4,21 @@
     void result(ptr sums, ptr spoilt, i64 count, i64 vectors, ptr dims)
 
 `filter` makes [place][channel][width] of the taps [3][3][channel][width] of a slice of a column panel.  `result` finds
-sums [place][row][width] and leaves its results at the first places: a row is a square, and those of its four pixels
-are left, or a row is a channel, and the gradients of its nine taps are.  Lanes are channels of the results.  Each result depends on the pixels of its own window only, as it has no others
-in its terms.  But there infinities may become NaN, and differences and sums may overflow that the convolution does not
-know: `result` stores 1 to `spoilt` where anything is not finite (repair.py).
+sums [place][row][width] and leaves its results at the first places.  A row is a square and the results are those of its
+four pixels, row by row; or it is a channel and they are the gradients of its nine taps.  Lanes are channels of results.
+
+Each result depends on the pixels of its own windows only, as it has no others in its terms.  But there infinities may
+become NaN, and differences and sums may overflow that the convolution does not know: `result` stores 1 to `spoilt`
+where anything is not finite (repair.py, gradient_repair.py).
 
 Rounding: of normally distributed images and filters of 64 channels the largest error is 0.8 eps times the sum of
 |x| |w| and the mean is 0.11 eps, where the direct sum, which is nine times as long, has 2.6 and 0.16 (float32 and
 float64).  But a pixel is added to its neighbours and a tap to its own: where their sizes are spread evenly over six
 decades the largest error is 27 eps beside 9.7 (the mean 0.8 in both), and next to a large pixel that meets a tap of
 zero small results are lost.  Numbers near the smallest normal one are flushed when they cancel to less.
+
+Of gradients of filters, sums over 512 pixels, the largest error is 1.3 eps times the sum of |x| |g| and the mean 0.16,
+that of the direct sum 2.4 and 0.17; of sizes spread over six decades 26 beside 8.9, and the mean 1.1 beside 0.78.
 """
 
 from __future__ import annotations
