@@ -18,6 +18,7 @@ from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
 from graphflow.compiler.llvm.contract.shape import across_cycles, panel_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.compiler.llvm.winograd.choose import (
+    FAR_RATE,
     LEAST_GAIN,
     LEAST_UNITS,
     TILE_CYCLES,
@@ -146,6 +147,8 @@ def gradient_cycles(plan: GradientPlan, target: Target) -> float:
     gradients = columns * plan.channel_blocks * windows.slice_count
     transforms = squares * (IMAGE_CYCLES * pixels + GRADIENT_CYCLES * gradients)
     far = far_cycles(4 * squares * (pixels + gradients) * products.lanes * products.bytes, target)
+    if PLACES * plan.sum_place * products.bytes > target.l2_bytes:  # then each block moves them
+        far += tiles * 2 * PLACES * products.rows * products.width * products.bytes / FAR_RATE
     results = splits * depth_of(plan) * columns
     moved = TAPS * results * products.lanes * products.bytes * (PARTIAL_MOVES if splits > 1 else 0)
     total = multiplied + transforms + far + results * BACK_CYCLES + far_cycles(moved, target)
