@@ -41,7 +41,7 @@ IMAGE_CYCLES, GRADIENT_CYCLES, BACK_CYCLES = 30, 15, 60
 # How often a part of sums moves: written, which reads first what it overwrites, and read.
 PARTIAL_MOVES = 3
 # Passes that a block's transforms and products are done in, where all places at once would leave short blocks.
-PASSES = 4
+PASSES = 2
 # Units beyond which squares are not split any more.
 MOST_UNITS = 64
 # Squares of a block from which on it does not matter much that sums are read and written once for each.
@@ -52,7 +52,7 @@ def gradient_plan(spec: Contraction, target: Target) -> GradientPlan | None:
     """The plan of a filter's gradient for which Winograd's products pay; None for other contractions."""
     if not is_asked_for() or not is_filter_gradient(spec):
         return None
-    if 0 in (spec.n.extent, *(axis.extent for axis in (*spec.m, *spec.k))):
+    if 0 in (spec.n.extent, *(axis.extent for axis in (*spec.batch, *spec.m, *spec.k))):
         return None
     plan = min(plans(spec, target), key=lambda plan: gradient_cycles(plan, target) * last_unit(plan))
     return plan if pays(plan, target) else None
