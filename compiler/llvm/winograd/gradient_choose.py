@@ -142,7 +142,7 @@ def gradient_cycles(plan: GradientPlan, target: Target) -> float:
     step = rows * across_cycles(columns, products.rows, products.vectors, panel_cycles)
     blocks = splits * -(-squares // (splits * plan.squares))
     tiles = blocks * rows * whole_number(products.column_panels)
-    multiplied = PLACES * (squares * step + tiles * (TILE_CYCLES + 2 * products.rows * products.vectors))
+    multiplied = PLACES * (squares * step + tiles * (TILE_CYCLES + products.rows * products.vectors))
     pixels = windows.slice_count * -(-windows.channels // products.lanes) * plan.column_blocks
     gradients = columns * plan.channel_blocks * windows.slice_count
     transforms = squares * (IMAGE_CYCLES * pixels + GRADIENT_CYCLES * gradients)
