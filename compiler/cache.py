@@ -3,10 +3,10 @@
     GRAPHFLOW_CACHE=dir      where (default: the user's cache directory); `0` or `off`: nowhere
     GRAPHFLOW_CACHE_MB=512   about how much is kept; what was not used for longest gives way
 
-A file is a magic line, a BLAKE2b digest of key and content, and the content.  It is written under another name and
-moved into place, so a process that is killed at any moment leaves at most a file that nobody reads; there are no locks.
-What is damaged, cut short, of another key, or not the user's own is removed and never used: an entry holds machine
-code.  A directory that others may write to is not used at all.
+A key is what `cache_key.digest_of` makes of a program. A file is a magic line, a BLAKE2b digest of key and content, and
+the content.  It is written under another name and moved into place, so a process that is killed at any moment leaves at
+most a file that nobody reads; there are no locks.  What is damaged, cut short, of another key, or not the user's own is
+removed and never used: an entry holds machine code.  A directory that others may write to is not used at all.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-__all__ = ["STATISTICS", "Cache", "Statistics", "digest_of", "directory", "of_environment"]
+__all__ = ["STATISTICS", "Cache", "Statistics", "directory", "of_environment"]
 
 MAGIC = b"graphflow cache 1\n"
 DIGEST_BYTES = 32
@@ -225,9 +224,6 @@ def _warn(folder: Path, why: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-# where it is
-
-
 def of_environment() -> Cache | None:
     """The cache that the environment asks for; None where it is turned off."""
     folder = directory()
@@ -268,42 +264,3 @@ def _user_directory() -> Path:
         return Path(local) if local else Path.home() / "AppData" / "Local"
     named = os.environ.get("XDG_CACHE_HOME", "")  # to be ignored if relative, says the XDG specification
     return Path(named) if os.path.isabs(named) else Path.home() / ".cache"
-
-
-# what is in every key
-
-
-def _read_sources() -> bytes:
-    """Names, sizes and times of the package's own files: another version makes other code."""
-    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    todo = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    if not os.path.isdir(todo[0]):  # in an archive, of which nothing tells one version from another
-        return os.urandom(DIGEST_BYTES)
-    while todo:
-        for entry in sorted(os.scandir(todo.pop()), key=lambda e: e.name):
-            if entry.is_dir() and entry.name != "__pycache__":
-                todo.append(entry.path)
-            elif entry.name.endswith((".py", ".pyc")):
-                status = entry.stat()
-                state.update(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return state.digest()
-
-
-_SOURCES = _read_sources()  # when the compiler is imported: what is edited later is not what runs
-
-
-OTHER_OPTIONS = ("GRAPHFLOW_CACHE", "GRAPHFLOW_CACHE_MB", "GRAPHFLOW_NUM_THREADS", "GRAPHFLOW_PERF")
-"""Variables of the environment that change no code."""
-
-
-def digest_of(value: Any) -> str:
-    """The key of a value made of tuples, strings, bytes and numbers, whose `repr` tells it from any other."""
-    state = hashlib.blake2b(_SOURCES, digest_size=DIGEST_BYTES)
-    state.update(repr((_options(), value)).encode())
-    return state.hexdigest()
-
-
-def _options() -> tuple[tuple[str, str], ...]:
-    """What the environment says to graphflow, but for what changes no code."""
-    found = ((k, v) for k, v in os.environ.items() if k.startswith("GRAPHFLOW_") and k not in OTHER_OPTIONS)
-    return tuple(sorted(found))

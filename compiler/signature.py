@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphflow.compiler.cache import digest_of
+from graphflow.compiler.cache_key import digest_of
 from graphflow.compiler.capture import needed
 from graphflow.core.dim import Atom, Dim, FloorDiv, Symbol
 from graphflow.core.dtype import DType

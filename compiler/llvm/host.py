@@ -9,7 +9,8 @@ import json
 import platform
 from pathlib import Path
 
-from graphflow.compiler.cache import digest_of, of_environment
+from graphflow.compiler.cache import of_environment
+from graphflow.compiler.cache_key import digest_of
 from graphflow.compiler.llvm.load import installed_llvm
 
 __all__ = ["Description", "host_description"]

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import llvmlite
 
-from graphflow.compiler.cache import digest_of, of_environment
+from graphflow.compiler.cache import of_environment
+from graphflow.compiler.cache_key import digest_of
 from graphflow.compiler.llvm import elf
 
 if TYPE_CHECKING:

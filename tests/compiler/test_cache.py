@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphflow.compiler import cache as cache_module
-from graphflow.compiler.cache import ENTRY, Cache, digest_of, directory
+from graphflow.compiler.cache import ENTRY, Cache, directory
+from graphflow.compiler.cache_key import digest_of
 
 KEY, OTHER = "1" * 64, "2" * 64
 CONTENT = bytes(range(256)) * 40
