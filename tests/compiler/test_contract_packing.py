@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite import ir
 
+from graphflow.compiler.llvm.code import I64, PTR
+from graphflow.compiler.llvm.contract import tile
 from graphflow.compiler.llvm.contract.choose import make_plan
 from graphflow.compiler.llvm.contract.emit import Axis, Contraction
 from graphflow.compiler.llvm.target import AVX512
@@ -152,6 +155,31 @@ def test_packing_needs_no_launch(m: int, n: int, k: int, tb: bool) -> None:
     assert kernel.code.packed_bytes == 0
     check(kernel, guarded(a, True), guarded(b, True), a @ (b.T if tb else b), k)
     assert kernel(a, b).tobytes() == kernel(a, b, ORDERS["backwards"]).tobytes()
+
+
+@pytest.mark.parametrize("m, n, k", [(64, 400, 300), (32, 2000, 130), (40, 1000, 90), (70, 333, 200), (500, 300, 300)])
+def test_tiles_ask_for_what_is_packed_next(m: int, n: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line of B but those that a unit begins with: the next column panel, and after the last the next block."""
+    target = replace(LOCAL, vector_bits=256, vector_registers=16)
+    plan = make_plan(matmul_spec(m, n, k), target)
+    assert plan.tile_asks
+    log = np.zeros(1 << 20, np.int64)
+
+    def record(b: ir.IRBuilder, pointer: ir.Value, locality: int) -> None:
+        assert locality == 2
+        count = b.inttoptr(ir.Constant(I64, log.ctypes.data), PTR)
+        number = b.add(b.load(count, typ=I64), ir.Constant(I64, 1))
+        b.store(b.ptrtoint(pointer, I64), b.gep(count, [number], source_etype=I64))
+        b.store(number, count)
+
+    monkeypatch.setattr(tile, "prefetch", record)
+    kernel = Kernel(matmul_spec(m, n, k), target)
+    a, b = random((m, k)), random((k, n), seed=3)
+    check(kernel, a, b, a @ b, k)
+    asked = set((log[1 : log[0] + 1] // 64).tolist())
+    addresses = b.ctypes.data + np.arange(k)[:, None] * 4 * n + np.arange(n) * 4
+    begins = (np.arange(k)[:, None] < plan.block_depth) & (np.arange(n) // plan.width % plan.column_block == 0)
+    assert asked >= set((addresses[~begins] // 64).tolist())
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 4, 11, 64, 90])

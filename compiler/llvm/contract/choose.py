@@ -246,7 +246,7 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
         return pack / rows + fetch / columns + max(1 / made, 1 / units)
 
     rows, columns = min(local_blocks(plan, row_panels, column_panels, target), key=cost)
-    ahead = plan.spec.n.b == 1 and n * k * plan.bytes > target.l2_bytes // 2
+    ahead = rows > 1 and plan.spec.n.b == 1 and n * k * plan.bytes > target.l2_bytes // 2
     return replace(plan, row_block=rows, column_block=columns, asks_ahead=ahead)
 
 

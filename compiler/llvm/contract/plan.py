@@ -27,7 +27,7 @@ class Axis:
     a: Size
     b: Size
     source: Size = 0  # in B before it was packed
-    packed: Size = 0  # in what a tile packs as it goes
+    other: Size = 0  # in what a tile packs as it goes, or asks for
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Plan:
     A unit is `batch_block` batch indices, for which it packs B, or `row_block` row panels of one.
     `local`: a unit packs each block of a column panel into scratch itself, just before its row panels read it.
     `asks`: what inline code asks for before each row panel.
-    `asks_ahead`: each row panel asks for some of what its unit packs next.
+    `asks_ahead`: some tiles of a column panel ask for what its unit packs next.
     `k_blocks`: blocks of k that a unit goes through one after the other, its sums staying in scratch.
     `row_table`: where each row of the only row panel starts in A, if the rows have no common stride.
     `tile_k` are the k axes as the tile sees them, with strides in the copies where A is staged or B packed.
@@ -274,10 +274,14 @@ class Plan:
         return -(-estimate(self.depth) // (self.splits * self.k_blocks))
 
     @property
-    def next_offset(self) -> Size:
-        """From what a unit packs to what it packs next, in elements of B: columns further on, or steps of k."""
-        further = self.column_block > 1 or self.k_blocks == 1
-        return self.width * self.spec.n.b if further else self.block_depth * self.k[0].b
+    def asked_lines(self) -> int:
+        """Lines that a step of a column panel lies in, wherever it begins: a unit's tiles ask for the next one's."""
+        return -(-self.width * self.bytes // 64) + 1
+
+    @property
+    def tile_asks(self) -> int:
+        """For how many of them one tile asks; all do below the first, which packs, until none is left."""
+        return -(-self.asked_lines // (self.row_block - 1)) if self.asks_ahead else 0
 
     @property
     def slot(self) -> int:

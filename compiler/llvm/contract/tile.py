@@ -1,9 +1,10 @@
 """The register tile: a function that sums over k and leaves rows x width results in memory.
 
-    void tile(ptr a, ptr b, ptr packed, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
+    void tile(ptr a, ptr b, ptr other, ptr out, i64 columns, i64 count, i64 k_begin, i64 k_end, ptr dims)
 
 `a` is the element of A at the tile's first row and k = 0, `b` that of B at its first column.  A tile that packs finds
-B where it always was, and leaves it in `packed` for the tiles below: stores beside the products cost little.  `out`
+B where it always was, and leaves it in `other` for the tiles below: stores beside the products cost little.  One that
+asks is among those, and asks for some lines of `other`, which lies as B always did: what its unit packs next.  `out`
 gets [rows][width] sums; columns beyond `columns` of the panel and rows beyond `count` hold what nobody may use.
 [k_begin, k_end) is a part of the outermost k axis; where the plan has blocks of k, those after the first add to `out`.
 """
@@ -55,7 +56,7 @@ LONG = 32
 BUSY = 8
 
 ARGUMENTS = (
-    ("a", PTR), ("b", PTR), ("packed", PTR), ("out", PTR), ("columns", I64), ("count", I64),
+    ("a", PTR), ("b", PTR), ("other", PTR), ("out", PTR), ("columns", I64), ("count", I64),
     ("k_begin", I64), ("k_end", I64), ("dims", PTR),
 )  # fmt: skip
 
@@ -70,6 +71,7 @@ class Tile:
     vector: ir.VectorType
     offsets: list[ir.Value]  # of each row of A, in elements
     masks: list[ir.Value | None]  # of each vector of B
+    asks: int = 0  # lines to ask for at each step
 
 
 def emit_tile(
@@ -82,22 +84,24 @@ def emit_tile(
     vectors: int,
     clamped: bool = False,
     packs: bool = False,
+    asks: int = 0,
 ) -> ir.Function:
     """The tile function for `rows` rows of `vectors` vectors, the first ones of a panel.
 
-    A clamped one reads row `count` - 1 again in place of those beyond it; one that packs leaves B in `packed`.
+    A clamped one reads row `count` - 1 again in place of those beyond it; one that packs leaves B in `other`, one that
+    asks for so many lines at each step finds them there.
     """
     with part_function(module, name, ARGUMENTS, size) as code:
-        a, b, packed, out, columns, count, begin, end, _ = code.function.args
+        a, b, other, out, columns, count, begin, end, _ = code.function.args
         element = ELEMENTS[plan.spec.dtype]
         vector = ir.VectorType(element, plan.lanes)
         offsets = row_offsets(plan, code, rows, clamped, count)
-        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, vectors, packs))
+        tile = Tile(plan, code, element, vector, offsets, column_masks(plan, code, columns, vectors, packs), asks)
         slots = [const(r * plan.width + v * plan.lanes) for r in range(rows) for v in range(vectors)]
         sums_at = [at(code.entry, out, slot, element) for slot in slots]
         start = begun(plan, code, sums_at, begin, vector)
-        axes = tuple(map(packing, plan.tile_k)) if packs else plan.tile_k
-        places = moved(code, element, axes[0], (a, b, packed) if packs else (a, b), begin)
+        axes = tuple(map(packing if packs else asking, plan.tile_k)) if packs or asks else plan.tile_k
+        places = moved(code, element, axes[0], (a, b, other) if packs or asks else (a, b), begin)
         steps, sets = sub(code.b, end, begin), sum_sets(plan, rows * vectors)
         start += [zeros(vector)] * (len(start) * (sets - 1))
         unroll = max(sets, unrolled(plan))
@@ -131,7 +135,12 @@ def added(code: Code, sums: Sums, sets: int) -> Sums:
 
 def packing(axis: Axis) -> Axis:
     """An axis of k for the tile that packs: B is still where it was."""
-    return replace(axis, b=axis.source, packed=axis.b)
+    return replace(axis, b=axis.source, other=axis.b)
+
+
+def asking(axis: Axis) -> Axis:
+    """An axis of k for the tile that asks for what is packed next."""
+    return replace(axis, other=axis.source)
 
 
 def begun(plan: Plan, code: Code, places: list[ir.Value], begin: ir.Value, vector: ir.VectorType) -> Sums:
@@ -179,9 +188,9 @@ def sum_over(
 ) -> Sums:
     """`sums` after `inside(a, b, sums)` for `count` steps of the outermost axis and all steps of the others.
 
-    `places` are the addresses to start from: in A, in B, and perhaps where to pack B.  `unroll`, a power of two, is
-    how many steps of the innermost axis make a turn of its loop.  `sums` are as many `sets` of sums, which divide
-    `unroll`; a step gets one of them.
+    `places` are the addresses to start from: in A, in B, and perhaps in what else a tile needs.  `unroll`, a power of
+    two, is how many steps of the innermost axis make a turn of its loop.  `sums` are as many `sets` of sums, which
+    divide `unroll`; a step gets one of them.
     """
     if not axes:
         return inside(*places, sums)
@@ -199,7 +208,7 @@ def sum_over(
 def moved(code: Code, element: ir.Type, axis: Axis, places: Places, by: ir.Value) -> Places:
     """The addresses `by` steps of an axis further on."""
     b = code.b
-    strides = (axis.a, axis.b, axis.packed)[: len(places)]
+    strides = (axis.a, axis.b, axis.other)[: len(places)]
     return tuple(
         at(b, place, mul(b, by, code.size(stride)), element) for place, stride in zip(places, strides, strict=True)
     )
@@ -274,11 +283,13 @@ def turns(
 def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
     """One step of k: a row of B times an element of A for each row.
 
-    `more`: perhaps where to pack B, and the sums.
+    `more`: perhaps where to pack B or what to ask for, and the sums.
     """
     plan, build = tile.plan, tile.code.b
-    *packed, sums = more
+    *other, sums = more
     columns = []
+    for line in range(tile.asks):
+        prefetch(build, at(build, other[0], const(line * 64 // plan.bytes), tile.element), 2)
     for wanted in plan.prefetches:
         first = mul(build, const(wanted.steps), tile.code.size(wanted.stride))
         for offset in range(0, wanted.width, 64 // plan.bytes):
@@ -290,7 +301,7 @@ def step(tile: Tile, a: ir.Value, b: ir.Value, *more: Any) -> Sums:
             columns.append(load(build, address, tile.vector, plan.bytes))
         else:
             columns.append(masked_load(build, address, tile.vector, mask, plan.bytes))
-        for target in packed:
+        for target in () if tile.asks else other:
             place = at(build, target, const(v * plan.lanes), tile.element)
             build.store(columns[-1], place, align=plan.lanes * plan.bytes)
     result = []

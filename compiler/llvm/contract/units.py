@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
@@ -70,12 +70,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The functions of a compute launch: a tile, the one of few rows, the one that packs as it goes, the one of few
-    columns, and what packs alone."""
+    """The functions of a compute launch: a tile, the one of few rows, the one that packs as it goes, the one that asks
+    for what is packed next, the one of few columns, and what packs alone."""
 
     whole: ir.Function
     small: ir.Function | None = None
     packing: ir.Function | None = None
+    asking: ir.Function | None = None
     edge: ir.Function | None = None
     pack: ir.Function | None = None
 
@@ -144,7 +145,7 @@ class Emitter(Walk):
         """The functions that tiles and column panels need."""
         plan, name = self.plan, self.name
         short = plan.may_be_short
-        small = packing = pack = None
+        small = packing = asking = pack = None
         if plan.sweep:
             return Tiles(emit_sweep_tile(self.module, name + ".tile", plan, plan.rows, self.emit_size, self.target))
         if plan.dots:
@@ -154,21 +155,20 @@ class Emitter(Walk):
                 small = emit_dot_tile(self.module, name + ".small", plan, SMALL_ROWS, True, self.emit_size, wide)
             return Tiles(whole, small)
 
-        def emit(suffix: str, rows: int, vectors: int, *, clamped: bool = False, packs: bool = False) -> ir.Function:
-            sizes = self.emit_size
-            return emit_tile(
-                self.module, name + suffix, plan, rows, sizes, vectors=vectors, clamped=clamped, packs=packs
-            )
+        def emit(suffix: str, rows: int, vectors: int, **how: Any) -> ir.Function:
+            return emit_tile(self.module, name + suffix, plan, rows, self.emit_size, vectors=vectors, **how)
 
         whole = emit(".tile", plan.rows, plan.vectors)
         if short:
             small = emit(".small", SMALL_ROWS, plan.vectors, clamped=True)
         if self.packs_in_tiles:
             packing = emit(".packing", plan.rows, plan.vectors, packs=True)
+        if plan.tile_asks:
+            asking = emit(".asking", plan.rows, plan.vectors, asks=plan.tile_asks)
         if plan.local and (short or not self.packs_in_tiles):
             pack = self.panel_code()
         edge = emit(".edge", plan.rows, plan.edge_vectors) if has_edge(plan) else None
-        return Tiles(whole, small, packing, edge, pack)
+        return Tiles(whole, small, packing, asking, edge, pack)
 
     def compute(self) -> Launch:
         """The launch that computes tiles."""
@@ -226,22 +226,27 @@ class Emitter(Walk):
         """A tile of all rows: the first of a column panel may have to pack it, the last panel may have few columns."""
         b, last = code.b, sub(code.b, code.size(self.plan.column_panels), const(1))
 
-        def tile(function: ir.Function, source: ir.Value) -> None:
+        def tile(function: ir.Function, source: ir.Value, other: ir.Value) -> None:
             rest = (columns, const(self.plan.rows), *unit.span, code.dims)
-            b.call(function, [rows.a, source, unit.b, out, *rest])
+            b.call(function, [rows.a, source, other, out, *rest])
 
         with ExitStack() as stack:
             if unit.fresh is not None:
                 then, otherwise = stack.enter_context(b.if_else(unit.fresh))
                 with then:
-                    tile(tiles.packing, unit.source)
+                    tile(tiles.packing, unit.source, unit.b)
+                stack.enter_context(otherwise)
+            if unit.asking is not None:
+                then, otherwise = stack.enter_context(b.if_else(unit.asking))
+                with then:
+                    tile(tiles.asking, unit.b, unit.asked)
                 stack.enter_context(otherwise)
             if tiles.edge is not None:
                 then, otherwise = stack.enter_context(b.if_else(b.icmp_signed("==", panel, last)))
                 with then:
-                    tile(tiles.edge, unit.b)
+                    tile(tiles.edge, unit.b, unit.b)
                 stack.enter_context(otherwise)
-            tile(tiles.whole, unit.b)
+            tile(tiles.whole, unit.b, unit.b)
 
     def small_tiles(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:
         """The rows of a panel by tiles of SMALL_ROWS."""

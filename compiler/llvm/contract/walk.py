@@ -32,7 +32,6 @@ from graphflow.compiler.llvm.code import (
     minimum,
     mul,
     new_function,
-    prefetch,
     sub,
     unravel,
 )
@@ -71,6 +70,8 @@ class Unit:
     source: ir.Value  # B where it always was, at the column panel
     fresh: ir.Value | None = None  # whether the column panel is not packed yet: its first tile does that
     packing: tuple[ir.Value, ...] = ()  # the arguments of the function that packs the column panel
+    asking: ir.Value | None = None  # whether the tile asks for some of what is packed next
+    asked: ir.Value | None = None  # where that is
 
 
 @dataclass(frozen=True)
@@ -143,13 +144,13 @@ class Walk:
         if plan.local:
             with loop(b, column, column_end) as panel:
                 here = self.column_panel(code, unit, panel)
+                following = at(b, here.source, self.further(code, panel, column, column_end), self.element)
                 if not self.packs_in_tiles:
                     b.call(pack, here.packing)
                 with loop(b, row, row_end) as row_panel:
                     rows = self.rows(code, unit, row_panel)
                     number = sub(b, row_panel, row)
-                    if plan.asks_ahead:
-                        self.ask_ahead(code, here, number)
+                    here = self.asking(code, here, number, following)
                     fresh = b.icmp_signed("==", number, const(0)) if self.packs_in_tiles else None
                     yield replace(here, fresh=fresh), rows, panel, self.out(code, number, sub(b, panel, column))
             return
@@ -174,16 +175,24 @@ class Walk:
         packing = (unit.b, packed, lane, *unit.span, code.dims)
         return replace(unit, b=packed, source=source, packing=packing)
 
-    def ask_ahead(self, code: Code, unit: Unit, turn: ir.Value) -> None:
-        """Ask for what the unit packs next: its row panels share that out, `turn` is the number of one."""
+    def further(self, code: Code, panel: ir.Value, first: ir.Value, end: ir.Value) -> ir.Value:
+        """From what a unit packs to what it packs next, in elements of B: the next column panel, or the first one of
+        the next block of k."""
         plan, b = self.plan, code.b
-        steps = -(-plan.block_depth // plan.row_block)
-        first = add(b, unit.span[0], mul(b, turn, const(steps)))
-        with loop(b, first, add(b, first, const(steps))) as k:
-            offset = add(b, mul(b, k, code.size(plan.k[0].b)), code.size(plan.next_offset))
-            place = at(b, unit.source, offset, self.element)
-            for line in range(-(-plan.width * plan.bytes // 64) + 1):
-                prefetch(b, at(b, place, const(line * 64 // plan.bytes), self.element), 2)
+        across = mul(b, const(plan.width), code.size(plan.spec.n.b))
+        back = mul(b, sub(b, panel, first), across)
+        down = sub(b, mul(b, const(plan.block_depth), code.size(plan.k[0].b)), back)
+        return b.select(b.icmp_signed("<", add(b, panel, const(1)), end), across, down)
+
+    def asking(self, code: Code, unit: Unit, number: ir.Value, following: ir.Value) -> Unit:
+        """The unit at a row panel, some of which ask for lines of what follows."""
+        plan, b = self.plan, code.b
+        if not plan.tile_asks:
+            return unit
+        turn, line = sub(b, number, const(1)), 64 // plan.bytes
+        asked = at(b, following, mul(b, turn, const(plan.tile_asks * line)), self.element)
+        askers = const(-(-plan.asked_lines // plan.tile_asks))
+        return replace(unit, asking=b.icmp_unsigned("<", turn, askers), asked=asked)
 
     @contextmanager
     def k_blocks(self, code: Code, unit: Unit) -> Iterator[tuple[Unit, ir.Value]]:
