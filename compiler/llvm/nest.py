@@ -152,13 +152,14 @@ def _emit_elements(scope: Scope, stores: list[Store]) -> None:
 
 def _emit_panel(scope: Scope, schedule: Schedule, start: Any, stop: Any) -> None:
     """The reductions of a panel of lanes, operands first."""
-    lane, vectors = schedule.lane, schedule.vectors
+    lane, vectors, turns = schedule.lane, schedule.vectors, schedule.turns
     assert lane is not None
+    assert turns is not None
     pointers = scope.function.arguments[len(scope.function.arguments) - len(schedule.panel) :]
     totals = {e: Totals(pointer, start, e.dtype) for e, pointer in zip(schedule.panel, pointers, strict=True)}
     for stage in panel_stages(schedule.panel):
         own = {e: totals[e] for e in stage}
-        add_totals(scope, own, lambda s, body: emit_lanes(s, body, lane, vectors, start, stop), schedule.panel_ahead)
+        add_totals(scope, own, lambda s, body: emit_lanes(s, body, lane, vectors, start, stop), start, turns)
 
 
 def _emit_across(scope: Scope, kernel: Kernel, inner: Loop) -> None:

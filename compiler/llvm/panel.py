@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from graphflow.compiler.llvm.code import const
+from graphflow.compiler.llvm.code import const, mul
 from graphflow.compiler.llvm.memory import fetch_ahead
+from graphflow.compiler.llvm.panel_choose import Turns
 from graphflow.compiler.llvm.panel_totals import Exponentials, PanelTotals, Totals, totals_of
 from graphflow.compiler.llvm.reduction import Stops
 from graphflow.compiler.llvm.scope import Scope, open_loop
@@ -30,11 +31,11 @@ Body = Callable[[Scope], None]
 Lanewise = Callable[[Scope, Body], None]  # a loop around a body, over the lanes of the panel
 
 
-def add_totals(scope: Scope, stage: Mapping[Expr, Totals], lanewise: Lanewise, ahead: int) -> None:
-    """Compute the reductions of a stage for the lanes of a panel, and fetch what it reads so many rows ahead; from now
-    on their values there are loaded from their totals."""
-    sums, stops = totals_of(scope, stage)
-    _Panel(sums, stops, lanewise, ahead).run(scope, list(next(iter(stage)).data[1]))
+def add_totals(scope: Scope, stage: Mapping[Expr, Totals], lanewise: Lanewise, start: Any, turns: Turns) -> None:
+    """Compute the reductions of a stage for the lanes of a panel from `start` on; from now on their values there are
+    loaded from their totals."""
+    sums, stops = totals_of(scope, stage, turns.rows)
+    _Panel(sums, stops, lanewise, start, turns).run(scope, list(next(iter(stage)).data[1]))
     scope.function.totals.update(stage)
 
 
@@ -43,7 +44,8 @@ class _Panel:
     sums: list[PanelTotals | Exponentials]
     stops: Stops
     lanewise: Lanewise
-    ahead: int
+    start: Any
+    turns: Turns
 
     def run(self, scope: Scope, loops: list[Loop]) -> None:
         self.lanewise(scope, self._clear)
@@ -73,11 +75,22 @@ class _Panel:
                 self.lanewise(rows.scope, partial(self._take, turns))
 
     def _take(self, turns: list[dict[Symbol, Any]], scope: Scope) -> None:
-        b = scope.builder
-        if len(turns) > 1 and self.ahead:
-            for turn in turns:
-                later = {symbol: b.add(row, const(self.ahead)) for symbol, row in turn.items()}
-                fetch_ahead(scope.child(b, later, scope.lanes), [body for one in self.sums for body in one.bodies])
-        scopes = [scope.child(b, turn, scope.lanes) for turn in turns]
+        if len(turns) > 1 and self.turns.ahead:
+            for later in self._later(turns, scope):
+                there = scope.child(scope.builder, later, scope.lanes)
+                fetch_ahead(there, [body for one in self.sums for body in one.bodies])
+        scopes = [scope.child(scope.builder, turn, scope.lanes) for turn in turns]
         for one in self.sums:
             one.take(scopes, scope)
+
+    def _later(self, turns: list[dict[Symbol, Any]], scope: Scope) -> list[dict[Symbol, Any]]:
+        """What to fetch while some rows are taken, as much as they are: places in rows further on."""
+        b, lanes = scope.builder, scope.lanes
+        assert lanes is not None
+        ahead = const(max(self.turns.ahead, len(turns)))
+        rows = [{symbol: b.add(row, ahead) for symbol, row in turn.items()} for turn in turns]
+        if not self.turns.in_order:
+            return rows
+        done = mul(b, b.sub(scope.variable(lanes.symbol), self.start), const(len(turns)))
+        first, block = b.add(self.start, done), lanes.vectors * lanes.width
+        return [{**rows[0], lanes.symbol: b.add(first, const(n * block))} for n in range(len(turns))]

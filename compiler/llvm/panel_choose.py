@@ -1,6 +1,8 @@
-"""Which reductions across rows are computed by panels (`panel.py`), how wide a panel is, and what it fetches ahead."""
+"""Which reductions across rows are computed by panels (`panel.py`), how wide a panel is, and how it takes its rows."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from graphflow.compiler.llvm.reduction_law import Law
 from graphflow.compiler.llvm.target import Target
@@ -11,12 +13,14 @@ from graphflow.core.dim import Atom, Size, coefficient, estimate, product, subst
 __all__ = [
     "PANEL_REGISTERS",
     "PANEL_SLACK",
+    "ROWS",
+    "Turns",
     "along",
     "maximum_beside",
     "panel_lanes",
     "panel_reductions",
     "panel_stages",
-    "rows_ahead",
+    "panel_turns",
     "shift_of",
     "shifted_by",
 ]
@@ -25,15 +29,26 @@ PANEL_BYTES = 8192
 """Totals of a panel: they and the pieces of rows that are added to them are in L1."""
 
 WIDE_L2 = 16
-"""Totals of a panel that reads memory and computes next to nothing are up to one part in so many of a second cache: the
-longer a piece of a row, the further the processor runs ahead along it."""
+"""Totals of a panel that computes next to nothing are up to one part in so many of a second cache: the longer a piece
+of a row, the further the processor runs ahead along it."""
 
 PANELS = 16
 """Panels to share among threads, at the least, before one grows."""
 
+ROWS = 4
+"""Rows at once: each total is loaded and stored once for all of them.  Short pieces of more, a page apart, share too
+few sets of a cache."""
+
+MANY_ROWS, MANY_TURNS = 8, 32
+"""Rows at once where a panel computes next to nothing and fetches nothing ahead, if it has so many: a store for every
+four lines that come from beyond the second cache lets fewer of them be under way."""
+
 AHEAD = 8
 """So many rows further the code fetches pieces of up to PANEL_BYTES, since every row begins anew.  Of longer ones the
 processor fetches more by itself, and the first cache would lose the totals to what comes."""
+
+DISTANCE = 8192
+"""Bytes further that it does so along rows which follow each other in memory."""
 
 PANEL_LEAST = 256
 """Rows of up to so many bytes follow each other closely enough, and their totals fit into registers."""
@@ -51,14 +66,24 @@ PANEL_SLACK = 256
 """Elements of a block of vectors at the most."""
 
 
-def panel_lanes(panel: tuple[Expr, ...], extent: int, rows: int, block: int, far: bool, target: Target) -> int:
+@dataclass(frozen=True)
+class Turns:
+    """How many rows a panel takes at once, and how many rows further it fetches what it reads (0: nothing): `in_order`
+    of memory, where whole rows follow each other, or the same lanes of each."""
+
+    rows: int
+    ahead: int
+    in_order: bool = False
+
+
+def panel_lanes(panel: tuple[Expr, ...], extent: int, rows: int, block: int, target: Target) -> int:
     """Lanes of a panel, whole blocks of vectors: all panels of a row are about as wide.  There are so many `rows` of
-    results; `far`: the kernel reads memory.
+    results.
 
     What several stages read stays in the second cache from one to the next.
     """
     size, most = sum(e.dtype.size for e in panel), PANEL_BYTES
-    if far and _is_light(panel):
+    if _is_light(panel):
         most = max(most, min(target.l2_bytes // WIDE_L2, rows * extent * size // PANELS))
     most //= size
     if len(panel_stages(panel)) > 1:
@@ -69,9 +94,22 @@ def panel_lanes(panel: tuple[Expr, ...], extent: int, rows: int, block: int, far
     return -(-extent // (panels * block)) * block
 
 
-def rows_ahead(panel: tuple[Expr, ...], lanes: int) -> int:
-    """How many rows further a panel of so many lanes fetches what it reads; 0: nothing."""
-    return AHEAD if lanes * sum(e.dtype.size for e in panel) <= PANEL_BYTES else 0
+def panel_turns(panel: tuple[Expr, ...], lane: Loop, lanes: int) -> Turns:
+    """How a panel of so many lanes takes its rows."""
+    extent, size = max(estimate(lane.extent), 1), sum(e.dtype.size for e in panel)
+    short = lanes * size <= PANEL_BYTES
+    if short and lanes >= extent and all(_follow(e, lane) for e in panel):
+        return Turns(ROWS, max(-(-DISTANCE // (extent * size)), ROWS), in_order=True)
+    if _is_light(panel):
+        return Turns(MANY_ROWS if _turns(panel[0]) >= MANY_TURNS else ROWS, 0)
+    return Turns(ROWS, AHEAD if short else 0)
+
+
+def _follow(e: Expr, lane: Loop) -> bool:
+    """Whether the rows that a reduction reads lie one after the other."""
+    row = e.data[1][-1].symbol
+    loads = [x.data[1] for x in walk([e.args[0]]) if x.kind == "load" and {lane.symbol, row} <= x.vars]
+    return all(coefficient(i, row) == lane.extent for i in loads)
 
 
 def _turns(e: Expr) -> int:

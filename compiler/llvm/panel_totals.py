@@ -29,11 +29,8 @@ from graphflow.core.dtype import DType
 
 __all__ = ["Exponentials", "PanelTotals", "Totals", "totals_of"]
 
-ROWS = 4
-"""Rows at once: each total is loaded and stored once for all of them.  More, a page apart, share too few cache sets."""
-
 EXPONENTIALS_ROWS = 8
-"""Of exponentials more: each time that the maximum grows costs one."""
+"""Rows at once: each time that the maximum grows costs an exponential."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,9 @@ class Totals:
         return [(at(b, first, const(n * lanes.width), element), kind) for n in range(lanes.vectors)]
 
 
-def totals_of(scope: Scope, stage: Mapping[Expr, Totals]) -> tuple[list[PanelTotals | Exponentials], Stops]:
-    """The reductions of a stage over the loops of its first one, and which of these may stop early."""
+def totals_of(scope: Scope, stage: Mapping[Expr, Totals], rows: int) -> tuple[list[PanelTotals | Exponentials], Stops]:
+    """The reductions of a stage over the loops of its first one, so many rows at once, and which of these may stop
+    early."""
     loops, found, stops = next(iter(stage)).data[1], dict[Expr, PanelTotals | Exponentials](), Stops()
     for e, totals in stage.items():
         law = Law(e.data[0], e.args[0].dtype, e.dtype)
@@ -76,9 +74,9 @@ def totals_of(scope: Scope, stage: Mapping[Expr, Totals]) -> tuple[list[PanelTot
         body, stops = trimmed(same, law, scope)
         top = maximum_beside(e, list(stage))
         if top is None:
-            found[e] = PanelTotals(body, law, totals)
+            found[e] = PanelTotals(body, law, totals, rows)
         else:
-            found[top] = beside(found[top], top, PanelTotals(body, law, totals))
+            found[top] = beside(found[top], top, PanelTotals(body, law, totals, rows))
     return list(found.values()), stops
 
 
@@ -94,16 +92,12 @@ def beside(maximum: PanelTotals | Exponentials, e: Expr, total: PanelTotals) -> 
 
 @dataclass(frozen=True)
 class PanelTotals:
-    """Those of one reduction."""
+    """Those of one reduction, which takes in so many rows at once."""
 
     body: Expr
     law: Law
     totals: Totals
-
-    @property
-    def rows(self) -> int:
-        """How many rows it takes in at once."""
-        return ROWS
+    rows: int
 
     @property
     def bodies(self) -> tuple[Expr, ...]:

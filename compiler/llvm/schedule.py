@@ -17,11 +17,19 @@ from dataclasses import dataclass, replace
 
 from graphflow.compiler.llvm.ahead import Ahead, elements_ahead, fetched_ahead, stored_beside
 from graphflow.compiler.llvm.jam import TURNS, jammed
-from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, panel_lanes, panel_reductions, rows_ahead
+from graphflow.compiler.llvm.panel_choose import (
+    PANEL_REGISTERS,
+    PANEL_SLACK,
+    ROWS,
+    Turns,
+    panel_lanes,
+    panel_reductions,
+    panel_turns,
+)
 from graphflow.compiler.llvm.past_caches import reads_rows, rows_past_caches, strips_past_caches, tiles_past_caches
 from graphflow.compiler.llvm.side_by_side import lies_side_by_side
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.llvm.weight import is_far, row_weight, weight_of
+from graphflow.compiler.llvm.weight import row_weight, weight_of
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
 from graphflow.core.dim import Size, ceildiv, coefficient, estimate, product
@@ -92,7 +100,7 @@ class Schedule:
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
-    panel_ahead: int = 0  # rows further that panels fetch what they read
+    turns: Turns | None = None  # how panels take their rows
     ahead: tuple[Ahead, ...] = ()
     beside: Expr | None = None  # the stage beside which the row before is stored
     side_by_side: bool = False  # lanes are short rows, each reduced along itself
@@ -139,7 +147,7 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     stream = rows_past_caches(kernel, lane, width * vectors, target)
     panel = panel_reductions(kernel, exprs, lane, target)
     if panel and lane is not None:
-        return _panelled(rows, lane, panel, width, vectors, weight, is_far(kernel, target), target)
+        return _panelled(rows, lane, panel, width, vectors, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
         most = _lanes_of_part(exprs, rows, lane, target)
         cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1), most=most)
@@ -218,19 +226,17 @@ def _panelled(
     width: int,
     vectors: int,
     weight: int,
-    far: bool,
     target: Target,
 ) -> Schedule:
     """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
     vectors = min(target.vector_registers // PANEL_REGISTERS, vectors)
     block, extent = width * vectors, max(estimate(lane.extent), 1)
     count = product(tuple(loop.extent for loop in rows))
-    chunk = panel_lanes(panel, extent, estimate(count), block, far, target)
+    chunk = panel_lanes(panel, extent, estimate(count), block, target)
     units = count * ceildiv(lane.extent, chunk)
-    ahead = rows_ahead(panel, chunk)
-    return Schedule(
-        rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel, panel_ahead=ahead
-    )
+    turns = panel_turns(panel, lane, chunk)
+    vectors = max(vectors * ROWS // turns.rows, 1)
+    return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel, turns=turns)
 
 
 def _across(kernel: Kernel, exprs: list[Expr], width: int) -> bool:

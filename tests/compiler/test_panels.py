@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import graphflow as tf
-from graphflow.compiler.llvm.panel_choose import panel_stages
+from graphflow.compiler.llvm.panel_choose import Turns, panel_stages
 from graphflow.compiler.llvm.schedule import make_schedule
+from graphflow.compiler.llvm.step import emit_step
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.compiler.plan import Plan
 
@@ -159,20 +161,33 @@ def test_large_sums_over_rows_go_by_panels_and_others_do_not(target: Target) -> 
 
 
 @pytest.mark.parametrize(
-    "formula, columns, lanes, ahead",
+    "formula, shape, lanes, turns",
     [
-        (tf.reduce_sum, 1 << 16, 2048, 8),  # the last cache holds half of it
-        (tf.reduce_sum, 1 << 17, 8192, 0),  # long pieces, along which the processor runs ahead
-        (tf.reduce_sum, 1 << 19, 16384, 0),  # no more than totals in the second cache
-        (lambda x, axis: tf.reduce_sum(tf.exp(x), axis), 1 << 19, 2048, 8),  # which does not, computing
-        (lambda x, axis: tf.nn.moments(x, [axis])[1], 1 << 19, 1024, 8),  # read twice
+        (tf.reduce_sum, (64, 1 << 17), 8192, Turns(8, 0)),  # long pieces, along which the processor runs ahead
+        (tf.reduce_sum, (64, 1 << 19), 16384, Turns(8, 0)),  # no more than totals in the second cache
+        (tf.reduce_sum, (16, 1 << 19), 16384, Turns(4, 0)),
+        (lambda x, axis: tf.reduce_sum(tf.exp(x), axis), (64, 1 << 19), 2048, Turns(4, 8)),  # which does not, computing
+        (lambda x, axis: tf.nn.moments(x, [axis])[1], (64, 1 << 19), 1024, Turns(4, 8)),  # read twice
+        (tf.reduce_sum, (64, 64, 1024), 1024, Turns(4, 4, True)),  # rows that follow each other
+        (tf.reduce_sum, (640, 64, 100), 128, Turns(4, 21, True)),  # 8 KB further
+        (lambda x, axis: tf.reduce_sum(x[:, :, :1000], axis), (64, 64, 1024), 1024, Turns(8, 0)),
     ],
 )
-def test_panels_are_of_about_one_width(formula: Any, columns: int, lanes: int, ahead: int) -> None:
-    _, plan = run(lambda p: formula(p, 0), np.zeros((64, columns), np.float32))
+def test_panels_are_of_about_one_width(formula: Any, shape: tuple[int, ...], lanes: int, turns: Turns) -> None:
+    _, plan = run(lambda p: formula(p, len(shape) - 2), np.zeros(shape, np.float32))
     schedule = make_schedule(plan.steps[0].kernel, AVX512)
-    assert (schedule.chunk, schedule.units) == (lanes, columns // lanes)
-    assert schedule.panel_ahead == ahead
+    results = math.prod(shape) // shape[-2]
+    assert (schedule.chunk, schedule.units) == (lanes, results // min(lanes, shape[-1]))
+    assert schedule.turns == turns
+
+
+@pytest.mark.parametrize("columns, asked", [(1024, 4 * (4 + 1)), (1 << 17, 0)])
+def test_rows_that_follow_each_other_are_asked_for_as_fast_as_they_are_taken(columns: int, asked: int) -> None:
+    x = np.random.default_rng(0).standard_normal((64, 64, columns)[columns > 1024 :], dtype=np.float32)
+    value, plan = run(lambda p: tf.reduce_sum(p, x.ndim - 2), x)
+    np.testing.assert_allclose(value, x.sum(-2), rtol=1e-5, atol=1e-4)
+    code = str(emit_step(plan.steps, len(plan.buffers), plan.symbols, AVX512).module)
+    assert code.count('call void @"llvm.prefetch') == asked
 
 
 def test_rows_of_many_results_are_not_split() -> None:
