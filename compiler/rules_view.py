@@ -15,7 +15,7 @@ from itertools import product as cartesian
 from graphflow.compiler.fold import constant_splat, number, splat, splat_scalar
 from graphflow.compiler.rewrite import Rewrite, Rule
 from graphflow.core.dim import Size, product
-from graphflow.core.node import Node, make_node
+from graphflow.core.node import Node
 from graphflow.core.op import broadcast_node
 from graphflow.core.type import is_static
 from graphflow.ops.reduce import size_of
@@ -334,18 +334,6 @@ def _without(axes: tuple[int, ...], dropped: set[int]) -> tuple[int, ...]:
     return tuple(a - sum(d < a for d in dropped) for a in axes if a not in dropped)
 
 
-def transposed_factor(node: Node) -> Node | None:
-    """A product reads a factor with its last two axes exchanged by itself."""
-    factors = list(node.inputs)
-    flags = [bool(node.attrs.get(key, False)) for key in ("transpose_a", "transpose_b")]
-    for n, x in enumerate(node.inputs):
-        if x.op.name == "Transpose" and x.attrs["perm"] == (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2):
-            factors[n], flags[n] = x.inputs[0], not flags[n]
-    if factors == list(node.inputs):
-        return None
-    return make_node(node.op, factors, {"transpose_a": flags[0], "transpose_b": flags[1]})
-
-
 def _row(ops: str, apply: Rewrite) -> Rule:
     return Rule(apply.__name__, apply.__doc__ or "", tuple(ops.split()), apply)
 
@@ -379,5 +367,4 @@ VIEW = (
     _row(REDUCTIONS, reduce_one_element),
     _row(REDUCTIONS, reduce_of_reduce),
     _row(REDUCTIONS, reduce_of_broadcast),
-    _row("MatMul", transposed_factor),
 )

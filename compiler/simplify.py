@@ -12,12 +12,13 @@ from graphflow.compiler.fold import FOLDING
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.rewrite import Rules, rewrite
 from graphflow.compiler.rules import ALGEBRA
+from graphflow.compiler.rules_contract import CONTRACT
 from graphflow.compiler.rules_elementwise import ELEMENTWISE
 from graphflow.compiler.rules_view import VIEW
 
 __all__ = ["RULES", "simplify"]
 
-RULES = Rules((*FOLDING, *(row.rule() for row in ALGEBRA), *ELEMENTWISE, *VIEW))
+RULES = Rules((*FOLDING, *(row.rule() for row in ALGEBRA), *ELEMENTWISE, *VIEW, *CONTRACT))
 
 
 def simplify(program: TensorProgram) -> TensorProgram:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from graphflow.compiler.interpret import bind_sizes, interpret
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.compiler.rules import ALGEBRA, CONDITIONS, CONSTANTS, FLOAT, INT, Algebra
+from graphflow.compiler.rules_contract import CONTRACT
 from graphflow.compiler.rules_elementwise import ELEMENTWISE
 from graphflow.compiler.rules_view import VIEW
 from graphflow.compiler.simplify import RULES, simplify
@@ -361,9 +362,16 @@ EXAMPLES = {
         matmul(swap_last(X), swap_last(Y), transpose_a=True, transpose_b=False),
         matmul(fed((2, 3, 4)), swap_last(fed((2, 5, 4), feed=1)), transpose_a=False, transpose_b=False),
     ],
+    "product_of_repeated_rows": [
+        matmul(wide(ROW, (5, 4)), fed((4, 3), feed=1), transpose_a=False, transpose_b=False),
+        matmul(wide(fed((1, 4)), (BATCH, 4)), fed((3, 4), feed=1), transpose_a=False, transpose_b=True),
+        matmul(reshape(wide(fed((3, 1, 4)), (3, 2, 4)), shape=(6, 4)), fed((5, 4), feed=1), transpose_b=True),
+        matmul(reshape(wide(fed((BATCH, 1, 4)), (BATCH, 3, 4)), shape=(BATCH * 3, 4)), fed((4, 5), feed=1)),
+        matmul(reshape(wide(fed((2, 4)), (3, 2, 4)), shape=(6, 4)), fed((4, 5), feed=1)),
+    ],
 }
 
-CODED = {rule.name: rule for rule in (*ELEMENTWISE, *VIEW)}
+CODED = {rule.name: rule for rule in (*ELEMENTWISE, *VIEW, *CONTRACT)}
 CASES = [(name, n) for name in CODED for n in range(len(EXAMPLES.get(name, ())))]
 
 
@@ -402,6 +410,8 @@ UNTOUCHED = {
     "zeros padded with minus zero": pad(number(0.0, (BATCH, 4)), low=(0, 1), high=(0, 0), interior=(0, 0), value=-0.0),
     "broadcasts from two shapes": wide(ROW, (3, 4)) * wide(fed((3, 1), feed=1), (3, 4)),
     "a transpose": transpose(X, perm=(1, 0)),
+    "a product of rows that repeat only within": matmul(reshape(wide(ROW, (6, 4)), shape=(3, 8)), fed((8, 2), feed=1)),
+    "a sum of products that repeat": matmul(wide(ROW, (5, 4)), fed((5, 3), feed=1), transpose_a=True),
     "positions": reduce_argmax(wide(X), axes=(1,), dtype=int32),
 }
 

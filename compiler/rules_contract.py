@@ -1,0 +1,59 @@
+"""Rules for sums of products: what of a product is a view of a smaller one, or of its factors.
+
+The table at the end has a row for each.
+
+A function here takes a node and returns what it is equal to, as in rules.py, or None: the same sums of the same
+products.  In which order a contraction adds up is nobody's promise, and may change with its sizes.
+"""
+
+from __future__ import annotations
+
+from graphflow.compiler.rewrite import Rewrite, Rule
+from graphflow.core.dim import product
+from graphflow.core.node import Node, make_node
+from graphflow.core.op import broadcast_node
+from graphflow.ops.view import reshape
+
+__all__ = ["CONTRACT"]
+
+
+def transposed_factor(node: Node) -> Node | None:
+    """A product reads a factor with its last two axes exchanged by itself."""
+    factors = list(node.inputs)
+    flags = [bool(node.attrs.get(key, False)) for key in ("transpose_a", "transpose_b")]
+    for n, x in enumerate(node.inputs):
+        if x.op.name == "Transpose" and x.attrs["perm"] == (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2):
+            factors[n], flags[n] = x.inputs[0], not flags[n]
+    if factors == list(node.inputs):
+        return None
+    return make_node(node.op, factors, {"transpose_a": flags[0], "transpose_b": flags[1]})
+
+
+def product_of_repeated_rows(node: Node) -> Node | None:
+    """Rows that are the same have the same product, which is computed once.
+
+    The gradient of a mean over positions is such a factor: MatMul(Reshape(BroadcastTo(g: [8, 1, k], [8, 128, k]),
+    [1024, k]), b) is Reshape(BroadcastTo(MatMul(g: [8, k], b) as [8, 1, n], [8, 128, n]), [1024, n]).
+    """
+    a, b = node.inputs
+    wide = a.inputs[0] if a.op.name == "Reshape" else a
+    if node.ndim != 2 or node.attrs.get("transpose_a", False) or wide.op.name != "BroadcastTo":
+        return None
+    x, k = wide.inputs[0], a.shape[-1]
+    rows = (*[1] * (wide.ndim - x.ndim), *x.shape[:-1])
+    if wide.shape[-1:] != (k,) or x.shape[-1:] != (k,) or rows == wide.shape[:-1]:
+        return None
+    few = make_node(node.op, (reshape.node(x, shape=(product(rows), k)), b), dict(node.attrs))
+    n = node.shape[-1]
+    many = broadcast_node(reshape.node(few, shape=(*rows, n)), (*wide.shape[:-1], n))
+    return reshape.node(many, shape=node.shape)
+
+
+def _row(ops: str, apply: Rewrite) -> Rule:
+    return Rule(apply.__name__, apply.__doc__ or "", tuple(ops.split()), apply)
+
+
+CONTRACT = (
+    _row("MatMul", transposed_factor),
+    _row("MatMul", product_of_repeated_rows),
+)
