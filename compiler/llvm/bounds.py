@@ -13,7 +13,7 @@ from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.ir import Loop, Store
 from graphflow.core.dim import Symbol, coefficient
 
-__all__ = ["decoded", "first_whole", "least", "side_of", "whole_blocks"]
+__all__ = ["decoded", "first_whole", "greatest", "least", "side_of", "whole_blocks"]
 
 
 def decoded(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:
@@ -51,6 +51,11 @@ def whole_blocks(scope: Scope, start: Any, stop: Any, block: int) -> Any:
 def least(b: Any, x: Any, y: Any) -> Any:
     """The smaller of two numbers."""
     return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def greatest(b: Any, x: Any, y: Any) -> Any:
+    """The larger of two numbers."""
+    return b.select(b.icmp_signed(">", x, y), x, y)
 
 
 def side_of(scope: Scope, number: Any, loop: Loop, length: int, shift: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import first_whole, whole_blocks
-from graphflow.compiler.llvm.code import first_lanes
+from graphflow.compiler.llvm.code import const, first_lanes
 from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.loops.ir import Loop, Store
@@ -54,6 +54,12 @@ def emit_masked(
 ) -> None:
     """Single vectors (one for each turn that is jammed), of whose lanes only those before `stop` count."""
     width = scope.function.width
+
+    left = stop.constant - start.constant if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant) else None
+    if jam is None and left is not None and 0 < left < width:
+        lanes = Lanes(lane.symbol, width, 1, [first_lanes(scope.builder, const(left), width)])
+        body(scope.child(scope.builder, {lane.symbol: start}, lanes))
+        return
     with open_loop(scope, start, stop, width, lane.symbol) as rest:
         mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
         masks, tile = ([mask], None) if jam is None else ([mask] * TURNS, jam.symbol)

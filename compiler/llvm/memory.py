@@ -23,6 +23,7 @@ from graphflow.compiler.llvm.code import (
     prefetch,
     short_name,
     splat,
+    undefined,
 )
 from graphflow.compiler.llvm.lanes import active, allowed, tile_stride, wide_index
 from graphflow.compiler.llvm.scope import Scope, loop_variables
@@ -46,6 +47,10 @@ __all__ = [
     "store_vectors",
     "to_memory",
 ]
+
+
+PIECES = 2
+"""Stores that are made of one under a mask."""
 
 
 def from_memory(b: Any, x: Any, dtype: DType) -> Any:
@@ -268,17 +273,36 @@ def store_vectors(scope: Scope, buffer: int, index: Any, xs: list[Any], dtype: D
 def store_vector(b: Any, x: Any, pointer: Any, mask: Any, align: int) -> None:
     """Store the lanes of the mask (None: all).
 
-    The first alone is a scalar: of such a masked store of narrowed elements LLVM 22 makes one of the wide element.
+    A few first ones are stored as what they are, a piece or two: a processor that loads what lies behind waits for a
+    masked store as if that had written all of a vector.  (Of one of the first lane alone, of narrowed elements, LLVM 22
+    makes one of the wide element.)
     """
     if mask is None:
         b.store(x, pointer, align=align)
         return
-    if mask == first_lanes(b, const(1), x.type.count):
-        b.store(b.extract_element(x, ir.Constant(I32, 0)), pointer, align=align)
+    pieces = _pieces(mask)
+    if pieces is not None:
+        for start, stop in pieces:
+            lanes = ir.Constant(ir.VectorType(I32, stop - start), list(range(start, stop)))
+            place = at(b, pointer, const(start), x.type.element)
+            b.store(b.shuffle_vector(x, undefined(x.type), lanes), place, align=align)
         return
     name = f"llvm.masked.store.{suffix(x.type)}.p0"
     function = intrinsic(b.module, name, VOID, [x.type, PTR, I32, mask.type])
     b.call(function, [x, pointer, ir.Constant(I32, align), mask])
+
+
+def _pieces(mask: Any) -> list[tuple[int, int]] | None:
+    """Where vectors of the first lanes of a constant mask begin and end; None for other masks, and for too many."""
+    if not isinstance(mask, ir.Constant):
+        return None
+    count, start = sum(lane.constant for lane in mask.constant), 0
+    pieces = []
+    while start < count:
+        stop = start + (1 << (count - start).bit_length() - 1)
+        pieces.append((start, stop))
+        start = stop
+    return pieces if len(pieces) <= PIECES else None
 
 
 def store_past_caches(b: Any, x: Any, pointer: Any, size: int) -> None:

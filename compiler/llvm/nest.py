@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial, reduce
 from typing import Any
 
-from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of
+from graphflow.compiler.llvm.bounds import decoded, first_whole, greatest, least, side_of
 from graphflow.compiler.llvm.code import const, divmod_
 from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
@@ -54,9 +54,19 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
     if schedule.beside is not None:
         emit_overlapped(root, kernel, schedule, first, stop)
         return
-    with open_loop(root, first, stop, 1, None) as loop:
-        scope = decoded(loop.scope, schedule.rows, loop.index)
-        _emit_points(scope, kernel, schedule, const(0), None)
+    if len(schedule.rows) < 2:
+        with open_loop(root, first, stop, 1, None) as loop:
+            _emit_points(decoded(loop.scope, schedule.rows, loop.index), kernel, schedule, const(0), None)
+        return
+    *outer, inner = schedule.rows  # one division for each turn of the outer loops
+    extent = greatest(b, root.size(inner.extent), const(1))
+    with open_loop(root, b.udiv(first, extent), b.udiv(b.add(stop, b.sub(extent, const(1))), extent), 1, None) as loop:
+        scope = decoded(loop.scope, tuple(outer), loop.index)
+        before = scope.builder.mul(loop.index, extent)
+        start = greatest(scope.builder, scope.builder.sub(first, before), const(0))
+        end_ = least(scope.builder, scope.builder.sub(stop, before), extent)
+        with open_loop(scope, start, end_, 1, inner.symbol) as row:
+            _emit_points(row.scope, kernel, schedule, const(0), None)
 
 
 def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end: Any) -> None:

@@ -223,8 +223,6 @@ def _always(c: Condition) -> bool:
     if c.low is None:
         return False
     low = c.at - c.low
-    if isinstance(low, Dim) and any(k < 0 for _, k in low.terms):
-        return False
     if isinstance(low, int) and low < 0:
         return False
     top = upper_bound(low)

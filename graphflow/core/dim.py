@@ -248,6 +248,9 @@ def _below(x: int | Dim, y: int | Dim) -> bool:
 
 def upper_bound(x: int | Dim) -> int | Dim | None:
     """The largest value of a non-negative polynomial of bounded variables; None when it can't be told."""
+    divisor = _divisor(x)
+    if divisor is not None:
+        return divisor - 1
     total: int | Dim = 0
     for monomial, c in _terms(x):
         if c < 0:
@@ -260,6 +263,14 @@ def upper_bound(x: int | Dim) -> int | Dim | None:
             factor = factor * top
         total = total + factor
     return total
+
+
+def _divisor(x: int | Dim) -> int | None:
+    """The n of a remainder, y - n * (y // n)."""
+    for monomial, c in _terms(x):
+        if len(monomial) == 1 and isinstance(q := monomial[0], FloorDiv) and q.denominator == -c:
+            return -c if _add(x, _multiply(_of_atom(q), c), -1) == q.numerator else None
+    return None
 
 
 def _atom_bound(atom: Atom) -> int | Dim | None:
