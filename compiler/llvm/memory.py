@@ -16,7 +16,6 @@ from graphflow.compiler.llvm.code import (
     VOID,
     at,
     const,
-    first_lanes,
     intrinsic,
     masked_load,
     mul,
