@@ -19,6 +19,7 @@ from graphflow.compiler.capture import capture
 from graphflow.compiler.conditions import broken_at, conditions
 from graphflow.compiler.debug import Report
 from graphflow.compiler.differentiate import differentiate
+from graphflow.compiler.factor import factor
 from graphflow.compiler.fold import fold
 from graphflow.compiler.fuse import fuse
 from graphflow.compiler.join import join
@@ -47,6 +48,7 @@ TENSOR_PASSES = (
     Pass("fold", fold),  # what is constant is computed now (splats stay splats)
     Pass("simplify", simplify),  # algebraic rules, a table, to a fixed point
     Pass("narrow", narrow),  # products only where they are read
+    Pass("factor", factor),  # what products of a sum have in common, once
     Pass("join", join),  # sums of many products as one product
     Pass("split", split),  # long reductions in two stages
     Pass("border", border),  # padding beside what is padded, where kernels store that

@@ -12,9 +12,10 @@ from graphflow.compiler.rewrite import Rewrite, Rule
 from graphflow.core.dim import product
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import broadcast_node
+from graphflow.core.type import Shape
 from graphflow.ops.view import reshape
 
-__all__ = ["CONTRACT"]
+__all__ = ["CONTRACT", "repeated_rows"]
 
 
 def transposed_factor(node: Node) -> Node | None:
@@ -36,17 +37,30 @@ def product_of_repeated_rows(node: Node) -> Node | None:
     [1024, k]), b) is Reshape(BroadcastTo(MatMul(g: [8, k], b) as [8, 1, n], [8, 128, n]), [1024, n]).
     """
     a, b = node.inputs
-    wide = a.inputs[0] if a.op.name == "Reshape" else a
-    if node.ndim != 2 or node.attrs.get("transpose_a", False) or wide.op.name != "BroadcastTo":
+    found = None if node.ndim != 2 or node.attrs.get("transpose_a", False) else repeated_rows(a)
+    if found is None:
         return None
-    x, k = wide.inputs[0], a.shape[-1]
-    rows = (*[1] * (wide.ndim - x.ndim), *x.shape[:-1])
-    if wide.shape[-1:] != (k,) or x.shape[-1:] != (k,) or rows == wide.shape[:-1]:
-        return None
-    few = make_node(node.op, (reshape.node(x, shape=(product(rows), k)), b), dict(node.attrs))
+    x, rows, wide = found
+    few = make_node(node.op, (reshape.node(x, shape=(product(rows), a.shape[-1])), b), dict(node.attrs))
     n = node.shape[-1]
-    many = broadcast_node(reshape.node(few, shape=(*rows, n)), (*wide.shape[:-1], n))
+    many = broadcast_node(reshape.node(few, shape=(*rows, n)), (*wide, n))
     return reshape.node(many, shape=node.shape)
+
+
+def repeated_rows(matrix: Node) -> tuple[Node, Shape, Shape] | None:
+    """What a matrix repeats rows of, the axes of these rows, and the same axes with the copies in it; None if it has no
+    copies.
+
+    Of Reshape(BroadcastTo(g: [8, 1, k], [8, 128, k]), [1024, k]) it is g, (8, 1) and (8, 128).
+    """
+    wide, k = matrix.inputs[0] if matrix.op.name == "Reshape" else matrix, matrix.shape[-1:]
+    if wide.op.name != "BroadcastTo":
+        return None
+    x = wide.inputs[0]
+    rows = (*[1] * (wide.ndim - x.ndim), *x.shape[:-1])
+    if wide.shape[-1:] != k or x.shape[-1:] != k or rows == wide.shape[:-1]:
+        return None
+    return x, rows, wide.shape[:-1]
 
 
 def _row(ops: str, apply: Rewrite) -> Rule:
