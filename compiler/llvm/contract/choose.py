@@ -32,6 +32,7 @@ from graphflow.compiler.llvm.contract.shape import (
     column_access,
     crowds,
     is_far,
+    is_near,
     merged,
     merged_rows,
     stageable,
@@ -80,7 +81,8 @@ def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:
     steps = max(4, PREFETCH_CYCLES * 2 // (plan.rows * plan.vectors))
     stride = plan.tile_k[-1].b
     whole = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes
-    if (plan.packed and not plan.local) or (estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2):
+    distant = estimate(stride) * plan.bytes >= 512 and whole > target.l2_bytes // 2
+    if (plan.packed and not plan.local) or (distant and not is_near(plan.spec, plan.groups, target)):
         yield Prefetch("b", steps, stride, plan.width)
     if plan.local and not plan.staged and has_far_steps(plan, target):
         yield Prefetch("a", plan.block_depth, plan.tile_k[-1].a, plan.rows, locality=2)  # rows of the next block
@@ -184,7 +186,8 @@ def blocked(plan: Plan, target: Target) -> Plan:
         return k_blocked(plan, batch, k, target)
     # More rows come with more units of their own; a sum that gets longer has those that it was given here.
     units = min(TARGET_UNITS, max(1, 2 * batch * m * n * estimate_large(plan.depth) // UNIT_FLOPS))
-    cached = max(1, target.l2_bytes // 2 // (plan.width * plan.bytes * max(1, k // splits)))
+    share = 4 if is_near(plan.spec, plan.groups, target) else 2
+    cached = max(1, target.l2_bytes // share // (plan.width * plan.bytes * max(1, k // splits)))
     columns = min(column_panels, cached)
     rows_wanted = -(-units // (batch * splits * -(-column_panels // columns)))
     if rows_wanted > row_panels:
@@ -273,7 +276,9 @@ def shares_packing(plan: Plan) -> bool:
 def far_columns(plan: Plan, target: Target) -> bool:
     """Whether B, whose columns lie side by side, is read faster from a packed copy that costs no launch."""
     row_panels, stride = estimate(plan.row_panels), abs(estimate(plan.k[-1].b)) * plan.bytes
-    if plan.masked == "constant" or (estimate(plan.column_panels) < 2 and not has_far_steps(plan, target)):
+    if plan.masked == "constant" or is_near(plan.spec, plan.groups, target):
+        return False
+    if estimate(plan.column_panels) < 2 and not has_far_steps(plan, target):
         return False
     beyond = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes > target.l2_bytes // 2
     return row_panels >= 2 and (beyond or (row_panels >= 4 and stride >= SET_BYTES))

@@ -31,6 +31,8 @@ STAGE_READERS = 4
 FAR_L2 = 8
 # So many rows of A at once are read from memory faster than more: each is a stream that prefetchers must follow.
 STREAMS = 16
+# A and C together may take so many second caches, and L2 still keeps a B that they pass.
+PASSING_L2 = 2
 # So many rows of A take so long to compute with that a B from memory must be asked for ahead, and B comes from there
 # where it takes so many second caches.
 BUSY_ROWS = 3
@@ -105,6 +107,20 @@ def is_far(size: int, target: Target) -> bool:
     return size > FAR_L2 * target.l2_bytes
 
 
+def is_near(spec: Contraction, groups: tuple[Group, ...], target: Target) -> bool:
+    """Whether L2 keeps all of B as it lies, columns side by side, while A, read along k, and C pass it.
+
+    A copy costs more than it saves then: where this was measured, a store takes the place of two multiply-adds.
+    """
+    inner = merged(spec.k)[-1]
+    if spec.n.b != 1 or inner.a != 1 or spec.is_kept:
+        return False
+    m, n = (estimate(x) for x in (product(tuple(group.extent for group in groups)), spec.n.extent))
+    k, size = estimate(product(tuple(axis.extent for axis in spec.k))), ELEMENT_BYTES[spec.dtype]
+    whole = k * max(n, abs(estimate(inner.b))) * size
+    return whole <= target.l2_bytes and m * (k + n) * size <= PASSING_L2 * target.l2_bytes
+
+
 def across_cycles(columns: int, rows: int, vectors: int, cycles: Callable[[int, int], float]) -> float:
     """Of one step of k for all tiles side by side that cover so many vectors; the last one may have fewer."""
     whole, edge = divmod(columns, vectors)
@@ -163,5 +179,5 @@ def column_access(spec: Contraction, groups: tuple[Group, ...], width: int, targ
     # Rows that are no whole number of vectors apart make every other load straddle two cache lines.
     straddles = stride % (target.vector_bits // 8) != 0
     crowds = stride >= PACK_STRIDE and m * stride >= 2 * PACK_ROWS * PACK_STRIDE
-    packed = not single and m >= PACK_ROWS and (straddles or crowds)
+    packed = not single and m >= PACK_ROWS and (straddles or crowds) and not is_near(spec, groups, target)
     return packed, "" if packed else masked
