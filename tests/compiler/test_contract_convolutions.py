@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphflow.compiler.llvm.contract import choose
+from graphflow.compiler.llvm.contract import choose, choose_split
 from graphflow.compiler.llvm.contract.choose import make_plan
 from graphflow.compiler.llvm.contract.emit import Axis, Contraction
 from graphflow.compiler.llvm.target import AVX512
@@ -195,7 +195,7 @@ def test_filter_gradient_in_blocks(
     """The same where units keep their sums while k goes by in blocks, of its images or of its rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choose, "WINDOW_PANELS", 1)
-        patch.setattr(choose, "UNIT_FLOPS", 1 << 40)  # all row panels in one unit
+        patch.setattr(choose_split, "UNIT_FLOPS", 1 << 40)  # all row panels in one unit
         plan = make_plan(filter_spec(9, 16, 3, 1, groups, 16, 16), SMALL)
         assert plan.k_blocks > 1
         assert plan.splits == 1

@@ -65,6 +65,36 @@ def test_staged_windows_of_one_channel() -> None:
     check(Kernel(spec, small), guarded(image, True), guarded(b, True), np.einsum("ywij,ijn->ywn", windows_of, b), 9)
 
 
+def test_what_l2_keeps_is_not_copied() -> None:
+    """Neither is it asked for; but where it is too large, or pushed out, or comes with columns of A, it is packed."""
+    near = make_plan(matmul_spec(500, 510, 500), AVX512)
+    assert not near.packed
+    assert not near.prefetches
+    few = make_plan(matmul_spec(20, 510, 500), AVX512)
+    assert not few.prefetches
+    for far in (
+        matmul_spec(500, 1030, 510),
+        matmul_spec(3000, 510, 500),
+        matmul_spec(500, 510, 500, ta=True),
+        matmul_spec(500, 510, 500, tb=True),
+        replace(matmul_spec(500, 510, 500), readers=EVERY_STEP),
+    ):
+        assert make_plan(far, AVX512).packed
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("m, n, k", [(100, 192, 300), (131, 203, 130), (97, 515, 133), (200, 90, 257)])
+def test_read_where_it_lies(target: str, m: int, n: int, k: int) -> None:
+    """Nothing outside of B is read, whole vectors or not."""
+    chosen = replace(TARGETS[target], l2_bytes=1 << 20)
+    plan = make_plan(matmul_spec(m, n, k), chosen)
+    assert plan.packed == (not plan.whole_columns and chosen.vector_bits < 512)
+    kernel = Kernel(matmul_spec(m, n, k), chosen)
+    a, b = random((m, k)), random((k, n), seed=3)
+    for at_end in (True, False):
+        check(kernel, guarded(a, at_end), guarded(b, at_end), a @ b, k)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_first_tile_packs(target: str) -> None:
     """Columns side by side are packed beside products, not by a loop of their own unless rows may be too few."""

@@ -16,49 +16,38 @@ from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract.choose_dot import dot_blocks, dot_plan, dot_prefetches
 from graphflow.compiler.llvm.contract.choose_inline import inline_plan
+from graphflow.compiler.llvm.contract.choose_local import far_columns, has_far_steps, local_plan, shares_packing
 from graphflow.compiler.llvm.contract.choose_split import (
     TARGET_UNITS,
+    even,
     is_windows,
     near_steps,
     split_count,
     split_extent,
+    units_worth,
 )
 from graphflow.compiler.llvm.contract.choose_sweep import sweep_plan, sweep_prefetches
 from graphflow.compiler.llvm.contract.choose_table import table_plan
 from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
 from graphflow.compiler.llvm.contract.shape import (
-    SET_BYTES,
+    PANEL_READERS,
     STAGE_READERS,
     column_access,
-    crowds,
-    is_far,
     is_near,
     merged,
     merged_rows,
     stageable,
     tile_shape,
+    with_tile_axes,
 )
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
-from graphflow.core.dim import Size, estimate, estimate_large, product
+from graphflow.core.dim import estimate, estimate_large, product
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
-# The least work that is worth a unit of its own.
-UNIT_FLOPS = 500_000
 # Rows a multiple of this many bytes apart crowd into few cache sets.
 STAGE_ALIAS = 2048
-PANEL_READERS = 16
-# In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
-# fetch a byte of a step of either panel from beyond L2: from a copy, and from where it always was in memory.
-PACK_COST = 1.0
-TURN_COST = 1.5
-COPY_COST = 1 / 480
-FAR_COST = 1 / 120
-# Tiles that are shared out well though they are not cut along k.
-ENOUGH_TILES = 32
-# The share of packing in the work of units from which on several readers of B share a copy.
-SHARE_LEAST = 1 / 16
 # So many row panels of a unit share what a block of k has of B, where rows are windows.
 WINDOW_PANELS = 8
 # How long before its use data is asked for.
@@ -160,19 +149,6 @@ def staging(
     return ""
 
 
-def with_tile_axes(plan: Plan) -> Plan:
-    """The plan with `tile_k`: the k axes with strides of the copies where there are copies."""
-    flat: Size = 1
-    axes: list[Axis] = []
-    step = 1 if plan.staged == "rows" else plan.stage_stride if plan.staged else 0
-    for axis in reversed(plan.k):
-        a = flat * step if plan.staged else axis.a
-        b = flat * plan.width if plan.packed else axis.b
-        axes.append(Axis(axis.extent, a, b, axis.b if plan.local else 0))
-        flat = flat * axis.extent
-    return replace(plan, tile_k=merged(tuple(reversed(axes))))
-
-
 def blocked(plan: Plan, target: Target) -> Plan:
     """The plan with its splits of k and its units."""
     m, n, k = (max(1, estimate(x)) for x in (plan.row_count, plan.spec.n.extent, plan.depth))
@@ -185,7 +161,7 @@ def blocked(plan: Plan, target: Target) -> Plan:
     if splits == 1 and plan.staged == "panels" and plan.packed and len(plan.tile_k) == 1:
         return k_blocked(plan, batch, k, target)
     # More rows come with more units of their own; a sum that gets longer has those that it was given here.
-    units = min(TARGET_UNITS, max(1, 2 * batch * m * n * estimate_large(plan.depth) // UNIT_FLOPS))
+    units = units_worth(2 * batch * m * n * estimate_large(plan.depth))
     share = 4 if is_near(plan.spec, plan.groups, target) else 2
     cached = max(1, target.l2_bytes // share // (plan.width * plan.bytes * max(1, k // splits)))
     columns = min(column_panels, cached)
@@ -209,7 +185,7 @@ def window_blocks(plan: Plan, target: Target) -> Plan | None:
     m, n, k = (max(1, estimate(x)) for x in (plan.row_count, plan.spec.n.extent, plan.depth))
     batch, column_panels = max(1, estimate(plan.batch_count)), max(1, estimate(plan.column_panels))
     wanted = -(-k // near_steps(plan, target))
-    units = min(TARGET_UNITS, max(1, 2 * batch * m * n * estimate_large(plan.depth) // UNIT_FLOPS))
+    units = units_worth(2 * batch * m * n * estimate_large(plan.depth))
     rows = max(1, estimate(plan.row_panels)) // -(-units // (batch * column_panels))
     if wanted < 2 or rows < WINDOW_PANELS:
         return None
@@ -217,89 +193,6 @@ def window_blocks(plan: Plan, target: Target) -> Plan | None:
     plan = with_tile_axes(replace(plan, k=(first, *(axis for axis in plan.k if axis is not first))))
     pack_splits = split_extent(plan.k[0].extent, max(1, k * plan.width // 32768)) if plan.packed else 1
     return replace(plan, row_block=rows, k_blocks=split_extent(first.extent, wanted), pack_splits=pack_splits)
-
-
-def local_plan(plan: Plan, target: Target) -> Plan | None:
-    """The plan whose units pack B themselves, for all row panels they have; None where B had better be packed once."""
-    if plan.staged or len(plan.k) > 1 or not isinstance(plan.depth, int) or plan.depth == 0:
-        return None
-    if not plan.packed and not far_columns(plan, target):
-        return None
-    staged = "panels" if distant_rows(plan, target) else ""
-    plan = with_tile_axes(replace(plan, local=True, packed=True, masked="", staged=staged))
-    m, n, k = (max(1, estimate(x)) for x in (plan.row_count, plan.spec.n.extent, plan.depth))
-    batch = max(1, estimate(plan.batch_count))
-    row_panels, column_panels = max(1, estimate(plan.row_panels)), max(1, estimate(plan.column_panels))
-    tiles = batch * row_panels * column_panels
-    if tiles < ENOUGH_TILES and split_count(plan, tiles, k, target) > 1:
-        return None
-    blocks = split_extent(plan.k[0].extent, -(-k // max(64, target.l1_bytes * 3 // 4 // (plan.width * plan.bytes))))
-    plan = replace(plan, k_blocks=blocks)
-    units = min(TARGET_UNITS, max(1, 2 * batch * m * n * k // UNIT_FLOPS))
-    pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST
-    if is_far(n * k * plan.bytes, target):
-        pack += plan.width * plan.bytes * FAR_COST
-    far = has_far_steps(plan, target) or (m + n) * k * plan.bytes > target.l3_bytes
-    fetch = plan.rows * plan.bytes * (COPY_COST if staged else FAR_COST if far else 0.0)
-
-    def cost(cut: tuple[int, int]) -> float:
-        """Of packing B, of fetching A and of the last unit to finish, beside the products."""
-        rows, columns = cut
-        made = batch * -(-column_panels // columns) * -(-row_panels // rows)
-        return pack / rows + fetch / columns + max(1 / made, 1 / units)
-
-    rows, columns = min(local_blocks(plan, row_panels, column_panels, target), key=cost)
-    ahead = rows > 1 and plan.spec.n.b == 1 and n * k * plan.bytes > target.l2_bytes // 2
-    return replace(plan, row_block=rows, column_block=columns, asks_ahead=ahead)
-
-
-def local_blocks(plan: Plan, row_panels: int, column_panels: int, target: Target) -> Iterator[tuple[int, int]]:
-    """(row panels, column panels) of a unit: L2 keeps what it reads of A in a block of k, and its sums."""
-    most = max(1, target.l2_bytes // 2 // (plan.rows * plan.block_depth * plan.bytes))
-    least = -(-row_panels // most)
-    for columns in sorted({even(column_panels, 1 << i) for i in range(column_panels.bit_length())}):
-        sums = columns * plan.slot * plan.bytes if plan.k_blocks > 1 else 0
-        for count in range(least, min(row_panels, least + TARGET_UNITS) + 1):
-            rows = even(row_panels, -(-row_panels // count))
-            if columns == 1 or rows * sums <= target.l2_bytes * 3 // 4:
-                yield rows, columns
-
-
-def shares_packing(plan: Plan) -> bool:
-    """Whether B had better be packed by a launch for all its readers than by each unit that reads it."""
-    if plan.spec.is_kept:
-        return True
-    repeated = PACK_COST * estimate(plan.row_blocks) / max(1, estimate(plan.row_panels))
-    return plan.spec.readers > 1 and repeated > SHARE_LEAST
-
-
-def far_columns(plan: Plan, target: Target) -> bool:
-    """Whether B, whose columns lie side by side, is read faster from a packed copy that costs no launch."""
-    row_panels, stride = estimate(plan.row_panels), abs(estimate(plan.k[-1].b)) * plan.bytes
-    if plan.masked == "constant" or is_near(plan.spec, plan.groups, target):
-        return False
-    if estimate(plan.column_panels) < 2 and not has_far_steps(plan, target):
-        return False
-    beyond = estimate(plan.spec.n.extent) * estimate(plan.depth) * plan.bytes > target.l2_bytes // 2
-    return row_panels >= 2 and (beyond or (row_panels >= 4 and stride >= SET_BYTES))
-
-
-def has_far_steps(plan: Plan, target: Target) -> bool:
-    """Whether rows of A lie side by side, and each step of k far from the next, in memory that no cache holds."""
-    return plan.run.a == 1 and is_far(estimate(plan.row_count) * estimate(plan.depth) * plan.bytes, target)
-
-
-def distant_rows(plan: Plan, target: Target) -> bool:
-    """Whether rows of A lie so that reading a tile's in place is slow: in few cache sets, or each in its own page."""
-    run, inner = plan.run, plan.k[-1]
-    if not isinstance(run.a, int) or estimate(plan.spec.n.extent) < PANEL_READERS * plan.width:
-        return False
-    if run.a == 1:
-        return len(plan.groups) == 1 and len(plan.k) == 1 and has_far_steps(plan, target)
-    if inner.a != 1 or run.a == 0:
-        return False
-    stride = abs(run.a) * plan.bytes
-    return crowds(plan.rows, stride, target) or is_far(estimate(plan.row_count) * stride, target)
 
 
 def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:
@@ -317,8 +210,3 @@ def k_blocked(plan: Plan, batch: int, k: int, target: Target) -> Plan:
         rows = even(row_panels, rows - 1)
     pack_splits = split_extent(plan.k[0].extent, max(1, k * plan.width // 32768))
     return replace(plan, row_block=rows, column_block=columns, k_blocks=blocks, pack_splits=pack_splits)
-
-
-def even(count: int, most: int) -> int:
-    """The size of as few equal blocks of `count` as there are if none is larger than `most`."""
-    return -(-count // -(-count // max(1, most)))

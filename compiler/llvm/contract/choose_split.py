@@ -1,4 +1,4 @@
-"""Into how many parts k is split, whose sums are added at the end."""
+"""How many units work is worth, and into how many parts k is split, whose sums are added at the end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from graphflow.core.dim import Size, estimate
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
+# The least work that is worth a unit of its own.
+UNIT_FLOPS = 500_000
 # Units to aim at, so that eight threads balance.
 TARGET_UNITS = 32
 # A part of a split k must be worth its partial result.
 SPLIT_LEAST = 256
+
+
+def units_worth(flops: int) -> int:
+    """Units for so much work."""
+    return min(TARGET_UNITS, max(1, flops // UNIT_FLOPS))
 
 
 def split_count(plan: Plan, tiles: int, k: int, target: Target) -> int:
@@ -63,3 +70,8 @@ def split_extent(extent: Size, wanted: int) -> int:
         return max(1, wanted)
     wanted = max(1, min(wanted, extent))
     return -(-extent // -(-extent // wanted)) if extent else 1
+
+
+def even(count: int, most: int) -> int:
+    """The size of as few equal blocks of `count` as there are if none is larger than `most`."""
+    return -(-count // -(-count // max(1, most)))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group
+from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
-from graphflow.core.dim import estimate, product
+from graphflow.core.dim import Size, estimate, product
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
@@ -27,6 +28,8 @@ SET_BYTES = 4096
 FEW_ROWS = 16
 # Staging pays if this many column panels read a staged row panel.
 STAGE_READERS = 4
+# Copying A into panels beforehand pays if so many column panels read it.
+PANEL_READERS = 16
 # What takes more than so many second caches comes from memory each time that it is read.
 FAR_L2 = 8
 # So many rows of A at once are read from memory faster than more: each is a stream that prefetchers must follow.
@@ -65,6 +68,19 @@ def merged_rows(axes: tuple[Axis, ...]) -> tuple[Group, ...]:
         else:
             result.append(Group(axis.extent, axis.a, (axis.extent,)))
     return tuple(result) or (Group(1, 0, ()),)
+
+
+def with_tile_axes(plan: Plan) -> Plan:
+    """The plan with `tile_k`: the k axes with strides of the copies where there are copies."""
+    flat: Size = 1
+    axes: list[Axis] = []
+    step = 1 if plan.staged == "rows" else plan.stage_stride if plan.staged else 0
+    for axis in reversed(plan.k):
+        a = flat * step if plan.staged else axis.a
+        b = flat * plan.width if plan.packed else axis.b
+        axes.append(Axis(axis.extent, a, b, axis.b if plan.local else 0))
+        flat = flat * axis.extent
+    return replace(plan, tile_k=merged(tuple(reversed(axes))))
 
 
 def tile_shape(

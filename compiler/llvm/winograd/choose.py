@@ -13,10 +13,17 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract.choose import UNIT_FLOPS, prefetches, with_tile_axes
-from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS
+from graphflow.compiler.llvm.contract.choose import prefetches
+from graphflow.compiler.llvm.contract.choose_split import UNIT_FLOPS, units_worth
 from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
-from graphflow.compiler.llvm.contract.shape import across_cycles, merged, merged_rows, tile_cycles, tile_shape
+from graphflow.compiler.llvm.contract.shape import (
+    across_cycles,
+    merged,
+    merged_rows,
+    tile_cycles,
+    tile_shape,
+    with_tile_axes,
+)
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.compiler.llvm.winograd.plan import PLACES, WinogradPlan, apart
 from graphflow.compiler.llvm.winograd.windows import Windows, squares_along, whole_number
@@ -83,7 +90,7 @@ def cut(spec: Contraction, target: Target) -> WinogradPlan:
     inner = one_product(spec, count, slices, slice_row)
     groups = (Group(count, row, (count,)),)
     rows, vectors = tile_shape(inner, groups, lanes, "", target)
-    wanted = min(TARGET_UNITS, max(1, 2 * PLACES * separate * count * depth * columns // UNIT_FLOPS))
+    wanted = units_worth(2 * PLACES * separate * count * depth * columns)
     wanted = -(-wanted // separate)
     far = far_cycles(filter_bytes(PLACES * depth, spec), target) > 0
     least = max(LEAST_SQUARES if far else rows, count // wanted)

@@ -36,14 +36,15 @@ THRESHOLDS = {
     "graphflow.compiler.llvm.schedule.SQUARE": 16,
     "graphflow.compiler.llvm.panel_choose.PANEL_BYTES": 512,
     "graphflow.compiler.llvm.panel_choose.PANEL_LEAST": 16,
-    "graphflow.compiler.llvm.contract.choose.UNIT_FLOPS": 500,
-    "graphflow.compiler.llvm.contract.choose.ENOUGH_TILES": 2,
+    "graphflow.compiler.llvm.contract.choose_split.UNIT_FLOPS": 500,
+    "graphflow.compiler.llvm.contract.choose_local.ENOUGH_TILES": 2,
     "graphflow.compiler.llvm.contract.choose_split.SPLIT_LEAST": 8,
     "graphflow.compiler.llvm.contract.choose_sweep.SWEEP_RUN": 64,
     "graphflow.compiler.llvm.contract.choose_sweep.SWEEP_UNIT": 256,
     "graphflow.compiler.llvm.contract.choose_inline.INLINE_MOST": 64,
     "graphflow.compiler.llvm.contract.shape.PACK_ROWS": 8,
     "graphflow.compiler.llvm.contract.shape.PACK_STRIDE": 16,
+    "graphflow.compiler.llvm.contract.shape.PASSING_L2": 0,
     "graphflow.compiler.llvm.contract.units.REDUCE_ELEMENTS": 64,
 }
 """Sizes from which something pays, as machines that are tight have them."""
