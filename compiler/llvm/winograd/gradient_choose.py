@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract.choose import UNIT_FLOPS
-from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS
+from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS, UNIT_FLOPS
 from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
 from graphflow.compiler.llvm.contract.shape import across_cycles, panel_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
