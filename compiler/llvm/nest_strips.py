@@ -87,6 +87,7 @@ def emit_strips(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, beg
 
     def block_at(scope: Scope, number: Any, there: Any) -> _Block:
         c = scope.builder
+        number = c.select(there, number, first)  # where none is there, what its row shares is read all the same
         column, x = divmod_(c, number, across)
         row, y = divmod_(c, column, down)
         turn, start = c.mul(y, const(tall)), c.mul(x, const(wide))

@@ -44,10 +44,12 @@ def emit_overlapped(root: Scope, kernel: Kernel, schedule: Schedule, first: Any,
     root.function.turns = {len(kernel.buffers) + n: one.size for n, one in enumerate(kernel.scratch)}
     nothing = [ir.Constant(element_type(e.dtype), None) for e in reductions]
     with open_loop(root, first, stop, 1, None, nothing) as loop:
-        before = loop.scope.builder.sub(loop.index, const(1))
+        inner = loop.scope.builder
+        earlier = inner.icmp_signed(">", loop.index, first)
+        # Where there is none before, what a row's stores share is read all the same: that of a row that exists.
+        before = inner.select(earlier, inner.sub(loop.index, const(1)), loop.index)
         row, previous = (_row(loop.scope, schedule, number) for number in (loop.index, before))
         previous.values.update(zip(reductions, loop.carried, strict=True))
-        earlier = loop.scope.builder.icmp_signed(">", loop.index, first)
         beside = _Stores(previous, list(kernel.stores), lane, stream, earlier)
         root.function.beside[schedule.beside] = beside.block
         loop.carry([value(e, row) for e in reductions])

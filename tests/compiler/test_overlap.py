@@ -105,6 +105,16 @@ def test_no_row_is_no_row() -> None:
     assert call(np.zeros((0, 300), np.float32)).shape == (0, 300)
 
 
+def test_no_row_is_read_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stores of a row share a number of their own."""
+    monkeypatch.setenv("GRAPHFLOW_CHECK", "2")
+    scale = np.arange(9, dtype=np.float32)[:, None]
+    with everything_overlapped():
+        call, executable = compiled(lambda x: tf.nn.softmax(x) * tf.constant(scale), [9, 300], np.zeros((9, 300), "f"))
+        assert stages(executable) == ["sum"]
+    np.testing.assert_allclose(call(np.zeros((9, 300), "f")).sum(1), scale[:, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "formula, columns, wanted",
     [

@@ -56,6 +56,13 @@ def test_a_padded_transpose_reads_nothing_beside_its_operand(pads: list[list[int
     np.testing.assert_array_equal(value, np.pad(x.transpose(0, 2, 1), pads))
 
 
+def test_strips_read_nothing_for_a_block_behind_the_last() -> None:
+    """One comes there that only stores what the last one read: what its rows share lies behind the operand."""
+    x, y = np.arange(2 * 130 * 150, dtype=np.float32).reshape(2, 150, 130), np.ones((2, 1, 1), np.float32)
+    value = checked(lambda x, y: tf.transpose(x, [0, 2, 1]) - y, x, y, past=True)
+    np.testing.assert_array_equal(value, x.transpose(0, 2, 1) - y)
+
+
 def checked(formula: Any, x: Any, y: Any, past: bool) -> Any:
     """The value of a formula computed in tiles, with every access checked; `past`: where results go past the caches."""
     past_caches = patch(f"{PAST}._leaves", lambda *_: past)
