@@ -93,6 +93,8 @@ def _plain(value: Any) -> Any:
         return value
     if kind is tuple:
         return tuple([_plain(v) for v in value])
+    if value is Ellipsis:
+        return ("...",)
     if kind is DType:
         return "dtype", value.name
     if kind is Array:

@@ -111,6 +111,16 @@ def test_an_equal_graph_of_another_session_is_stored() -> None:
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("key", [..., (..., 0), (tf.newaxis, slice(1, None, 2)), (0, ..., slice(None, None, -1))])
+def test_every_index_can_be_stored(key: Any) -> None:
+    x = tf.placeholder(tf.float32, [3, 4])
+    feed = {x: np.arange(12, dtype=np.float32).reshape(3, 4)}
+    for known in (False, True):
+        value, executable = executable_of(tf.tanh(x[key]), feed)
+        assert is_stored(executable) is known
+    np.testing.assert_allclose(value, np.tanh(feed[x][key]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("other", [{"rows": 5}, {"scale": 2.0}, {"kind": tf.float64}])
 def test_another_graph_is_not(other: dict[str, Any]) -> None:
     executable_of(softmax_of(4))
