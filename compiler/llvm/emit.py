@@ -16,7 +16,7 @@ from graphflow.compiler.llvm.quotient import Divisor, divisor, quotient
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.tile import load_tile
 from graphflow.compiler.llvm.values import Values, element_type
-from graphflow.compiler.loops.ir import Expr, Store
+from graphflow.compiler.loops.ir import Expr, Store, variables_of
 from graphflow.core.dim import Size
 from graphflow.core.dtype import DType, int64
 
@@ -94,7 +94,7 @@ def emit_guard(e: Expr, scope: Scope) -> Any:
     for c in e.data:
         holds = conjunction(scope.builder, holds, condition(c, scope), scope)
     inner = scope.child(scope.builder, {}, scope.lanes)
-    inner.guard = holds
+    inner.guard, inner.guard_of = holds, tuple(map(variables_of, e.data))
     b = scope.builder
     if not is_wide(e, scope):
         return b.select(holds, value(e.args[0], inner), value(e.args[1], scope))

@@ -117,7 +117,7 @@ def whole_row(scope: Scope, index: Any) -> Element | None:
 
 def _load_rows(scope: Scope, buffer: int, start: Any, row: Element, dtype: DType) -> list[Any]:
     """One element of each row: whole vectors are loaded once for all elements."""
-    home = scope.home(frozenset(loop_variables(start)), loads=True)
+    home = scope.home(frozenset(loop_variables(start)))
     assert scope.lanes is not None
     key = ("rows", buffer, start, scope.lanes.width)
     if key not in home.values:

@@ -97,21 +97,29 @@ class Scope:
         self.values: dict[Any, Any] = {}
         self.sizes: dict[Size, Any] = {}
         self.guard: Any = None  # the condition under which this scope runs, besides the lanes' mask
+        self.guard_of: tuple[frozenset[Symbol], ...] = ()  # the variables of each part of that condition
 
-    @property
-    def is_guard(self) -> bool:
-        return self.guard is not None
+    def guards(self, variables: frozenset[Symbol]) -> bool:
+        """Whether this scope's condition may be what lets an element with an index of these variables be read.
+
+        A condition on an axis says nothing of other axes; one without variables may be on any, of one element.
+        """
+        return any(not own or own & variables for own in self.guard_of)
 
     def child(self, builder: Any, variables: dict[Symbol, Any], lanes: Lanes | None) -> Scope:
         """A scope inside of this one."""
         return Scope(self, builder, variables, lanes, self.function)
 
-    def home(self, variables: frozenset[Symbol], loads: bool = False, wide: bool = False) -> Scope:
+    def home(
+        self, variables: frozenset[Symbol], loads: bool = False, wide: bool = False, masked: bool = False
+    ) -> Scope:
         """The outermost scope in which an expression of these variables can be computed; with `wide`, as vectors where
-        it differs between them."""
+        it differs between them; `masked`, under the masks of this scope."""
         scope = self
         while scope.parent is not None and not variables & scope.variables.keys():
-            if (loads and scope.is_guard) or (wide and scope._begins_lanes(variables)):
+            if (loads and scope.guards(variables)) or (wide and scope._begins_lanes(variables)):
+                break
+            if masked and scope.guard is not None:
                 break
             scope = scope.parent
         return scope

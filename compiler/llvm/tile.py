@@ -76,7 +76,7 @@ def _rows(scope: Scope, buffer: int, index: Any, dtype: DType, masks: Sequence[A
 
 
 def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any) -> Any:
-    home = scope.home(frozenset(loop_variables(place)), loads=True, wide=True)
+    home = scope.home(frozenset(loop_variables(place)), wide=True, masked=mask is not None)
     assert home.lanes is not None
     key = ("row", buffer, place, id(mask))
     if key not in home.values:

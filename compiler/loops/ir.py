@@ -32,6 +32,7 @@ __all__ = [
     "rebuilt",
     "rewritten",
     "sizes_in",
+    "variables_of",
     "walk",
 ]
 
@@ -101,6 +102,11 @@ def expr(kind: str, args: tuple[Expr, ...], data: Any, dtype: DType) -> Expr:
     if kind == "reduce":
         free -= {loop.symbol for loop in data[1]}
     return _INTERNED.setdefault(key, Expr(kind, args, data, dtype, free))
+
+
+def variables_of(c: Condition) -> frozenset[Symbol]:
+    """The loop variables of a condition."""
+    return frozenset(_own_variables("guard", (c,)))
 
 
 def _own_variables(kind: str, data: Any) -> Iterator[Symbol]:

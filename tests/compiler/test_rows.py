@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 import graphflow as tf
 from graphflow.compiler.fuse import fuse
 from graphflow.compiler.llvm.schedule import make_schedule
+from graphflow.compiler.llvm.scope import Function, Scope
 from graphflow.compiler.llvm.target import AVX2, AVX512
 from graphflow.compiler.loops.ir import Kernel, walk
 from graphflow.compiler.plan import Plan, plan
 from graphflow.compiler.program import TensorProgram
-from graphflow.core.dim import symbol
+from graphflow.core.dim import Symbol, symbol
 from graphflow.core.dtype import as_dtype, float32
 from graphflow.core.op import OPS
 from graphflow.core.type import TensorType
@@ -225,6 +227,37 @@ def test_rows_of_any_shape(name, shape, data, dtype, odd, open_batch):
         x.flat[data.draw(st.integers(0, x.size - 1))] = value
     with np.errstate(all="ignore"):
         check(program(feed_types([x], leading=open_batch), lambda v: ROWS[name](v, axis)), [x], scale=50)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["softmax", "normalized", "scaled by its sum"]),
+    st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2, 17, 64, 100])),
+    st.integers(0, 1),
+    st.tuples(st.integers(0, 2), st.integers(0, 70)),
+    st.booleans(),
+)
+def test_padded_rows_of_any_shape(name, shape, axis, by, open_batch):
+    """Every access is checked: where all rows or no row is padding, what these share is computed all the same."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    def body(v: Any) -> Any:
+        return op("Pad", ROWS[name](v, axis), low=by, high=by[::-1], interior=(0, 0), value=0)
+
+    with patch.dict("os.environ", GRAPHFLOW_CHECK="2"), np.errstate(all="ignore"):
+        check(program(feed_types([x], leading=open_batch), body), [x], scale=50)
+
+
+def test_what_a_row_shares_is_computed_outside_of_guards_of_its_elements():
+    """But not what the guard lets be read: what has a variable of it, or of an axis of one element, which has none."""
+    i, j = Symbol("i", bound=4), Symbol("j", bound=5)
+    row = Scope(None, None, {i: 0}, None, Function(None, None, (), {}))
+    guarded = row.child(None, {j: 0}, None).child(None, {}, None)
+    guarded.guard, guarded.guard_of = True, (frozenset({j}),)
+    assert guarded.home(frozenset({i}), loads=True) is row
+    assert guarded.home(frozenset({i, j}), loads=True) is guarded
+    guarded.guard_of = (frozenset({j}), frozenset())
+    assert guarded.home(frozenset({i}), loads=True) is guarded
 
 
 @settings(max_examples=30, deadline=None)
