@@ -19,7 +19,7 @@ from graphflow.framework.default import get_default_graph
 from graphflow.framework.scopes import name_scope
 from graphflow.framework.shape import TensorShape, as_shape
 from graphflow.framework.shaped import shaped
-from graphflow.framework.sizes import int_of, ints_of, sizes_of, symbolic_value
+from graphflow.framework.sizes import int_of, ints_of, position_of, sizes_of, symbolic_value
 from graphflow.framework.tensor import Tensor
 
 __all__ = [
@@ -128,15 +128,15 @@ def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unst
     value = as_tensor(value)
     if not value.shape:
         _rank_needed(value, "unstack")
-    found = value.shape[int_of(axis, "the axis")].value
+    at = position_of(axis, value)
+    found = value.shape[at].value
     if found is None and num is not None:
-        at = int_of(axis, "the axis") % len(value.shape)
         value = identity(value)
         value.set_shape([num if k == at else None for k in range(len(value.shape))])
     elif found is None or (num is not None and num != found):
         reason = "give num" if found is None else f"num is {num}, the axis has size {found}"
         raise GraphError(f"Cannot infer num from shape {value.shape} of '{value.name}': {reason}")
-    return OPS["Unpack"](value, axis=axis, name=name)  # type: ignore[no-any-return]
+    return OPS["Unpack"](value, axis=at, name=name)  # type: ignore[no-any-return]
 
 
 def split(
@@ -147,9 +147,10 @@ def split(
     name: str = "split",
 ) -> list[Tensor]:
     """A tensor cut along an axis of known size, into so many equal pieces or into the given sizes (-1: the rest)."""
-    value, at = as_tensor(value), int_of(axis, "the axis")
+    value = as_tensor(value)
     if not value.shape:
         _rank_needed(value, "split")
+    at = position_of(axis, value)
     total = value.shape[at].value
     if isinstance(num_or_size_splits, int | np.integer):
         sizes = _equal_pieces(value, total, int(num_or_size_splits), at)
@@ -219,7 +220,7 @@ def pad(
     tensor: Any, paddings: Any, mode: str = "CONSTANT", name: str | None = None, constant_values: Any = 0
 ) -> Tensor:
     """A tensor with `constant_values` around it: paddings[k] is (before, after) for axis k."""
-    if mode.upper() != "CONSTANT":
+    if str(mode).upper() != "CONSTANT":
         raise NotImplementedError(f"pad: the mode {mode!r} is not there yet; there is 'CONSTANT'")
     x = as_tensor(tensor)
     pairs = _pairs(paddings)
@@ -241,8 +242,7 @@ def _pairs(paddings: Any) -> list[tuple[Size, ...]]:
 def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
     """A tensor backwards along axes."""
     x = as_tensor(tensor)
-    rank_ = len(x.type_.dims)
-    axes = tuple(sorted(a % rank_ for a in ints_of(axis, "the axis")))
+    axes = tuple(sorted(position_of(a, x) for a in ints_of(axis, "the axis")))
     return OPS["Reverse"](x, axes=axes, name=name or "ReverseV2")  # type: ignore[no-any-return]
 
 

@@ -134,8 +134,10 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
 def _number(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value)
-    (size,) = sizes_of(value, "a bound of tf.range")
-    return size
+    found = sizes_of(value, "a bound of tf.range")
+    if len(found) != 1:
+        raise GraphError(f"a bound of tf.range must be one number, not {value!r}")
+    return found[0]
 
 
 def _range_dtype(bounds: tuple[Any, ...], floats: bool) -> DType:

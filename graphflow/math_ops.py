@@ -11,10 +11,11 @@ from typing import Any
 
 from graphflow.array_ops import reshape, transpose
 from graphflow.core.dtype import DType, as_dtype, float32, float64, int8, int16, int32, int64, uint8
+from graphflow.core.errors import GraphError
 from graphflow.core.op import OPS
 from graphflow.framework.convert import as_tensor
 from graphflow.framework.scopes import name_scope
-from graphflow.framework.sizes import ints_of
+from graphflow.framework.sizes import int_of, ints_of, position_of
 from graphflow.framework.tensor import Tensor
 
 __all__ = [
@@ -260,7 +261,7 @@ def _extreme(op: str) -> Callable[..., Tensor]:
         output_type: Any = int64,
     ) -> Tensor:
         axis = axis if axis is not None else dimension
-        at = 0 if axis is None else ints_of(axis, "the axis")[0]
+        at = 0 if axis is None else int_of(axis, "the axis")
         return declared(input, axis=at, dtype=as_dtype(output_type), name=name or op)  # type: ignore[no-any-return]
 
     function.__doc__ = f"{declared.doc}\n\n    axis: one (0 where not given); output_type: int32 or int64."
@@ -293,7 +294,7 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     with name_scope(name, "Tensordot", [a, b]) as scope:
         a, b = _pair(a, b)
         rank_a, rank_b = len(a.type_.dims), len(b.type_.dims)
-        over_a, over_b = _contracted(axes, rank_a, rank_b)
+        over_a, over_b = _contracted(axes, a, b)
         free_a = [k for k in range(rank_a) if k not in over_a]
         free_b = [k for k in range(rank_b) if k not in over_b]
         shape = [a.type_.dims[k] for k in free_a] + [b.type_.dims[k] for k in free_b]
@@ -303,15 +304,20 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
         return reshape(matmul(left, right), shape, name=scope)
 
 
-def _contracted(axes: Any, rank_a: int, rank_b: int) -> tuple[list[int], list[int]]:
+def _contracted(axes: Any, a: Tensor, b: Tensor) -> tuple[list[int], list[int]]:
+    """The positions of a and of b, in pairs."""
     if isinstance(axes, int):
-        return list(range(rank_a - axes, rank_a)), list(range(axes))
-    first, second = axes
-    first = [first] if isinstance(first, int) else list(first)
-    second = [second] if isinstance(second, int) else list(second)
+        if axes < 0:
+            raise GraphError(f"tensordot: the number of axes is {axes}")
+        first, second = tuple(range(-axes, 0)), tuple(range(axes))
+    else:
+        pair = list(axes)
+        if len(pair) != 2:
+            raise GraphError(f"tensordot: axes must be a number, or a pair: axes of a, and axes of b, not {axes!r}")
+        first, second = (ints_of(some, "the axes") for some in pair)
     if len(first) != len(second):
-        raise ValueError(f"tensordot: {len(first)} axes of a and {len(second)} axes of b")
-    return [k % rank_a for k in first], [k % rank_b for k in second]
+        raise GraphError(f"tensordot: {len(first)} axes of a and {len(second)} axes of b")
+    return [position_of(k, a) for k in first], [position_of(k, b) for k in second]
 
 
 def _product(sizes: list[Any]) -> Any:

@@ -12,7 +12,7 @@ from graphflow.core.errors import GraphError
 from graphflow.core.op import OPS
 from graphflow.framework.convert import as_tensor, is_tensor
 from graphflow.framework.scopes import name_scope
-from graphflow.framework.sizes import ints_of, sizes_of
+from graphflow.framework.sizes import int_of, ints_of, sizes_of
 from graphflow.framework.tensor import Tensor
 from graphflow.framework.windows import layout_of
 from graphflow.math_ops import (
@@ -79,7 +79,7 @@ def log_softmax(logits: Any, axis: int | None = None, name: str | None = None, d
 
 
 def _axis(axis: int | None, dim: int | None, default: int = -1) -> int:
-    return axis if axis is not None else dim if dim is not None else default
+    return int_of(axis if axis is not None else dim if dim is not None else default, "the axis")
 
 
 # layers

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from graphflow.core.dim import Dim, Size
-from graphflow.core.errors import UnimplementedError
+from graphflow.core.errors import GraphError, UnimplementedError
 from graphflow.framework.convert import is_tensor
 from graphflow.framework.shape import Dimension, TensorShape
 from graphflow.framework.tensor import Operation, Tensor
 
-__all__ = ["int_of", "ints_of", "sizes_of", "symbolic_value"]
+__all__ = ["int_of", "ints_of", "position_of", "sizes_of", "symbolic_value"]
 
 _BY_EVAL = ("Pack", "Concat", "GetItem", "Reshape", "ExpandDims", "Squeeze", "Transpose", "Reverse")
 _FOLLOWED: dict[str, Callable[..., Any]] = {
@@ -63,7 +63,7 @@ def _size(value: Any, what: str) -> Size:
         return _size(value.item(), what)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer | float):
         raise TypeError(f"{what} must be made of integers, not of {value!r}")
-    if value != int(value):
+    if isinstance(value, float) and not value.is_integer():
         raise TypeError(f"{what} must be made of integers, not of {value!r}")
     return int(value)
 
@@ -81,8 +81,18 @@ def int_of(value: Any, what: str) -> int:
     """One integer that must be known."""
     if isinstance(value, int):
         return value
-    (only,) = ints_of(value, what)
-    return only
+    found = ints_of(value, what)
+    if len(found) != 1:
+        raise GraphError(f"{what} must be one integer, not {value!r}")
+    return found[0]
+
+
+def position_of(axis: Any, x: Tensor) -> int:
+    """A possibly negative axis of a tensor as a position.  GraphError if the tensor has no such axis."""
+    at, rank = int_of(axis, "the axis"), len(x.type_.dims)
+    if not -rank <= at < rank:
+        raise GraphError(f"axis {at} is out of range for the {rank} axes of '{x.name}' {x.shape}")
+    return at % rank
 
 
 def _tensor_of(value: Any) -> Tensor:

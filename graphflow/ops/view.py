@@ -213,6 +213,7 @@ class Reverse(Op):
 
     def infer(self, x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
         require(all(0 <= a < x.ndim for a in axes), f"axes {list(axes)} of {x.ndim}")
+        require(len(set(axes)) == len(axes), f"axes {list(axes)} name one of them twice")
         return x
 
     def eval(self, x: Any, *, axes: tuple[int, ...]) -> Any:
@@ -536,6 +537,7 @@ def unstack_node(x: Node, *, axis: int = 0) -> tuple[Node, ...]:
 def tile_node(x: Node, *, multiples: Shape) -> Node:
     """x repeated `multiples[a]` times along each axis a."""
     require(len(multiples) == x.ndim, f"{len(multiples)} multiples for {x.ndim} axes")
+    require(all(not isinstance(m, int) or m >= 0 for m in multiples), f"multiples {list(multiples)} are negative")
     apart = reshape(x, shape=tuple(n for s in x.shape for n in (1, s)))
     wide = broadcast_to(apart, shape=tuple(n for m, s in zip(multiples, x.shape, strict=True) for n in (m, s)))
     return reshape(wide, shape=tuple(m * s for m, s in zip(multiples, x.shape, strict=True)))  # type: ignore[no-any-return]
