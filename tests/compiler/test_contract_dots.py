@@ -59,6 +59,13 @@ def test_matrix_times_vector_is_not_packed() -> None:
         assert_in_registers(matmul_spec(1, 1000, 1000, tb=True), target)
 
 
+@pytest.mark.parametrize("k, dots", [(3, False), (64, True), (1000, True), (16_384, True)])
+def test_two_vectors_are_multiplied_along_them(k: int, dots: bool) -> None:
+    """However short: one column leaves all lanes but one empty."""
+    for target in (AVX512, AVX2, SSE2, NEON):
+        assert bool(make_plan(matmul_spec(1, 1, k), target).dots) == dots
+
+
 def assert_in_registers(spec: Contraction, target: Target) -> None:
     """The tile compiles for the target and calls nothing."""
     tile = assembly_for(Kernel(spec, target).text, target).split("dot.tile:")[1].split(".Lfunc_end")[0]

@@ -49,7 +49,7 @@ def inline_plan(plan: Plan, target: Target) -> Plan | None:
     draft = replace(plan, lanes=lanes, staged="", packed=packed, masked="", inline=True)
     shapes = tile_candidates(most_rows(plan, small, target), -(-n // lanes), target)
     best = min((replace(draft, rows=rows, vectors=vectors) for rows, vectors in shapes), key=inline_cycles)
-    if packed and dots_beat(best, plan, target):
+    if (packed or n == 1) and dots_beat(best, plan, target):
         return None
     best = whole_products(best) if small else parts_of_products(best)
     found = tuple(asks(best, target))
