@@ -21,6 +21,7 @@ from graphflow.core.errors import GraphError
 from graphflow.core.source import user_source
 from graphflow.framework.controls import ControlStack
 from graphflow.framework.default import default_graph_is
+from graphflow.framework.learned_sizes import LearnedSizes
 from graphflow.framework.lookup import Lookup
 from graphflow.framework.tensor import Operation, Tensor
 
@@ -54,6 +55,7 @@ class Graph(Lookup):
         self._used: dict[str, int] = {}  # lower-case name -> how often it was asked for
         self._scope = ""  # without the final slash
         self._controls = ControlStack()
+        self._sizes = LearnedSizes()
         self._collections: dict[Any, list[Any]] = {}
         self._open: list[AbstractContextManager[Graph]] = []
         self.variable_store: Any = None  # what tf.get_variable shares; filled by variable_scope.py
@@ -77,10 +79,13 @@ class Graph(Lookup):
         if full in self._by_name:
             raise GraphError(f"Duplicate node name in graph: '{full}' (declared at {self._by_name[full].source})")
         self._used.setdefault(full.lower(), 1)
-        controls = self._controls.of_inputs(inputs)
+        known = {x.op for x in inputs}
+        behind = (one for one in self._sizes.behind(attrs) if one not in known)
+        controls = tuple(dict.fromkeys((*self._controls.of_inputs(inputs), *behind)))
         source = source if source is not None else user_source()
         operation = Operation(self, op, full, inputs, attrs, types, controls, source, len(self._operations))
         self._controls.created(operation)
+        self._sizes.created(operation)
         self._operations.append(operation)
         self._by_name[full] = operation
         for watch in tuple(self.watches):

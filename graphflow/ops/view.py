@@ -614,7 +614,8 @@ def _one_hot_eval(x: Any, on: Any, off: Any, depth: int, axis: int) -> Any:
 def slice_bounds(size: Size, start: int | None, stop: int | None, step: int) -> tuple[Size, Size]:
     """begin and count of Python's slice over an axis.
 
-    An unknown size is granted to hold as many elements as the bounds ask for, unless it was fed as one that does not.
+    A size that a run left open is granted to hold as many elements as the bounds ask for, unless it was fed as one that
+    does not; NeedsStatic where nothing was fed yet, and a small size would hold fewer.
     """
     if isinstance(size, int):
         positions = range(*slice(start, stop, step).indices(size))
@@ -626,7 +627,9 @@ def slice_bounds(size: Size, start: int | None, stop: int | None, step: int) -> 
     count = ceildiv(end - begin, step)
     if isinstance(count, int) and count <= 0:
         return 0, 0
-    if has_hint(size) and fed(count) != slice_bounds(fed(size), start, stop, step)[1]:
+    if not has_hint(size):
+        return (begin, count) if begin == 0 and end == size else slice_bounds(static(size), start, stop, step)
+    if fed(count) != slice_bounds(fed(size), start, stop, step)[1]:
         raise NeedsStatic(size)
     return begin, count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -281,6 +282,30 @@ def test_a_slice_that_finds_less_than_it_asks_for() -> None:
     with tf.Session() as sess:
         assert sess.run(none, {x: np.ones((1, 4))}).shape == (0,)
         assert sess.run(few, {x: np.ones((2, 4))}).shape == (2, 4)
+
+
+SHAPED_LIKE: dict[str, Callable[[Any], Any]] = {
+    "ones": tf.ones_like,
+    "broadcast": lambda y: tf.broadcast_to(1.0, tf.shape(y)),
+    "reshape": lambda y: tf.reshape(y * 0 + 1, tf.shape(y)),
+    "gradient": lambda y: tf.gradients(y, [y])[0],
+    "random": lambda y: tf.random_uniform(tf.shape(y)) * 0 + 1,
+    "range": lambda y: tf.range(tf.shape(y)[0]) * 0 + 1,
+    "tile": lambda y: tf.tile([1.0], tf.shape(y)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED_LIKE)
+@pytest.mark.parametrize("key", [slice(1, None), slice(1, -7), slice(None, -3), slice(1, -1, 2), slice(1, None, 2)])
+def test_values_of_the_shape_of_a_slice_of_few(name: str, key: slice) -> None:
+    """How many elements a slice has, only a run can tell; where it would be less than none, there are none."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [None])
+        y = SHAPED_LIKE[name](x[key])
+        assert y.shape.as_list() == [None]
+        for size in (12, 9, 2, 1, 0):
+            fed = np.arange(size, dtype=np.float32)
+            np.testing.assert_array_equal(sess.run(y, {x: fed}), np.ones_like(fed[key]))
 
 
 def test_ranges_up_to_an_unknown_size_and_down_from_it() -> None:
