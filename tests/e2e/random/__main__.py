@@ -13,23 +13,21 @@ from tests.e2e.random.check import check
 from tests.e2e.random.programs import Program
 from tests.e2e.random.reduce import reduced
 from tests.e2e.random.steps import random_program
-
-CHECKED = 3
-"""Every so many programs run with bounds checks, too: they take as long again."""
+from tests.e2e.random.ways import WAYS
 
 
-def failure(program: Program, checked: bool) -> type[Exception] | None:
+def failure(program: Program, way: str) -> type[Exception] | None:
     """How a program fails, if it does."""
     try:
-        check(program, checked)
+        check(program, way)
     except Exception as error:  # noqa: BLE001  (whatever it is, it is a finding)
         return type(error)
     return None
 
 
-def smallest(program: Program, checked: bool, found: type[Exception]) -> Program:
+def smallest(program: Program, way: str, found: type[Exception]) -> Program:
     """The program as small as it still fails in this way."""
-    return reduced(program, lambda p: failure(p, checked) is found)
+    return reduced(program, lambda p: failure(p, way) is found)
 
 
 def main(kind: str, first: int, count: int) -> int:
@@ -37,12 +35,12 @@ def main(kind: str, first: int, count: int) -> int:
     faulthandler.enable()
     for seed in range(first, first + count):
         print(kind, seed, flush=True)
-        program, checked = random_program(seed, kind), seed % CHECKED == 0
-        found = failure(program, checked)
+        program, way = random_program(seed, kind), WAYS[seed % len(WAYS)]
+        found = failure(program, way)
         if found is not None:
-            program = smallest(program, checked, found)
+            program = smallest(program, way, found)
             print(program, flush=True)
-            check(program, checked)
+            check(program, way)
             return 1
     return 0
 

@@ -136,7 +136,7 @@ class Drawing:
     def feed(self, shape: Sequence[int], dtype: str) -> Value:
         """A new placeholder, a variable now and then where there is training, a constant where its sizes are known."""
         role = "placeholder"
-        if self.kind.training and dtype.startswith("float") and self.chance(0.5):
+        if self.kind.training and self.chance(0.5):
             role = "Variable"
         elif self.chance(0.1) and not self.open_sizes & set(shape):
             role = "constant"

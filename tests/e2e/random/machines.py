@@ -38,6 +38,10 @@ THRESHOLDS = {
     "graphflow.compiler.llvm.panel_choose.PANEL_LEAST": 16,
     "graphflow.compiler.llvm.contract.choose_split.UNIT_FLOPS": 500,
     "graphflow.compiler.llvm.contract.choose_local.ENOUGH_TILES": 2,
+    "graphflow.compiler.llvm.contract.choose_local.PANEL_READERS": 1,
+    "graphflow.compiler.llvm.contract.choose.PANEL_READERS": 1,
+    "graphflow.compiler.llvm.contract.choose.STAGE_READERS": 1,
+    "graphflow.compiler.llvm.contract.choose.STAGE_ALIAS": 64,
     "graphflow.compiler.llvm.contract.choose_split.SPLIT_LEAST": 8,
     "graphflow.compiler.llvm.contract.choose_sweep.SWEEP_RUN": 64,
     "graphflow.compiler.llvm.contract.choose_sweep.SWEEP_UNIT": 256,
@@ -46,10 +50,18 @@ THRESHOLDS = {
     "graphflow.compiler.llvm.contract.shape.PACK_STRIDE": 16,
     "graphflow.compiler.llvm.contract.shape.PASSING_L2": 0,
     "graphflow.compiler.llvm.contract.units.REDUCE_ELEMENTS": 64,
+    "graphflow.compiler.llvm.winograd.choose.LEAST_GAIN": 0,
+    "graphflow.compiler.llvm.winograd.choose.LEAST_UNITS": 0,
+    "graphflow.compiler.llvm.winograd.choose.UNIT_FLOPS": 500,
+    "graphflow.compiler.llvm.winograd.gradient_choose.LEAST_GAIN": 0,
+    "graphflow.compiler.llvm.winograd.gradient_choose.LEAST_UNITS": 0,
+    "graphflow.compiler.llvm.winograd.gradient_choose.UNIT_FLOPS": 500,
+    "graphflow.compiler.llvm.past_caches.STREAMED_BLOCKS": 2,
+    "graphflow.compiler.llvm.past_caches.STRIP_BLOCKS": 2,
 }
 """Sizes from which something pays, as machines that are tight have them."""
 
-CACHES = ((512, 1024, 16384), (2048, 8192, 65536), (8192, 65536, 1 << 20), None)
+CACHES = ((512, 1024, 16384), (1024, 8192, 16384), (2048, 8192, 65536), (8192, 65536, 1 << 20), None)
 """Bytes of the three levels, of some machines."""
 
 

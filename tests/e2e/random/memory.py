@@ -68,12 +68,18 @@ def every_other(x: Array) -> Array:
     return view
 
 
+def swapped(x: Array) -> Array:
+    """The bytes of each element the other way round."""
+    return guarded(x).astype(x.dtype.newbyteorder())
+
+
 PLACES: dict[str, Callable[[Array], Array]] = {
     "end": guarded,
     "begin": lambda x: guarded(x, at_end=False),
     "read-only": read_only,
     "unaligned": unaligned,
     "every other": every_other,
+    "swapped": swapped,
     "Fortran": lambda x: guarded(x.T).T,
     "reversed": lambda x: guarded(np.flip(x))[(..., *(slice(None, None, -1) for _ in x.shape))],
 }

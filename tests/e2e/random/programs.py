@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0)
 MACHINES = ("host", "host", "host avx2", "host sse2", "tight", "tight", "tight avx2", "tight sse2", *["some"] * 5)
 """What programs are compiled for (machines.py); as often as they stand here.  A number follows on "some"."""
-MEMORY = ("end", "end", "end", "begin", "read-only", "unaligned", "every other", "Fortran", "reversed")
+MEMORY = ("end", "end", "end", "begin", "read-only", "unaligned", "every other", "Fortran", "reversed", "swapped")
 """Where feeds lie (memory.py)."""
 
 

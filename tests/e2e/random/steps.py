@@ -33,7 +33,7 @@ from tests.e2e.random.programs import MACHINES, Program, names_in, needed
 from tests.e2e.random.reductions import batch_normalized, crossed, normalized, reduced, reduced_together
 from tests.e2e.random.sampled import dropped, sampled
 from tests.e2e.random.shapes import counted, filled, measured, shaped_alike
-from tests.e2e.random.updates import gradients, updates
+from tests.e2e.random.updates import assigned, derived, gradients, updates
 from tests.e2e.random.views import (
     beside,
     concatenated,
@@ -64,7 +64,7 @@ STEPS: tuple[tuple[Step, int], ...] = (
     (reversed_, 1), (transposed, 3), (reshaped, 3), (concatenated, 3), (stacked, 2), (cut, 2), (repeated, 2),
     (hot, 1), (squeezed, 1), (divided, 1), (quotient, 2), (classified, 1), (summed, 1), (layer, 1),
     (convolution_derivative, 1), (sampled, 1), (dropped, 1), (measured, 1), (filled, 1), (counted, 1),
-    (shaped_alike, 1), (masked_slice, 1), (passed, 1), (beside, 4), (batch_normalized, 1),
+    (shaped_alike, 1), (masked_slice, 1), (passed, 1), (beside, 4), (batch_normalized, 1), (derived, 2), (assigned, 2),
 )  # fmt: skip
 """Each with how often it is taken."""
 

@@ -1,4 +1,4 @@
-"""The last steps of random programs: derivatives of a loss, and updates of variables."""
+"""Steps of random programs that differentiate and that update variables, on the way and at the end."""
 
 from __future__ import annotations
 
@@ -36,18 +36,47 @@ def gradients(d: Drawing) -> None:
             d.make(f"tf.gradients({loss.name}, [{name}])[0]")
 
 
-def updates(d: Drawing) -> None:
-    """An optimizer's step, or assignments."""
+def derived(d: Drawing) -> Value:
+    """A derivative on the way: what is made of it may be differentiated again."""
+    require(d.kind.gradients)
+    y = d.pick("f")
+    fed = [f.name for f in d.feeds if f.dtype.startswith("float") and f.role != "constant"]
+    inputs = d.some([*fed, *(v.name for v in d.values if v.kind == "f")], 2)
+    require(bool(inputs))
+    weights = [v.name for v in d.values if (v.dtype, v.shape) == (y.dtype, y.shape) and d.chance(0.3)]
+    line = f"derivative = tf.gradients({y.name}, [{', '.join(inputs)}]{f', {weights[0]}' if weights else ''})"
+    d.declare(line, line)
+    found = [n for n, g in enumerate(d.names["derivative"]) if g is not None]
+    require(bool(found))
+    return d.make(f"{line.split(' = ')[1]}[{d.choice(found)}] * 0.25")
+
+
+def assigned(d: Drawing) -> Value:
+    """What a variable becomes, or what is read of it behind that."""
     variables = [f for f in d.feeds if f.role == "Variable"]
     require(bool(variables))
+    v = d.choice(variables)
+    fits = [x for x in d.values if x.shape == v.shape and x.dtype == v.dtype]
+    how = "assign" if v.dtype == "bool" else d.choice(("assign", "assign_add", "assign_sub"))
+    become = f"tf.{how}({v.name}, {d.choice(fits).name})"
+    if d.chance(0.5):
+        return d.make(become)
+    name = f"u{len(d.lines)}"
+    d.run(f"{name} = {become}.op")
+    d.operations.append(name)
+    other = d.choice(variables).name
+    read = (f"{other}.read_value()", f"tf.tuple([{other}.read_value()], control_inputs=[{name}])[0]")
+    return d.make(d.choice(read))
+
+
+def updates(d: Drawing) -> None:
+    """An optimizer's step, or assignments."""
     if d.chance(0.3):
-        v = d.choice(variables)
-        fits = [x for x in d.values if x.shape == v.shape and x.dtype == v.dtype]
-        name = f"u{len(d.lines)}"
-        d.run(f"{name} = tf.{d.choice(('assign', 'assign_add', 'assign_sub'))}({v.name}, {d.choice(fits).name}).op")
-        d.operations.append(name)
+        assigned(d)
         if d.chance(0.5):
             return
+    variables = [f for f in d.feeds if f.role == "Variable" and f.dtype.startswith("float")]
+    require(bool(variables))
     loss = loss_of(d)
     names = ", ".join(f.name for f in variables)
     line = f"derivatives = tf.gradients({loss.name}, [{names}])"

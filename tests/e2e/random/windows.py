@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.e2e.random.drawing import Drawing, Value, product, require, shrunk
 from tests.e2e.random.products import fitting
-from tests.e2e.random.programs import added, multiplied
+from tests.e2e.random.programs import Span, added, multiplied
 
 LAYOUTS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 SPACE = {1: (1, 2, 3, 5, 9, 17, 33, 130), 2: (1, 2, 3, 4, 5, 6, 8, 9, 14, 17), 3: (1, 2, 3, 4, 5, 8)}
@@ -89,6 +89,12 @@ def filter_of(d: Drawing, x: Image, window: Sequence[int], out: int, groups: int
     return fitting(d, (*window, x.channels // groups, out), x.value.dtype)
 
 
+def convolved(x: Value, f: Value, terms: int) -> Span | None:
+    """The span of sums of so many products, also of those that Winograd's filtering makes of them: sums of four numbers
+    times sums of nine halves of halves, nine of which are added up."""
+    return multiplied(added(multiplied(x.span, f.span), terms), Span(4, -2))
+
+
 def convolution(d: Drawing) -> Value:
     x = image(d)
     made = {1: series, 2: picture, 3: volume}[x.axes]
@@ -98,7 +104,7 @@ def convolution(d: Drawing) -> Value:
 def series(d: Drawing, x: Image) -> Value:
     w = windows(d, x)
     f = filter_of(d, x, w.window, d.choice(CHANNELS))
-    span = added(multiplied(x.value.span, f.span), product(f.shape[:-1]))
+    span = convolved(x.value, f, product(f.shape[:-1]))
     rest = f'data_format="{x.layout}", dilations={w.dilations}'
     return d.make(f"tf.nn.conv1d({x.value.name}, {f.name}, {w.strides}, {w.padding}, {rest})", span)
 
@@ -106,7 +112,7 @@ def series(d: Drawing, x: Image) -> Value:
 def volume(d: Drawing, x: Image) -> Value:
     w = windows(d, x)
     f = filter_of(d, x, w.window, d.choice((1, 2, 3, 16, 17)))
-    span = added(multiplied(x.value.span, f.span), product(f.shape[:-1]))
+    span = convolved(x.value, f, product(f.shape[:-1]))
     rest = f'data_format="{x.layout}", dilations={x.around(w.dilations)}'
     return d.make(f"tf.nn.conv3d({x.value.name}, {f.name}, {x.around(w.strides)}, {w.padding}, {rest})", span)
 
@@ -119,14 +125,14 @@ def picture(d: Drawing, x: Image) -> Value:
     if kind in ("conv2d", "groups"):
         groups = d.choice([n for n in (1, 2, 3, 4, 8, 16) if x.channels % n == 0]) if kind == "groups" else 1
         f = filter_of(d, x, w.window, groups * d.choice((1, 2, 3, 16) if groups > 1 else CHANNELS), groups)
-        span = added(multiplied(x.value.span, f.span), product(f.shape[:-1]))
+        span = convolved(x.value, f, product(f.shape[:-1]))
         rest = f"{form}, dilations={x.around(w.dilations)}"
         return d.make(f"tf.nn.conv2d({x.value.name}, {f.name}, {strides}, {w.padding}, {rest})", span)
     require(min(w.window) > 0 and len(set(w.strides)) == 1)
     rate = f", rate={w.dilations}" if max(w.dilations) > 1 else ""
     f = filter_of(d, x, w.window, d.choice((1, 1, 2)))
     if kind == "depthwise":
-        span = added(multiplied(x.value.span, f.span), product(w.window))
+        span = convolved(x.value, f, product(w.window))
         return d.make(f"tf.nn.depthwise_conv2d({x.value.name}, {f.name}, {strides}, {w.padding}{rate}, {form})", span)
     g = fitting(d, (1, 1, x.channels * f.shape[-1], d.choice((1, 3, 16))), x.value.dtype)
     inputs = f"{x.value.name}, {f.name}, {g.name}"
@@ -151,11 +157,11 @@ def convolution_derivative(d: Drawing) -> Value:
     if x.axes == 2 and d.chance(0.4):
         whole = fitting(d, shape, x.value.dtype)
         sizes = [*w.window, out, x.channels]
-        span = added(multiplied(x.value.span, whole.span), x.value.shape[0] * product(x.space))
+        span = convolved(x.value, whole, x.value.shape[0] * product(x.space))
         inputs = f"{whole.name}, {sizes}, {x.value.name}"
         return shrunk(d, d.make(f"tf.nn.conv2d_backprop_filter({inputs}, {strides}, {w.padding}, {form})", span))
     f = fitting(d, (*w.window, out, x.channels), x.value.dtype)
-    span = added(multiplied(x.value.span, f.span), product(w.window) * x.channels)
+    span = convolved(x.value, f, product(w.window) * x.channels)
     inputs = f"{x.value.name}, {f.name}, {list(shape)}"
     text = f"tf.nn.conv{x.axes}d_transpose({inputs}, {strides}, {w.padding}, {form})"
     return shrunk(d, d.make(text, span))
