@@ -74,6 +74,7 @@ def trimmed(e: Expr, law: Law, scope: Scope) -> tuple[Expr, Stops]:
             return body, {}
         extent = scope.size(own[0].extent)
         stop = scope.size(c.high - (c.at - own[0].var))
+        stop = b.select(b.icmp_signed(">", stop, const(0)), stop, const(0))  # a part behind the end has no turns
         stops[own[0]] = b.select(b.icmp_signed("<", stop, extent), stop, extent)
     return body.args[0], stops
 

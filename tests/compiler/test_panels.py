@@ -19,6 +19,7 @@ from graphflow.compiler.llvm.schedule import make_schedule
 from graphflow.compiler.llvm.step import emit_step
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.compiler.plan import Plan
+from tests.e2e.random.machines import compiled_for
 
 PANEL, AHEAD = "graphflow.compiler.llvm.panel_choose", "graphflow.compiler.llvm.ahead"
 SPLIT, GROUPS = (f"graphflow.compiler.{name}" for name in ("split", "groups"))
@@ -287,3 +288,15 @@ def test_padded_rows_end_for_each_reduction_by_itself(names: tuple[str, str], pa
         found = session.run([f(padded, 0), g(padded, 0)], {p: x})
     y = np.pad(x, (padding, (0, 0)))
     np.testing.assert_allclose(found, [wanted_f(y, 0), wanted_g(y, 0)], rtol=1e-5)
+
+
+def test_parts_behind_the_end_of_what_is_split_add_nothing() -> None:
+    """Twelve parts of seven rows, of which 65 make ten: the last two are empty, not less than that."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(-8, 9, (1, 1, 15)) / 4, rng.integers(-8, 9, (3, 65, 15)) / 4
+    with compiled_for("tight"), tf.Graph().as_default(), tf.Session() as sess:
+        a, b = tf.placeholder(tf.float32, x.shape), tf.placeholder(tf.float32, y.shape)
+        moved = tf.pad(tf.broadcast_to(a, tf.shape(b))[:, :, :-1], [[0, 0], [0, 0], [1, 0]])
+        slope = tf.gradients(tf.reduce_sum(tf.reduce_max(b - moved, 1)), [a])[0]
+        found = sess.run(slope, {a: x, b: y}).ravel()
+    np.testing.assert_allclose(found, [-3.0] * 14 + [0.0], rtol=1e-6)
