@@ -177,6 +177,8 @@ def convolution_filter_node(
     channels = static(x.shape[1 if data_format == "NCHW" else -1])
     fits = own > 0 and channels > 0 and channels % own == 0
     require(fits, f"the image has {channels} channels, the filter {own}")
+    batches = same_size(x.shape[0], g.shape[0])
+    require(batches is not None, f"a batch of {x.shape[0]} and one of {g.shape[0]} do not fit")
     image = pad_space(channels_last(x, data_format), padding, window, strides, dilations)
     last = channels_last(g, data_format)
     _check_fit(last, image.shape[1:-1], shape, strides, dilations)

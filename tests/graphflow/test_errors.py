@@ -136,6 +136,12 @@ def test_declared_in_vain_leaves_names_usable() -> None:
         (lambda x: tf.nn.conv2d(x, x, [1, 1, 1, 1], "FULL"), "'SAME', 'VALID'"),
         (lambda x: tf.split(x, 3, 1), "does not split into 3 equal pieces"),
         (lambda x: tf.random_uniform([2], dtype=tf.int32), "maxval"),
+        (
+            lambda x: tf.nn.conv2d_backprop_filter(
+                tf.ones([2, 5, 5, 1]), [3, 3, 1, 1], tf.ones([1, 5, 5, 1]), [1, 1, 1, 1], "SAME"
+            ),
+            "a batch of 2 and one of 1 do not fit",
+        ),
         (lambda x: tf.slice(x, [0], [1]), "begin has 1 entries"),
         (lambda x: tf.reverse(x, [2]), r"axis 2 is out of range for the 2 axes of 'x:0' \(\?, 4\)"),
         (lambda x: tf.reverse(tf.constant(1.0), [0]), "axis 0 is out of range for the 0 axes"),
