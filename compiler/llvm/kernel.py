@@ -15,11 +15,12 @@ from llvmlite import ir
 from graphflow.compiler.llvm.code import I64, PTR, at, const
 from graphflow.compiler.llvm.contract.kernel import Memory, emit_contract
 from graphflow.compiler.llvm.contract.units import Launch as ContractLaunch
+from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.memory import emit_stream_fence
 from graphflow.compiler.llvm.nest import emit_nest
 from graphflow.compiler.llvm.overlap import two_rows
-from graphflow.compiler.llvm.schedule import Schedule, make_schedule, width_of
+from graphflow.compiler.llvm.schedule import make_schedule, width_of
 from graphflow.compiler.llvm.scope import Scope, root_scope
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.llvm.weight import touched_bytes

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphflow.compiler.llvm.bounds import decoded, first_whole, greatest, least, side_of
 from graphflow.compiler.llvm.code import const, divmod_
+from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.lane_loop import emit_lanes
@@ -18,7 +19,6 @@ from graphflow.compiler.llvm.overlap import emit_overlapped
 from graphflow.compiler.llvm.panel import add_totals
 from graphflow.compiler.llvm.panel_choose import panel_stages
 from graphflow.compiler.llvm.panel_totals import Totals
-from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Scope, open_loop
 from graphflow.compiler.loops.guards import clear_of_guards, without_guards
 from graphflow.compiler.loops.ir import Kernel, Loop, Store

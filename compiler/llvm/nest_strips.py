@@ -20,10 +20,10 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import decoded, least
 from graphflow.compiler.llvm.code import I32, I64, PTR, at, const, divmod_, first_lanes, mul, splat
+from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.lanes import tile_masks
 from graphflow.compiler.llvm.memory import address, store_past_caches, store_vector
-from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Aside, Lanes, Scope, open_loop
 from graphflow.compiler.llvm.tile_ahead import RowsAhead
 from graphflow.compiler.llvm.values import memory_type

@@ -6,10 +6,10 @@ from typing import Any
 
 from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
 from graphflow.compiler.llvm.code import I64, add, const, divmod_, mul
+from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.lanes import tile_masks
 from graphflow.compiler.llvm.memory import address
-from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
 from graphflow.compiler.llvm.tile_ahead import BlockAhead
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop

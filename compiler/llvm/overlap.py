@@ -19,9 +19,9 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import decoded, first_whole
 from graphflow.compiler.llvm.code import const
+from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import store_all, value
 from graphflow.compiler.llvm.lane_loop import emit_lanes, emit_masked
-from graphflow.compiler.llvm.schedule import Schedule
 from graphflow.compiler.llvm.scope import TURN, Lanes, Scope, open_loop
 from graphflow.compiler.llvm.values import element_type
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store

@@ -13,57 +13,24 @@ All of it follows from sizes (their hints, where symbolic) and the target only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from graphflow.compiler.llvm.ahead import Ahead, elements_ahead, fetched_ahead, stored_beside
-from graphflow.compiler.llvm.jam import TURNS, jammed
-from graphflow.compiler.llvm.panel_choose import (
-    PANEL_REGISTERS,
-    PANEL_SLACK,
-    ROWS,
-    Turns,
-    panel_lanes,
-    panel_reductions,
-    panel_turns,
-)
+from graphflow.compiler.llvm.ahead import elements_ahead, fetched_ahead, stored_beside
+from graphflow.compiler.llvm.cut import UNIT_WEIGHT, Schedule, chunked, in_runs, in_strips, panelled, tiled
+from graphflow.compiler.llvm.jam import jammed
+from graphflow.compiler.llvm.panel_choose import panel_reductions
 from graphflow.compiler.llvm.past_caches import reads_rows, rows_past_caches, strips_past_caches, tiles_past_caches
 from graphflow.compiler.llvm.side_by_side import lies_side_by_side
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.llvm.weight import row_weight, weight_of
-from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, sizes_in, walk
+from graphflow.compiler.loops.ir import Expr, Kernel, Loop, sizes_in, walk
 from graphflow.compiler.loops.rows import is_columns, is_tiny, reduces_rows
-from graphflow.core.dim import Size, ceildiv, coefficient, estimate, product
-from graphflow.core.type import static
+from graphflow.core.dim import ceildiv, coefficient, estimate, product
 
-__all__ = ["SQUARE", "Schedule", "make_schedule", "width_of"]
-
-UNIT_WEIGHT = 65_536
-"""About how much work a unit is, in scalar operations; a few microseconds."""
+__all__ = ["make_schedule", "width_of"]
 
 SHORT = 8
 """Reductions of at most this many neighbours leave most lanes of a vector empty: lanes run across them."""
-
-
-SQUARE = 128
-"""Rows and lanes whose tiles follow each other: a line of either side, or a page, is in a cache until it is done."""
-
-STREAMED_TALL, STREAMED_WIDE = 256, 128
-"""Turns of the tile's loop and lanes of a block whose tiles follow each other on the way past the caches.  Memory is
-read in pieces of so many turns, and written in pieces of so many lanes; two blocks of any type fit into a second cache,
-the one that is worked on and the next, which is fetched meanwhile."""
-
-STREAMED_UNIT = 8
-"""Blocks of a unit: the last one has no next one that its thread can be sure of."""
-
-STRIP_TURNS, STRIP_VECTORS = 512, 4
-"""Turns of the tile's loop, and vectors of lanes, of a block whose tiles go past the caches to rows that begin
-anywhere: memory is read in pieces of so many turns, and written in pieces of so many vectors."""
-
-STRIP_SHARE = 3
-"""Two such blocks take at most one such part of a second cache: what they are made of passes through it too."""
-
-STRIP_UNIT = 16
-"""Blocks of a unit: the first is written by none, and the last meets none that is read."""
 
 COLUMNS = 4
 """Vectors at once of rows that are columns of memory: enough neighbours for the caches to fetch."""
@@ -79,42 +46,6 @@ def width_of(kernel: Kernel, target: Target) -> int:
 def _is_index(e: Expr) -> bool:
     """Whether an expression is a place or a size, not what is computed with."""
     return e.kind in ("position", "const") or (e.kind == "reduce" and e.data[0].startswith("arg"))
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Row loops, the vectorised loop if any, vectors at once, and what a unit is: rows, or a chunk of the one row.
-
-    With `tile`, vectors at once are turns of that row loop; `rows` holds neither it nor the one to `jam`.
-    """
-
-    rows: tuple[Loop, ...]
-    lane: Loop | None
-    vectors: int
-    rows_per_unit: Size
-    chunk: Size
-    units: Size
-    unit_weight: int
-    tile: Loop | None = None
-    jam: Loop | None = None
-    inner: Loop | None = None
-    stream: Store | None = None  # the store that goes past the caches
-    panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
-    turns: Turns | None = None  # how panels take their rows
-    ahead: tuple[Ahead, ...] = ()
-    beside: Expr | None = None  # the stage beside which the row before is stored
-    side_by_side: bool = False  # lanes are short rows, each reduced along itself
-    by_parts: bool = False  # chunks: all rows of a part of the lanes before the next part
-    aligned: Expr | None = None  # the load whose vectors tiles begin with
-    square: tuple[int, int] = (SQUARE, SQUARE)  # rows and lanes whose tiles follow each other
-    down: bool = False  # squares follow each other along the tile's loop, in the order of what is transposed
-    aside: Buffer | None = None  # where tiles wait until they make whole vectors of memory
-
-    @property
-    def totals(self) -> tuple[Buffer, ...]:
-        """The thread's memory: for panels, with room for one block of vectors more than there are lanes, or aside."""
-        panels = (Buffer(e.dtype, static(self.chunk) + PANEL_SLACK) for e in self.panel)
-        return (*panels, *(() if self.aside is None else (self.aside,)))
 
 
 def make_schedule(kernel: Kernel, target: Target) -> Schedule:
@@ -134,23 +65,23 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
         stream = tiles_past_caches(kernel, lane, tile, width, target)
         anywhere = None if stream is not None else strips_past_caches(kernel, lane, tile, width, target)
         if anywhere is not None:
-            return _in_strips(rows, lane, tile, width, weight, anywhere, target)
-        cut = _tiled(rows, lane, tile, width, weight, stream)
+            return in_strips(rows, lane, tile, width, weight, anywhere, target)
+        cut = tiled(rows, lane, tile, width, weight, stream)
         if stream is None:
             return cut
         return replace(cut, aligned=_aligned(exprs, tile, width), down=not reads_rows(kernel, lane, tile))
     jam = jammed(kernel, exprs, lane)
     if jam is not None and lane is not None:
         stream = tiles_past_caches(kernel, lane, jam, width, target)
-        return _jammed(rows[:-1], lane, jam, _vectors(exprs, lane, width), weight, stream)
+        return in_runs(rows[:-1], lane, jam, _vectors(exprs, lane, width), weight, stream)
     vectors = _vectors(exprs, lane, width)
     stream = rows_past_caches(kernel, lane, width * vectors, target)
     panel = panel_reductions(kernel, exprs, lane, target)
     if panel and lane is not None:
-        return _panelled(rows, lane, panel, width, vectors, weight, target)
+        return panelled(rows, lane, panel, width, vectors, weight, target)
     if lane is not None and weight > 2 * UNIT_WEIGHT and not _row_work(kernel, exprs, lane):
         most = _lanes_of_part(exprs, rows, lane, target)
-        cut = _chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1), most=most)
+        cut = chunked(rows, lane, vectors, width, max(weight // max(estimate(lane.extent), 1), 1), most=most)
         ahead = elements_ahead(kernel, exprs, rows[-1] if most else None, lane, stream, target)
         return replace(cut, stream=stream, by_parts=bool(most), ahead=ahead)
     per_unit = max(UNIT_WEIGHT // weight, 1)
@@ -160,83 +91,6 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
     return Schedule(
         rows, lane, vectors, per_unit, 0, units, weight * per_unit, stream=stream, ahead=ahead, beside=beside
     )
-
-
-def _tiled(rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int, stream: Store | None) -> Schedule:
-    """Units are rectangles of tiles; `weight` is that of one row."""
-    rows = tuple(loop for loop in rows if loop is not tile)
-    tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
-    high, broad = (SQUARE, SQUARE) if stream is None else (STREAMED_TALL, STREAMED_WIDE)
-    square = max(weight // wide, 1) * min(tall, high) * min(wide, broad)
-    per_unit = max(UNIT_WEIGHT // square, 1 if stream is None else STREAMED_UNIT)
-    sides = ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
-    units = ceildiv(product(tuple(loop.extent for loop in rows)) * sides, per_unit)
-    return Schedule(rows, lane, width, per_unit, 0, units, square * per_unit, tile, stream=stream, square=(high, broad))
-
-
-def _in_strips(
-    rows: tuple[Loop, ...], lane: Loop, tile: Loop, width: int, weight: int, stream: Store, target: Target
-) -> Schedule:
-    """Units are runs of blocks of tiles; `weight` is that of one row."""
-    rows, dtype = tuple(loop for loop in rows if loop is not tile), stream.value.dtype
-    broad, high = STRIP_VECTORS * width, STRIP_TURNS
-    while high > width and STRIP_SHARE * 2 * high * (broad + width) * dtype.size > target.l2_bytes:
-        high //= 2
-    tall, wide = (max(estimate(loop.extent), 1) for loop in (tile, lane))
-    block = max(weight // wide, 1) * min(tall, high) * min(wide, broad)
-    blocks = product(tuple(loop.extent for loop in rows)) * ceildiv(tile.extent, high) * ceildiv(lane.extent, broad)
-    return Schedule(
-        rows, lane, width, STRIP_UNIT, 0, ceildiv(blocks, STRIP_UNIT), block * STRIP_UNIT, tile, stream=stream,
-        square=(high, broad), aside=Buffer(dtype, 2 * high * (broad + width) + width),
-    )  # fmt: skip
-
-
-def _jammed(
-    rows: tuple[Loop, ...], lane: Loop, loop: Loop, vectors: int, weight: int, stream: Store | None
-) -> Schedule:
-    """Units are runs of turns of the jammed loop; `weight` is that of one turn."""
-    length = min(SQUARE, -(-max(estimate(loop.extent), 1) // TURNS) * TURNS)
-    per_unit = max(UNIT_WEIGHT // (length * weight), 1)
-    units = ceildiv(product(tuple(one.extent for one in rows)) * ceildiv(loop.extent, length), per_unit)
-    return Schedule(
-        rows, lane, vectors, per_unit, 0, units, length * weight * per_unit, jam=loop, stream=stream, square=(length, 0)
-    )  # fmt: skip
-
-
-def _chunked(
-    rows: tuple[Loop, ...],
-    lane: Loop,
-    vectors: int,
-    width: int,
-    per_lane: int,
-    inner: Loop | None = None,
-    most: int = 0,
-) -> Schedule:
-    """Units are parts of the lanes' loop, of so many lanes at the most; `per_lane` is the weight of one lane."""
-    block = width * vectors
-    chunk = max(min(UNIT_WEIGHT // per_lane, most or UNIT_WEIGHT) // block, 1) * block
-    units = product(tuple(loop.extent for loop in rows)) * ceildiv(lane.extent, chunk)
-    return Schedule(rows, lane, vectors, 1, chunk, units, per_lane * chunk, inner=inner)
-
-
-def _panelled(
-    rows: tuple[Loop, ...],
-    lane: Loop,
-    panel: tuple[Expr, ...],
-    width: int,
-    vectors: int,
-    weight: int,
-    target: Target,
-) -> Schedule:
-    """Units are panels of lanes, all of about the same width; `weight` is that of one row."""
-    vectors = min(target.vector_registers // PANEL_REGISTERS, vectors)
-    block, extent = width * vectors, max(estimate(lane.extent), 1)
-    count = product(tuple(loop.extent for loop in rows))
-    chunk = panel_lanes(panel, extent, estimate(count), block, target)
-    units = count * ceildiv(lane.extent, chunk)
-    turns = panel_turns(panel, lane, chunk)
-    vectors = max(vectors * ROWS // turns.rows, 1)
-    return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel, turns=turns)
 
 
 def _across(kernel: Kernel, exprs: list[Expr], width: int) -> bool:
@@ -256,12 +110,12 @@ def _across_rows(kernel: Kernel, exprs: list[Expr], target: Target) -> Schedule:
     vectors = 1 if is_tiny(inner.extent) else COLUMNS
     while vectors > 1 and estimate(lane.extent) < vectors * width:
         vectors //= 2
-    return _chunked(tuple(rows), lane, vectors, width, max(row_weight(kernel, exprs, (*rows, lane)), 1), inner)
+    return chunked(tuple(rows), lane, vectors, width, max(row_weight(kernel, exprs, (*rows, lane)), 1), inner)
 
 
 def _side_by_side(kernel: Kernel, exprs: list[Expr], target: Target) -> Schedule:
     *rows, lane = kernel.loops
-    cut = _chunked(tuple(rows), lane, 1, width_of(kernel, target), max(row_weight(kernel, exprs, kernel.loops), 1))
+    cut = chunked(tuple(rows), lane, 1, width_of(kernel, target), max(row_weight(kernel, exprs, kernel.loops), 1))
     ahead = fetched_ahead(kernel, exprs, tuple(rows), lane, None, target)
     return replace(cut, ahead=ahead, side_by_side=True)
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Number, emit_kernel, emit_plain, order_of, unit_ns
 from graphflow.compiler.llvm.launch_order import Order
-from graphflow.compiler.llvm.schedule import Schedule, make_schedule
+from graphflow.compiler.llvm.schedule import make_schedule
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Kernel, Loop, Store, rewritten, walk, with_loads
 from graphflow.core.dim import Atom, Dim, Monomial, Size, Symbol, substitute, symbol

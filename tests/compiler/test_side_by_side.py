@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphflow as tf
-from graphflow.compiler.llvm.schedule import Schedule, make_schedule
+from graphflow.compiler.llvm.cut import Schedule
+from graphflow.compiler.llvm.schedule import make_schedule
 from graphflow.compiler.llvm.target import AVX512
 
 FORMULAS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {

@@ -12,7 +12,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.compiler.llvm.contract.choose import make_plan
-from graphflow.compiler.llvm.contract.plan import Axis, Contraction
+from graphflow.compiler.llvm.contract.contraction import Axis, Contraction
 from graphflow.compiler.llvm.target import AVX512
 from graphflow.core.dim import estimate, evaluate, fed, symbol
 from graphflow.demo import cnn, mlp

@@ -4,8 +4,10 @@
 
 | what | file |
 |---|---|
-| what is computed and how it is cut: values only | `plan.py` |
+| what is computed: values only | `contraction.py` |
+| how it is cut: values only | `plan.py` |
 | which plan pays | `choose.py`, with `choose_*.py` for special forms; `shape.py` for the tile |
+| the loops over k | `k_loops.py` |
 | the register tile | `tile.py`; where k lies side by side `dot.py`; few rows `sweep.py`; tiny products `inline.py` |
 | copies that a tile reads faster | `pack.py` (B), `stage.py` (A) |
 | the loops around the tiles | `units.py`, `walk.py` |

@@ -28,7 +28,8 @@ from graphflow.compiler.llvm.contract.choose_split import (
 )
 from graphflow.compiler.llvm.contract.choose_sweep import sweep_plan, sweep_prefetches
 from graphflow.compiler.llvm.contract.choose_table import table_plan
-from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Axis, Contraction, Group, Plan, Prefetch
+from graphflow.compiler.llvm.contract.contraction import Axis, Contraction
+from graphflow.compiler.llvm.contract.plan import SMALL_ROWS, Group, Plan, Prefetch
 from graphflow.compiler.llvm.contract.shape import (
     PANEL_READERS,
     STAGE_READERS,

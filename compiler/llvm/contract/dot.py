@@ -33,8 +33,9 @@ from graphflow.compiler.llvm.code import (
     whole,
     zeros,
 )
+from graphflow.compiler.llvm.contract.k_loops import Sums, sum_over
 from graphflow.compiler.llvm.contract.plan import Plan
-from graphflow.compiler.llvm.contract.tile import ARGUMENTS, Sums, row_offsets, sum_over
+from graphflow.compiler.llvm.contract.tile import ARGUMENTS, row_offsets
 
 
 @dataclass

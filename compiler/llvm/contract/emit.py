@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract.choose import make_plan
+from graphflow.compiler.llvm.contract.contraction import Axis, Contraction
 from graphflow.compiler.llvm.contract.finish import Epilogue, EpiloguePoint
-from graphflow.compiler.llvm.contract.plan import Axis, Contraction
 from graphflow.compiler.llvm.contract.units import Emitter, Launch
 from graphflow.compiler.llvm.winograd.choose import winograd_plan
 from graphflow.compiler.llvm.winograd.emit import WinogradEmitter

@@ -31,8 +31,8 @@ from graphflow.compiler.llvm.code import (
     unravel,
     zeros,
 )
+from graphflow.compiler.llvm.contract.contraction import PIECE
 from graphflow.compiler.llvm.contract.pack import sizes
-from graphflow.compiler.llvm.contract.plan import PIECE
 from graphflow.core.dim import Size
 
 if TYPE_CHECKING:

@@ -31,9 +31,10 @@ from graphflow.compiler.llvm.code import (
     zeros,
 )
 from graphflow.compiler.llvm.contract.finish import PACKED, EpiloguePoint, emit_finish, ways_to_store
+from graphflow.compiler.llvm.contract.k_loops import Sums, sum_over
 from graphflow.compiler.llvm.contract.pack import Packer, block_columns, sizes
 from graphflow.compiler.llvm.contract.plan import Plan
-from graphflow.compiler.llvm.contract.tile import Sums, Tile, step, sum_over, unrolled
+from graphflow.compiler.llvm.contract.tile import Tile, step, unrolled
 from graphflow.core.dim import Size, ceildiv
 
 if TYPE_CHECKING:

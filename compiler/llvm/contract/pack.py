@@ -34,7 +34,8 @@ from graphflow.compiler.llvm.code import (
 from graphflow.core.dim import Size, ceildiv, product
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract.plan import Axis, Plan
+    from graphflow.compiler.llvm.contract.contraction import Axis
+    from graphflow.compiler.llvm.contract.plan import Plan
 
 
 # Side of the square blocks that are transposed in registers; 16 was measured no faster and compiles slowly.

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
+from graphflow.compiler.llvm.contract.contraction import Axis, Contraction
+from graphflow.compiler.llvm.contract.plan import Group, Plan
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.core.dim import Size, estimate, product
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I32, at, const, undefined
-from graphflow.compiler.llvm.contract.plan import PIECE
+from graphflow.compiler.llvm.contract.contraction import PIECE
 from graphflow.compiler.llvm.emit import spread
 from graphflow.compiler.llvm.memory import address, store_past_caches, to_memory
 from graphflow.compiler.llvm.past_caches import past_caches

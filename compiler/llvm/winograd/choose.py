@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract.choose import prefetches
 from graphflow.compiler.llvm.contract.choose_split import UNIT_FLOPS, units_worth
-from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
+from graphflow.compiler.llvm.contract.contraction import Axis, Contraction
+from graphflow.compiler.llvm.contract.plan import Group, Plan
 from graphflow.compiler.llvm.contract.shape import (
     across_cycles,
     merged,

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphflow.compiler.llvm.contract.choose_split import TARGET_UNITS, UNIT_FLOPS
-from graphflow.compiler.llvm.contract.plan import Axis, Contraction, Group, Plan
+from graphflow.compiler.llvm.contract.contraction import Axis, Contraction
+from graphflow.compiler.llvm.contract.plan import Group, Plan
 from graphflow.compiler.llvm.contract.shape import across_cycles, panel_cycles, tile_shape
 from graphflow.compiler.llvm.target import ELEMENT_BYTES
 from graphflow.compiler.llvm.winograd.choose import (

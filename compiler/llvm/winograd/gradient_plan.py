@@ -22,7 +22,8 @@ from graphflow.compiler.llvm.winograd.windows import Windows, whole_number
 from graphflow.core.dim import Size, product
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract.plan import Contraction, Plan
+    from graphflow.compiler.llvm.contract.contraction import Contraction
+    from graphflow.compiler.llvm.contract.plan import Plan
 
 TAPS = 9
 """Of a slice of a filter."""

@@ -41,7 +41,7 @@ from graphflow.compiler.llvm.winograd.lines import Line, Vectors, both_ways
 from graphflow.compiler.llvm.winograd.squares import Square, pixel, square_at, steps
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract.plan import Axis
+    from graphflow.compiler.llvm.contract.contraction import Axis
     from graphflow.compiler.llvm.winograd.windows import Windows
     from graphflow.core.dim import Size
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphflow.compiler.llvm.contract.plan import Contraction, Plan
+from graphflow.compiler.llvm.contract.contraction import Contraction
+from graphflow.compiler.llvm.contract.plan import Plan
 from graphflow.compiler.llvm.winograd.windows import Windows, whole_number
 from graphflow.core.dim import Size, ceildiv, product
 

@@ -32,9 +32,9 @@ from graphflow.compiler.llvm.code import (
     splat,
     zeros,
 )
+from graphflow.compiler.llvm.contract.contraction import Axis
+from graphflow.compiler.llvm.contract.k_loops import Sums, sum_over
 from graphflow.compiler.llvm.contract.pack import nest, sizes
-from graphflow.compiler.llvm.contract.plan import Axis
-from graphflow.compiler.llvm.contract.tile import Sums, sum_over
 from graphflow.compiler.llvm.winograd.lines import not_finite
 from graphflow.compiler.llvm.winograd.squares import pixel, square_at
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from graphflow.core.dim import Size, ceildiv, product
 
 if TYPE_CHECKING:
-    from graphflow.compiler.llvm.contract.plan import Axis
+    from graphflow.compiler.llvm.contract.contraction import Axis
 
 
 @dataclass(frozen=True)
