@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I32
 from graphflow.compiler.llvm.target import Target
-from graphflow.compiler.llvm.weight import is_far
+from graphflow.compiler.llvm.weight import is_in_memory
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop, walk
 from graphflow.compiler.loops.keep import walk_unguarded
 from graphflow.core.dim import coefficient, estimate
@@ -37,7 +37,7 @@ def lies_side_by_side(kernel: Kernel, exprs: list[Expr], width: int, target: Tar
     """Whether all that a kernel reduces are short rows that follow each other along its last loop."""
     if not kernel.loops or kernel.scratch or estimate(kernel.loops[-1].extent) < 2 * width:
         return False
-    lane, most = kernel.loops[-1], width - 1 if is_far(kernel, target) else VECTORS * width
+    lane, most = kernel.loops[-1], width - 1 if is_in_memory(kernel, target) else VECTORS * width
     always = walk_unguarded([s.value for s in kernel.stores])
     reductions = [e for e in exprs if e.kind == "reduce"]
     within = {x for e in reductions for x in walk([e.args[0]])}

@@ -6,7 +6,7 @@ from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop
 from graphflow.core.dim import Size, Symbol, atoms_of, estimate
 
-__all__ = ["is_far", "row_weight", "touched_bytes", "weight_of"]
+__all__ = ["is_in_memory", "row_weight", "touched_bytes", "weight_of"]
 
 FAR_L3 = 2
 """Of what is so many last caches or more hardly anything is in one."""
@@ -24,7 +24,7 @@ def touched_bytes(kernel: Kernel) -> int:
     return sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)
 
 
-def is_far(kernel: Kernel, target: Target) -> bool:
+def is_in_memory(kernel: Kernel, target: Target) -> bool:
     """Whether what a kernel touches comes from memory, rather than from a cache."""
     return touched_bytes(kernel) >= FAR_L3 * target.l3_bytes
 
