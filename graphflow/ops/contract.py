@@ -7,11 +7,12 @@ that are linear in the loop variables, it uses register-blocked kernels; the rul
 from __future__ import annotations
 
 from itertools import product as cartesian
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from graphflow.core.dim import Size, ceildiv
+from graphflow.core.dim import Size, ceildiv, product
 from graphflow.core.dtype import int32
 from graphflow.core.node import OPERATORS, Node
 from graphflow.core.op import Op, broadcast_node, case, common_dtype
@@ -21,7 +22,7 @@ from graphflow.ops.elementwise import equal, select
 from graphflow.ops.leaf import constant
 from graphflow.ops.reduce import reduce_sum
 from graphflow.ops.view import iota, pad, reshape, reverse, spread, strided_slice, transpose
-from graphflow.ops.window import Sizes, interleave, phase_sizes, window_count, windows_of
+from graphflow.ops.window import Sizes, interleave, phase_sizes, unwindow, window_count, windows_of
 
 
 def swap_last(x: Node) -> Node:
@@ -123,7 +124,9 @@ class Conv(Op):
 
     def grad(self, g: Node, y: Node, x: Node, w: Node, *, strides: Sizes, dilations: Sizes) -> Any:
         axes = len(strides)
-        gx = conv_input(g, w, x.shape[1 : axes + 1], strides, dilations)
+        # Of a padded image only the pixels inside are asked for, whatever is written down here.
+        inside = x.inputs[0] if x.op.name == "Pad" else x
+        gx = conv_input(g, w, x.shape[1 : axes + 1], strides, dilations, inside.shape[1 : axes + 1])
         return gx, filter_gradient(x, g, tuple(map(static, w.shape[:axes])), strides, dilations)
 
     def index(self, k: Any, i: tuple[Size, ...], x: Any, w: Any, *, strides: Sizes, dilations: Sizes) -> Any:
@@ -188,6 +191,16 @@ conv, conv_filter = Conv(), ConvFilter()
 FEW_CHANNELS = 16
 """Groups of fewer channels out do not fill a vector."""
 
+PRODUCT_BYTES, PRODUCT_COST = 1 << 23, 16
+"""Products of pixels with taps of so many bytes are still in a cache when they are added up; storing one and adding it
+up takes as long as so many multiply-adds."""
+
+LEAST_BYTES = 4
+"""What is narrower would be rounded between the product and the sum."""
+
+WINOGRAD = 9 / 4
+"""How many times fewer multiply-adds windows of 3 x 3 take than are written down."""
+
 
 def grouped_conv(x: Node, w: Node, strides: Sizes, dilations: Sizes) -> Node:
     """`Conv`; of small groups, several are convolved as one, with zeros in the filter between those that do not meet.
@@ -244,9 +257,14 @@ def _letters(axes: int, groups: int) -> tuple[list[int], ...]:
     return tuple([next(names) for _ in range(count)] for count in (1, axes, axes, groups, 2))
 
 
-def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes) -> Node:
-    """The gradient of Conv with respect to its image of size `space`: g spread, correlated with the mirrored filter."""
+def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes, inside: Shape | None = None) -> Node:
+    """The gradient of Conv with respect to its image of size `space`: g spread, correlated with the mirrored filter.
+
+    Of `inside` pixels the gradients are used; of all, if that is not known.
+    """
     axes = len(strides)
+    if strides == dilations == (1,) * axes and _products_pay(g, w, space if inside is None else inside):
+        return _conv_input_by_products(g, w, space)
     if any(s > 1 for s in strides) and all(d == 1 for d in dilations):
         return _conv_input_by_phases(g, w, space, strides)
     rest = (0,) * (g.ndim - axes - 1)
@@ -256,6 +274,34 @@ def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes)
     image = pad(g, low=(0, *reach, *rest), high=(0, *high, *rest), interior=(0, *interior, *rest))
     mirrored = swap_last(reverse(w, axes=tuple(range(axes))))
     return grouped_conv(image, mirrored, (1,) * axes, dilations)
+
+
+def _products_pay(g: Node, w: Node, space: Shape) -> bool:
+    """Whether `_conv_input_by_products` is estimated to be faster, in multiply-adds for each tap."""
+    axes = len(space)
+    if g.ndim > axes + 2 or not is_static((*g.shape, *w.shape, *space)) or g.dtype.size < LEAST_BYTES:
+        return False
+    *window, c, o = map(static, w.shape)
+    made, wanted = prod(map(static, g.shape[:-1])), static(g.shape[0]) * prod(map(static, space))
+    # Lanes run along k where there is one channel.
+    if prod(window) == 1 or c == 1 or made * prod(window) * c * g.dtype.size > PRODUCT_BYTES:
+        return False
+    vectors = -(-c // FEW_CHANNELS)
+    directly = wanted * vectors * FEW_CHANNELS * o / (WINOGRAD if window == [3, 3] else 1)
+    # A vector's worth of fewer channels is added up no faster.
+    return made * (c * o + PRODUCT_COST * max(c, FEW_CHANNELS // 2)) < directly
+
+
+def _conv_input_by_products(g: Node, w: Node, space: Shape) -> Node:
+    """`conv_input` as the products of each pixel of g with each tap, added up where they belong.
+
+    Nothing is multiplied by the zeros around g, of which there may be more than pixels, and no lanes are idle.
+    """
+    axes, o = len(space), w.shape[-1]
+    rows, taps = (reshape(x, shape=(product(x.shape[:-1]), o)) for x in (g, w))
+    products = reshape(matmul(rows, taps, transpose_b=True), shape=(*g.shape[:-1], *w.shape[:-1]))
+    window, ones = tuple(map(static, w.shape[:axes])), (1,) * axes
+    return unwindow(products, first=1, space=space, window=window, strides=ones, dilations=ones)  # type: ignore[no-any-return]
 
 
 def _conv_input_by_phases(g: Node, w: Node, space: Shape, strides: Sizes) -> Node:

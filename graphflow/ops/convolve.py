@@ -136,7 +136,7 @@ def convolution_input_node(
     padded = tuple(low + size + high for size, (low, high) in zip(space, pairs, strict=True))
     require(same_size(shape[0], g.shape[0]) is not None, f"a batch of {shape[0]} and one of {g.shape[0]} do not fit")
     _check_fit(image, padded, w.shape, strides, dilations)
-    y = conv_input(split_channels(image, groups), split_filter(w, groups), padded, strides, dilations)
+    y = conv_input(split_channels(image, groups), split_filter(w, groups), padded, strides, dilations, space)
     begin, rest = (0, *(low for low, _ in pairs), *(0,) * (y.ndim - axes - 1)), y.shape[axes + 1 :]
     y = join_channels(strided_slice(y, begin=begin, stride=(1,) * y.ndim, shape=(g.shape[0], *space, *rest)), groups)
     return channels_as(y, data_format)

@@ -328,12 +328,12 @@ def test_an_output_shape_needs_its_numbers() -> None:
 # kernels
 
 
-def steps_of(build: Callable[..., Any], *shapes: list[int]) -> list[Any]:
-    """The steps of the plan for a function of float32 placeholders."""
+def steps_of(build: Callable[..., Any], *shapes: list[int | None]) -> list[Any]:
+    """The steps of the plan for a function of float32 placeholders; of unknown sizes, 2 is fed."""
     fed = [tf.placeholder(tf.float32, s) for s in shapes]
     fetches = build(*fed)
     with tf.Session() as sess:
-        sess.run(fetches, {x: np.zeros(x.shape.as_list(), np.float32) for x in fed})
+        sess.run(fetches, {x: np.zeros([n or 2 for n in x.shape.as_list()], np.float32) for x in fed})
         return list(sess.compiled()[0][1].plan.steps)
 
 
@@ -393,6 +393,68 @@ def test_a_gradient_through_same_is_computed_for_pixels_only() -> None:
 
     steps = steps_of(build, [2, 9, 9, 4], [3, 3, 4, 5], [2, 9, 9, 5])
     assert not any("StridedSlice" in s.ops for s in steps)
+
+
+def added_up(g: Array, w: Array, padding: str) -> Array:
+    """The gradient of a convolution by steps of 1 with respect to its image, one tap after the other."""
+    window, out = w.shape[:-2], g.shape[1:-1]
+    x = np.zeros((g.shape[0], *(n + k - 1 for n, k in zip(out, window, strict=True)), w.shape[-2]))
+    for tap in np.ndindex(*window):
+        x[(slice(None), *(slice(t, t + n) for t, n in zip(tap, out, strict=True)))] += g @ w[tap].T
+    pairs = [same_padding(n, k, 1, 1) if padding == "SAME" else (0, 0) for n, k in zip(out, window, strict=True)]
+    ends = [(low, n - high) for (low, high), n in zip(pairs, x.shape[1:-1], strict=True)]
+    return x[(slice(None), *(slice(low, high) for low, high in ends))]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "batch, out, window, c, o, padding",
+    [
+        (2, (5, 4), (5, 3), 10, 20, "VALID"),
+        (3, (7, 7), (5, 5), 3, 17, "SAME"),
+        (1, (1, 1), (4, 5), 33, 9, "VALID"),
+        (2, (9,), (7,), 2, 24, "SAME"),
+        (2, (2, 3, 2), (2, 3, 2), 9, 12, "VALID"),
+        (0, (5, 4), (5, 3), 10, 20, "VALID"),
+    ],
+)
+def test_a_gradient_of_idle_lanes_or_much_padding_is_products_added_up(
+    batch: int, out: tuple[int, ...], window: tuple[int, ...], c: int, o: int, padding: str, dtype: str
+) -> None:
+    """Infinities and NaN go where their products go and nowhere else: no zeros around g are multiplied."""
+    g, w = (normal(*shape).astype(dtype) for shape in ((batch, *out, o), (*window, c, o)))
+    g[..., 3].flat[:1], w[(0,) * len(window)][0, 5], w[(-1,) * len(window)][1, 2] = np.inf, np.nan, -np.inf
+    space = out if padding == "SAME" else tuple(n + k - 1 for n, k in zip(out, window, strict=True))
+
+    def build(slope: Any, filters: Any) -> Any:
+        image = tf.constant(np.zeros((batch, *space, c), dtype))
+        return tf.gradients(CONVOLUTIONS[len(space)](image, filters, 1, padding), image, grad_ys=slope)[0]
+
+    with np.errstate(invalid="ignore"):
+        want = added_up(g, w, padding)
+    got = computed(build, g, w, unknown=False)
+    np.testing.assert_allclose(got, want, **({"rtol": 1e-4, "atol": 1e-4} if dtype == "float32" else {"atol": 1e-10}))
+
+
+@pytest.mark.parametrize(
+    "shape, window, c, o, depth",
+    [
+        ([2, 8, 8], 5, 10, 20, 20),  # as many multiply-adds as pixels, taps and channels need
+        ([2, 20, 20], 3, 10, 20, 180),  # by Winograd they are fewer still
+        ([64, 28, 28], 5, 10, 20, 500),  # the products would be too many for a cache
+        ([None, 8, 8], 5, 10, 20, 500),  # or might be
+        ([2, 8, 8], 1, 10, 20, 20),  # there is nothing to add up
+        ([2, 8, 8], 5, 1, 20, 500),  # and lanes run along k
+    ],
+)
+def test_products_are_added_up_where_that_is_less(shape: list[Any], window: int, c: int, o: int, depth: int) -> None:
+    def build(x: Any, g: Any, w: Any) -> Any:
+        return tf.gradients(tf.nn.conv2d(x, w, 1, "VALID"), x, grad_ys=g)
+
+    image = [shape[0], *(n + window - 1 for n in shape[1:]), c]
+    steps = steps_of(build, image, [*shape, o], [window, window, c, o])
+    contracts = [s.kernel.contract for s in steps if s.kernel.contract is not None]
+    assert [int(np.prod([loop.extent for loop in k.k])) for k in contracts] == [depth]
 
 
 @pytest.mark.parametrize("channels", [4, 16])
