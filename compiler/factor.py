@@ -8,12 +8,15 @@ row in G: instead of a product for each position there is an addition, and a pro
 Infinities and NaN are where they would be.  A sum of the factors alone would have lost one thing: where g is infinite,
 a1 g + a2 g is NaN if the signs of a1 and a2 differ or one is zero, and (a1 + a2) g need not be.  So there are two
 sums, of the positive and of the negative numbers, or twice half of one where all have one sign; and they are of numbers
-scaled down by a power of two, so that what overflows does so in the products.
+scaled down by a power of two, so that what overflows does so in the products.  Halves of numbers of one sign are not
+zero, however small these are, though sums that are less than the scale times the least normal number may be flushed.
 
 Assumes: a simplified program.  Guarantees: the same values up to the order of a float sum.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.rewrite import rewrite
@@ -49,15 +52,18 @@ def _factored(node: Node) -> Node | None:
         return None
     (m, n), few = node.shape, product(rows)
     scale = 2.0 ** (copies - 1).bit_length()
-    positive, negative = (reshape(s, shape=(few, m)) for s in _sums(reshape(a, shape=(*wide, m)) * (1 / scale), axes))
+    positive, negative = (reshape(s, shape=(few, m)) for s in _sums(reshape(a, shape=(*wide, m)), scale, axes))
     once = reshape(x, shape=(few, n))
     sums, factors = concat(positive, negative, axis=0), concat(once, once, axis=0)
     return matmul(sums, factors, transpose_a=True, transpose_b=False) * scale  # type: ignore[no-any-return]
 
 
-def _sums(a: Node, axes: tuple[int, ...]) -> tuple[Node, Node]:
-    """The sums over axes of what is positive and of what is negative; where all is one, half of the sum and again."""
-    positive, negative = (reduce_sum(part(a, 0), axes=axes) for part in (maximum, minimum))
-    one_sign = logical_or(greater(reduce_min(a, axes=axes), 0), less(reduce_max(a, axes=axes), 0))
-    half = (positive + negative) * 0.5
-    return select(one_sign, half, positive), select(one_sign, half, negative)
+def _sums(a: Node, scale: float, axes: tuple[int, ...]) -> tuple[Node, Node]:
+    """The sums over axes of what is positive and of what is negative, scaled down; where all is one, half of the sum
+    and again."""
+    positive, negative = (reduce_sum(part(a * (1 / scale), 0), axes=axes) for part in (maximum, minimum))
+    above, below = greater(reduce_min(a, axes=axes), 0), less(reduce_max(a, axes=axes), 0)
+    half, least = (positive + negative) * 0.5, float(np.finfo(a.dtype.name).tiny)
+    signed = select(above, maximum(half, least), minimum(half, -least))
+    one_sign = logical_or(above, below)
+    return select(one_sign, signed, positive), select(one_sign, signed, negative)

@@ -99,6 +99,14 @@ def test_what_has_one_sign_stays_infinite():
     np.testing.assert_array_equal(got, [[np.inf] * 3, [-np.inf] * 3])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_least_numbers_have_signs(dtype):
+    """Scaled down they are flushed to zero, which times an infinity is NaN."""
+    a, g = np.full((2, 8, 2), np.finfo(dtype).tiny, dtype), np.full((2, 3), np.inf, dtype)
+    a[..., 1] *= -1
+    agree([a, g])
+
+
 def test_sums_of_factors_do_not_overflow():
     agree([np.full((2, 16, 2), 3e38, "f"), np.full((2, 3), 1e-10, "f")])
 
