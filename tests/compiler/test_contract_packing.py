@@ -196,7 +196,8 @@ def test_tiles_ask_for_what_is_packed_next(m: int, n: int, k: int, monkeypatch: 
     log = np.zeros(1 << 20, np.int64)
 
     def record(b: ir.IRBuilder, pointer: ir.Value, locality: int) -> None:
-        assert locality == 2
+        if locality != 2:  # rows of A that are staged
+            return
         count = b.inttoptr(ir.Constant(I64, log.ctypes.data), PTR)
         number = b.add(b.load(count, typ=I64), ir.Constant(I64, 1))
         b.store(b.ptrtoint(pointer, I64), b.gep(count, [number], source_etype=I64))
