@@ -20,7 +20,7 @@ from graphflow.compiler.llvm.step import emit_step
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.runtime.executable import Executable
 
-SCHEDULE, PLAN = "graphflow.compiler.llvm.schedule", "graphflow.compiler.plan"
+CUT, PLAN = "graphflow.compiler.llvm.cut", "graphflow.compiler.plan"
 PAST = "graphflow.compiler.llvm.past_caches"
 
 Formula = Callable[[Any], Any]
@@ -222,7 +222,7 @@ STRIPS = st.tuples(st.integers(1, 3), st.integers(128, 700), st.integers(8, 700)
 def strips_past_caches(unit: int) -> Iterator[None]:
     """Small transposes as if they were large ones, in units of so many blocks."""
     past = patch(f"{PAST}._leaves", lambda *_: True)
-    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{SCHEDULE}.STRIP_UNIT", unit), tf.Graph().as_default():
+    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{CUT}.STRIP_UNIT", unit), tf.Graph().as_default():
         yield
 
 
@@ -296,6 +296,6 @@ def test_long_rows_that_share_a_vector_go_by_parts() -> None:
 def test_parts_meet_at_whole_vectors(rows: int, columns: int, by: int) -> None:
     x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
     row = np.arange(columns, dtype=np.float32)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), patch(f"{SCHEDULE}.UNIT_WEIGHT", 64):
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), patch(f"{CUT}.UNIT_WEIGHT", 64):
         call, _ = compiled(lambda t: t * tf.constant(row), list(x.shape))
         assert_writes_only(call, [x], x * row, by)
