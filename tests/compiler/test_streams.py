@@ -20,7 +20,7 @@ from graphflow.compiler.llvm.step import emit_step
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.runtime.executable import Executable
 
-CUT, PLAN = "graphflow.compiler.llvm.cut", "graphflow.compiler.plan"
+CUT, SCHEDULE, PLAN = "graphflow.compiler.llvm.cut", "graphflow.compiler.llvm.schedule", "graphflow.compiler.plan"
 PAST = "graphflow.compiler.llvm.past_caches"
 
 Formula = Callable[[Any], Any]
@@ -296,6 +296,7 @@ def test_long_rows_that_share_a_vector_go_by_parts() -> None:
 def test_parts_meet_at_whole_vectors(rows: int, columns: int, by: int) -> None:
     x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
     row = np.arange(columns, dtype=np.float32)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), patch(f"{CUT}.UNIT_WEIGHT", 64):
+    small = patch(f"{SCHEDULE}.UNIT_WEIGHT", 64), patch(f"{CUT}.UNIT_WEIGHT", 64)
+    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), small[0], small[1]:
         call, _ = compiled(lambda t: t * tf.constant(row), list(x.shape))
         assert_writes_only(call, [x], x * row, by)
