@@ -24,10 +24,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphflow.compiler.cache_key import DIGEST_BYTES
+
 __all__ = ["STATISTICS", "Cache", "Statistics", "directory", "of_environment"]
 
 MAGIC = b"graphflow cache 1\n"
-DIGEST_BYTES = 32
 ENTRY = re.compile(r"[0-9a-f]{64}\.gfc")
 UNFINISHED = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
 ABANDONED_SECONDS = 600

@@ -9,9 +9,11 @@ import hashlib
 import os
 from typing import Any
 
-__all__ = ["digest_of"]
+__all__ = ["DIGEST_BYTES", "digest_of"]
 
 DIGEST_BYTES = 32
+"""Of the digests here, and of those that tell whether a file is whole."""
+
 OTHER_OPTIONS = ("GRAPHFLOW_CACHE", "GRAPHFLOW_CACHE_MB", "GRAPHFLOW_NUM_THREADS", "GRAPHFLOW_PERF")
 """Variables of the environment that change no code."""
 

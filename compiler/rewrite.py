@@ -35,6 +35,11 @@ class Rule:
     ops: tuple[str, ...]
     apply: Rewrite
 
+    @classmethod
+    def of(cls, ops: str, apply: Rewrite) -> Rule:
+        """The row of a table of rules: the ops that a function is for, whose name and docstring are the rule's."""
+        return cls(apply.__name__, apply.__doc__ or "", tuple(ops.split()), apply)
+
 
 class Rules:
     """Many rules as one; the first that applies wins, in the order in which they were given."""

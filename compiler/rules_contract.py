@@ -8,7 +8,7 @@ products.  In which order a contraction adds up is nobody's promise, and may cha
 
 from __future__ import annotations
 
-from graphflow.compiler.rewrite import Rewrite, Rule
+from graphflow.compiler.rewrite import Rule
 from graphflow.core.dim import product
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import broadcast_node
@@ -63,11 +63,7 @@ def repeated_rows(matrix: Node) -> tuple[Node, Shape, Shape] | None:
     return x, rows, wide.shape[:-1]
 
 
-def _row(ops: str, apply: Rewrite) -> Rule:
-    return Rule(apply.__name__, apply.__doc__ or "", tuple(ops.split()), apply)
-
-
 CONTRACT = (
-    _row("MatMul", transposed_factor),
-    _row("MatMul", product_of_repeated_rows),
+    Rule.of("MatMul", transposed_factor),
+    Rule.of("MatMul", product_of_repeated_rows),
 )

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from graphflow.compiler.fold import constant_splat, number, splat, splat_scalar
-from graphflow.compiler.rewrite import Rewrite, Rule
+from graphflow.compiler.rewrite import Rule
 from graphflow.compiler.rules import COMMUTATIVE
 from graphflow.core.dtype import DType, as_dtype
 from graphflow.core.node import Node, make_node
@@ -127,17 +127,13 @@ def known_size(node: Node) -> Node | None:
     return size_of(size, as_dtype(node.dtype)) if isinstance(size, int) else None
 
 
-def _row(ops: str, apply: Rewrite) -> Rule:
-    return Rule(apply.__name__, apply.__doc__ or "", tuple(ops.split()), apply)
-
-
 ELEMENTWISE = (
-    _row("Identity StopGradient", nothing),
-    _row("Cast", cast_to_own_type),
-    _row("Cast", cast_of_cast),
-    _row(" ".join(sorted(COMMUTATIVE)), constant_second),
-    _row("RealDiv", divide_by_power_of_two),
-    _row("SizeOf", known_size),
-    _row("", compute_before_broadcast),
-    _row("", compute_before_axes),
+    Rule.of("Identity StopGradient", nothing),
+    Rule.of("Cast", cast_to_own_type),
+    Rule.of("Cast", cast_of_cast),
+    Rule.of(" ".join(sorted(COMMUTATIVE)), constant_second),
+    Rule.of("RealDiv", divide_by_power_of_two),
+    Rule.of("SizeOf", known_size),
+    Rule.of("", compute_before_broadcast),
+    Rule.of("", compute_before_axes),
 )

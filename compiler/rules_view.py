@@ -13,7 +13,7 @@ import math
 from itertools import product as cartesian
 
 from graphflow.compiler.fold import constant_splat, number, splat, splat_scalar
-from graphflow.compiler.rewrite import Rewrite, Rule
+from graphflow.compiler.rewrite import Rule
 from graphflow.core.dim import Size, product
 from graphflow.core.node import Node
 from graphflow.core.op import broadcast_node
@@ -334,37 +334,33 @@ def _without(axes: tuple[int, ...], dropped: set[int]) -> tuple[int, ...]:
     return tuple(a - sum(d < a for d in dropped) for a in axes if a not in dropped)
 
 
-def _row(ops: str, apply: Rewrite) -> Rule:
-    return Rule(apply.__name__, apply.__doc__ or "", tuple(ops.split()), apply)
-
-
 REDUCTIONS = "ReduceSum ReduceProd ReduceMax ReduceMin ReduceAny ReduceAll"
 
 VIEW = (
-    _row("BroadcastTo", broadcast_to_own_shape),
-    _row("Reshape", reshape_to_own_shape),
-    _row("BroadcastTo Reshape Transpose StridedSlice Reverse Windows", view_of_splat),
-    _row("BroadcastTo", broadcast_of_broadcast),
-    _row("BroadcastTo", broadcast_without_leading_ones),
-    _row("Reshape", reshape_of_reshape),
-    _row("Reshape", reshape_with_known_sizes),
-    _row("Transpose", transpose_of_transpose),
-    _row("Transpose", transpose_that_moves_nothing),
-    _row("Reverse", reverse_of_reverse),
-    _row("Reverse", reverse_of_one),
-    _row("StridedSlice", slice_of_all),
-    _row("StridedSlice", slice_of_slice),
-    _row("StridedSlice", slice_of_reshape),
-    _row("StridedSlice", slice_of_concat),
-    _row("StridedSlice", slice_of_convolved_padding),
-    _row("StridedSlice", slice_of_interleave),
-    _row("Pad", pad_with_nothing),
-    _row("Pad", pad_of_same),
-    _row("Concat", concat_of_nonempty),
-    _row("Concat", concat_of_splats),
-    _row("Concat", concat_of_concat),
-    _row(REDUCTIONS, reduce_over_nothing),
-    _row(REDUCTIONS, reduce_one_element),
-    _row(REDUCTIONS, reduce_of_reduce),
-    _row(REDUCTIONS, reduce_of_broadcast),
+    Rule.of("BroadcastTo", broadcast_to_own_shape),
+    Rule.of("Reshape", reshape_to_own_shape),
+    Rule.of("BroadcastTo Reshape Transpose StridedSlice Reverse Windows", view_of_splat),
+    Rule.of("BroadcastTo", broadcast_of_broadcast),
+    Rule.of("BroadcastTo", broadcast_without_leading_ones),
+    Rule.of("Reshape", reshape_of_reshape),
+    Rule.of("Reshape", reshape_with_known_sizes),
+    Rule.of("Transpose", transpose_of_transpose),
+    Rule.of("Transpose", transpose_that_moves_nothing),
+    Rule.of("Reverse", reverse_of_reverse),
+    Rule.of("Reverse", reverse_of_one),
+    Rule.of("StridedSlice", slice_of_all),
+    Rule.of("StridedSlice", slice_of_slice),
+    Rule.of("StridedSlice", slice_of_reshape),
+    Rule.of("StridedSlice", slice_of_concat),
+    Rule.of("StridedSlice", slice_of_convolved_padding),
+    Rule.of("StridedSlice", slice_of_interleave),
+    Rule.of("Pad", pad_with_nothing),
+    Rule.of("Pad", pad_of_same),
+    Rule.of("Concat", concat_of_nonempty),
+    Rule.of("Concat", concat_of_splats),
+    Rule.of("Concat", concat_of_concat),
+    Rule.of(REDUCTIONS, reduce_over_nothing),
+    Rule.of(REDUCTIONS, reduce_one_element),
+    Rule.of(REDUCTIONS, reduce_of_reduce),
+    Rule.of(REDUCTIONS, reduce_of_broadcast),
 )

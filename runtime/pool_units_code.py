@@ -12,7 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import minimum
+from graphflow.compiler.llvm.code import maximum, minimum
 from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.limits import NEVER, STOP
 from graphflow.compiler.llvm.target import Target
@@ -163,7 +163,7 @@ def piece(b: ir.IRBuilder, taken: Any, block: Any, size: Any, backward: Any) -> 
 def block_of(b: ir.IRBuilder, units: Any, threads: Any, look: Any) -> Any:
     """How many units are taken at once: a part of a share, no more than are between two looks, and at least one."""
     part = b.sdiv(units, b.mul(threads, I64(BLOCKS)))
-    return minimum(b, b.select(b.icmp_signed(">", part, I64(1)), part, I64(1)), look)
+    return minimum(b, maximum(b, part, I64(1)), look)
 
 
 def turn(code: PoolFunction, order: Any) -> Any:

@@ -6,14 +6,14 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I64, add, at, const, divmod_
+from graphflow.compiler.llvm.code import I64, add, at, const, divmod_, minimum
 from graphflow.compiler.llvm.memory import address
 from graphflow.compiler.llvm.scope import Scope
 from graphflow.compiler.llvm.values import memory_type
 from graphflow.compiler.loops.ir import Loop, Store
 from graphflow.core.dim import Symbol, coefficient
 
-__all__ = ["decoded", "first_whole", "greatest", "least", "side_of", "whole_blocks"]
+__all__ = ["decoded", "first_whole", "side_of", "whole_blocks"]
 
 
 def decoded(scope: Scope, rows: tuple[Loop, ...], row: Any) -> Scope:
@@ -48,18 +48,8 @@ def whole_blocks(scope: Scope, start: Any, stop: Any, block: int) -> Any:
     return b.sub(stop, b.urem(length, const(block)))
 
 
-def least(b: Any, x: Any, y: Any) -> Any:
-    """The smaller of two numbers."""
-    return b.select(b.icmp_signed("<", x, y), x, y)
-
-
-def greatest(b: Any, x: Any, y: Any) -> Any:
-    """The larger of two numbers."""
-    return b.select(b.icmp_signed(">", x, y), x, y)
-
-
 def side_of(scope: Scope, number: Any, loop: Loop, length: int, shift: Any) -> tuple[Any, Any]:
     """Where a square begins and ends along a loop; all but the ends of the loop are shifted."""
     b, extent = scope.builder, scope.size(loop.extent)
     start, stop = (add(b, b.mul(n, const(length)), shift) for n in (number, b.add(number, const(1))))
-    return least(b, start, extent), least(b, stop, extent)
+    return minimum(b, start, extent), minimum(b, stop, extent)

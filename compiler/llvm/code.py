@@ -140,6 +140,18 @@ def minimum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
+def maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger of two signed numbers."""
+    return b.select(b.icmp_signed(">", x, y), x, y)
+
+
+def any_lane(b: ir.IRBuilder, masks: Sequence[ir.Value]) -> ir.Value:
+    """Whether a lane of any of the masks is set."""
+    total = functools.reduce(b.or_, masks)
+    bits = b.bitcast(total, ir.IntType(total.type.count))
+    return b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+
 def whole(b: ir.IRBuilder, count: ir.Value, step: int) -> ir.Value:
     """The largest multiple of `step` not above `count`, which is not negative."""
     if isinstance(count, ir.Constant):

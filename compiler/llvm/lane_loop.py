@@ -54,7 +54,6 @@ def emit_masked(
 ) -> None:
     """Single vectors (one for each turn that is jammed), of whose lanes only those before `stop` count."""
     width = scope.function.width
-
     left = stop.constant - start.constant if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant) else None
     if jam is None and left is not None and 0 < left < width:
         lanes = Lanes(lane.symbol, width, 1, [first_lanes(scope.builder, const(left), width)])

@@ -6,13 +6,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I32, I64, add, const, first_lanes, mul, splat, undefined
+from graphflow.compiler.llvm.code import I32, I64, add, any_lane, const, first_lanes, mul, splat, undefined
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.loops.ir import Condition
 from graphflow.core.dim import coefficient
 
 __all__ = [
-    "active", "allowed", "condition", "conjunction", "for_any_lane", "row_start", "tile_masks", "tile_stride",
+    "active", "allowed", "condition", "conjunction", "row_start", "tile_masks", "tile_stride",
     "wide_index",
 ]  # fmt: skip
 
@@ -68,7 +68,7 @@ def active(scope: Scope, vector: int) -> Any:
     while walk is not None:
         if walk.guard is not None:
             own = isinstance(walk.guard, list) and walk.lanes is scope.lanes
-            one = walk.guard[vector] if own else splat(b, for_any_lane(b, walk.guard), width)
+            one = walk.guard[vector] if own else splat(b, _for_any_lane(b, walk.guard), width)
             mask = one if mask is None else b.and_(mask, one)
         walk = walk.parent
     return mask
@@ -88,21 +88,15 @@ def allowed(scope: Scope) -> Any:
     walk: Scope | None = scope
     while walk is not None:
         if walk.guard is not None:
-            one = for_any_lane(b, walk.guard)
+            one = _for_any_lane(b, walk.guard)
             result = one if result is None else b.and_(result, one)
         walk = walk.parent
     return result
 
 
-def for_any_lane(b: Any, guard: Any) -> Any:
+def _for_any_lane(b: Any, guard: Any) -> Any:
     """A guard, or whether that of any lane holds, as one condition."""
-    if not isinstance(guard, list):
-        return guard
-    total = guard[0]
-    for mask in guard[1:]:
-        total = b.or_(total, mask)
-    bits = b.bitcast(total, ir.IntType(total.type.count))
-    return b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+    return any_lane(b, guard) if isinstance(guard, list) else guard
 
 
 def condition(c: Condition, scope: Scope) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial, reduce
 from typing import Any
 
-from graphflow.compiler.llvm.bounds import decoded, first_whole, greatest, least, side_of
-from graphflow.compiler.llvm.code import const, divmod_
+from graphflow.compiler.llvm.bounds import decoded, first_whole, side_of
+from graphflow.compiler.llvm.code import const, divmod_, maximum, minimum
 from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import spread, store, store_all, value
 from graphflow.compiler.llvm.jam import TURNS
@@ -50,7 +50,7 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
     per_unit = root.size(schedule.rows_per_unit)
     first = b.mul(begin, per_unit)
     last = b.mul(end, per_unit)
-    stop = least(b, last, total)
+    stop = minimum(b, last, total)
     if schedule.beside is not None:
         emit_overlapped(root, kernel, schedule, first, stop)
         return
@@ -59,12 +59,12 @@ def _emit_rows(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, end:
             _emit_points(decoded(loop.scope, schedule.rows, loop.index), kernel, schedule, const(0), None)
         return
     *outer, inner = schedule.rows  # one division for each turn of the outer loops
-    extent = greatest(b, root.size(inner.extent), const(1))
+    extent = maximum(b, root.size(inner.extent), const(1))
     with open_loop(root, b.udiv(first, extent), b.udiv(b.add(stop, b.sub(extent, const(1))), extent), 1, None) as loop:
         scope = decoded(loop.scope, tuple(outer), loop.index)
         before = scope.builder.mul(loop.index, extent)
-        start = greatest(scope.builder, scope.builder.sub(first, before), const(0))
-        end_ = least(scope.builder, scope.builder.sub(stop, before), extent)
+        start = maximum(scope.builder, scope.builder.sub(first, before), const(0))
+        end_ = minimum(scope.builder, scope.builder.sub(stop, before), extent)
         with open_loop(scope, start, end_, 1, inner.symbol) as row:
             _emit_points(row.scope, kernel, schedule, const(0), None)
 
@@ -83,9 +83,9 @@ def _emit_chunks(root: Scope, kernel: Kernel, schedule: Schedule, begin: Any, en
         start, stop = b.mul(part, chunk), b.mul(b.add(part, const(1)), chunk)
         if schedule.stream is not None:  # parts meet at whole vectors of memory
             shift = first_whole(scope, schedule.stream, schedule.lane, const(0), extent)
-            start = b.select(b.icmp_signed("==", part, const(0)), start, least(b, b.add(start, shift), extent))
+            start = b.select(b.icmp_signed("==", part, const(0)), start, minimum(b, b.add(start, shift), extent))
             stop = b.add(stop, shift)
-        stop = least(b, stop, extent)
+        stop = minimum(b, stop, extent)
         if schedule.panel:
             _emit_panel(scope, schedule, start, stop)
         if schedule.inner is None:
@@ -101,7 +101,7 @@ def _emit_jammed(root: Scope, kernel: Kernel, schedule: Schedule, jam: Loop, beg
     runs = root.size(ceildiv(jam.extent, length))
     total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), runs)
     first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
-    stop = least(b, last, total)
+    stop = minimum(b, last, total)
     with open_loop(root, first, stop, 1, None) as loop:
         row, run = divmod_(loop.scope.builder, loop.index, runs)
         scope = decoded(loop.scope, schedule.rows, row)

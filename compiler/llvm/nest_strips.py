@@ -18,8 +18,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.bounds import decoded, least
-from graphflow.compiler.llvm.code import I32, I64, PTR, at, const, divmod_, first_lanes, mul, splat
+from graphflow.compiler.llvm.bounds import decoded
+from graphflow.compiler.llvm.code import I32, I64, PTR, at, const, divmod_, first_lanes, minimum, mul, splat
 from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.lanes import tile_masks
@@ -83,7 +83,7 @@ def emit_strips(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, beg
     across, down = root.size(ceildiv(lane.extent, wide)), root.size(ceildiv(tile.extent, tall))
     total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), b.mul(down, across))
     first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
-    stop = least(b, last, total)
+    stop = minimum(b, last, total)
 
     def block_at(scope: Scope, number: Any, there: Any) -> _Block:
         c = scope.builder
@@ -91,8 +91,8 @@ def emit_strips(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, beg
         column, x = divmod_(c, number, across)
         row, y = divmod_(c, column, down)
         turn, start = c.mul(y, const(tall)), c.mul(x, const(wide))
-        turns = least(c, c.sub(scope.size(tile.extent), turn), const(tall))
-        lanes = least(c, c.sub(scope.size(lane.extent), start), const(wide))
+        turns = minimum(c, c.sub(scope.size(tile.extent), turn), const(tall))
+        lanes = minimum(c, c.sub(scope.size(lane.extent), start), const(wide))
         after = c.add(number, const(1))
         opens = c.or_(c.icmp_signed("==", number, first), c.icmp_signed("==", x, const(0)))
         closes = c.or_(c.icmp_signed("==", after, stop), c.icmp_signed("==", c.add(x, const(1)), across))
@@ -133,7 +133,7 @@ def _emit_block(now: _Block, past: _Block, kernel: Kernel, strips: _Strips, area
             main.scope.lanes = Lanes(lane.symbol, width, width, None, tile.symbol, strips.store.buffer, ahead, place)
             store_all(main.scope, list(kernel.stores))
             d, done = main.scope.builder, main.carried[0]
-            following = least(d, d.add(done, const(per_tile)), past.turns)
+            following = minimum(d, d.add(done, const(per_tile)), past.turns)
             _store_rows(main.scope, past, strips, areas, done, following)
             main.carry([following])
         with open_loop(column.scope, whole, bottom, width, tile.symbol) as edge:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflow.compiler.llvm.bounds import decoded, first_whole, least, side_of, whole_blocks
-from graphflow.compiler.llvm.code import I64, add, const, divmod_, mul
+from graphflow.compiler.llvm.bounds import decoded, first_whole, side_of, whole_blocks
+from graphflow.compiler.llvm.code import I64, add, const, divmod_, minimum, mul
 from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.lanes import tile_masks
@@ -25,7 +25,7 @@ def emit_tiles(root: Scope, kernel: Kernel, schedule: Schedule, tile: Loop, begi
     across, down = root.size(ceildiv(lane.extent, broad)), root.size(ceildiv(tile.extent, high))
     total = b.mul(root.size(product(tuple(loop.extent for loop in schedule.rows))), b.mul(down, across))
     first, last = (b.mul(x, root.size(schedule.rows_per_unit)) for x in (begin, end))
-    stop = least(b, last, total)
+    stop = minimum(b, last, total)
 
     def square_at(scope: Scope, number: Any) -> tuple[Scope, Any, Any]:
         """(the scope of its rows, its place along the tile's loop, along the lanes)"""

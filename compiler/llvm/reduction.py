@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I32, add, const, first_lanes, undefined
+from graphflow.compiler.llvm.code import I32, add, const, first_lanes, maximum, minimum, undefined
 from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
 from graphflow.compiler.llvm.memory import fetch_ahead
 from graphflow.compiler.llvm.reduction_law import Law, State
@@ -74,8 +74,8 @@ def trimmed(e: Expr, law: Law, scope: Scope) -> tuple[Expr, Stops]:
             return body, {}
         extent = scope.size(own[0].extent)
         stop = scope.size(c.high - (c.at - own[0].var))
-        stop = b.select(b.icmp_signed(">", stop, const(0)), stop, const(0))  # a part behind the end has no turns
-        stops[own[0]] = b.select(b.icmp_signed("<", stop, extent), stop, extent)
+        stop = maximum(b, stop, const(0))  # a part behind the end has no turns
+        stops[own[0]] = minimum(b, stop, extent)
     return body.args[0], stops
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I32, at, const, masked_load, mul, prefetch, splat
-from graphflow.compiler.llvm.lanes import active, for_any_lane, tile_stride
+from graphflow.compiler.llvm.code import I32, any_lane, at, const, masked_load, mul, prefetch, splat
+from graphflow.compiler.llvm.lanes import active, tile_stride
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.tile_ahead import BlockAhead, RowsAhead
@@ -94,7 +94,7 @@ def _scalars(scope: Scope, buffer: int, index: Any, stride: Any, dtype: DType, m
     for n, mask in enumerate(masks):
         pointer = address(scope, buffer, index + n * stride, dtype)
         if mask is not None:
-            pointer = b.select(for_any_lane(b, [mask]), pointer, scope.function.nothing)
+            pointer = b.select(any_lane(b, [mask]), pointer, scope.function.nothing)
         found.append(b.load(pointer, typ=memory_type(dtype), align=dtype.size))
     return found
 

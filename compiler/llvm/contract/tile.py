@@ -97,8 +97,9 @@ def emit_tile(
         slots = [const(r * plan.width + v * plan.lanes) for r in range(rows) for v in range(vectors)]
         sums_at = [at(code.entry, out, slot, element) for slot in slots]
         start = begun(plan, code, sums_at, begin, vector)
-        axes = tuple(map(packing if packs else asking, plan.tile_k)) if packs or asks else plan.tile_k
-        places = moved(code, element, axes[0], (a, b, other) if packs or asks else (a, b), begin)
+        of_other = packing if packs else asking if asks else None
+        axes = plan.tile_k if of_other is None else tuple(map(of_other, plan.tile_k))
+        places = moved(code, element, axes[0], (a, b) if of_other is None else (a, b, other), begin)
         steps, sets = sub(code.b, end, begin), sum_sets(plan, rows * vectors)
         start += [zeros(vector)] * (len(start) * (sets - 1))
         unroll = max(sets, unrolled(plan))

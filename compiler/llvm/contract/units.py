@@ -230,22 +230,18 @@ class Emitter(Walk):
             rest = (columns, const(self.plan.rows), *unit.span, code.dims)
             b.call(function, [rows.a, source, other, out, *rest])
 
+        special = (
+            (unit.fresh, (tiles.packing, unit.source, unit.b)),
+            (unit.asking, (tiles.asking, unit.b, unit.asked)),
+            (None if tiles.edge is None else b.icmp_signed("==", panel, last), (tiles.edge, unit.b, unit.b)),
+        )
         with ExitStack() as stack:
-            if unit.fresh is not None:
-                then, otherwise = stack.enter_context(b.if_else(unit.fresh))
-                with then:
-                    tile(tiles.packing, unit.source, unit.b)
-                stack.enter_context(otherwise)
-            if unit.asking is not None:
-                then, otherwise = stack.enter_context(b.if_else(unit.asking))
-                with then:
-                    tile(tiles.asking, unit.b, unit.asked)
-                stack.enter_context(otherwise)
-            if tiles.edge is not None:
-                then, otherwise = stack.enter_context(b.if_else(b.icmp_signed("==", panel, last)))
-                with then:
-                    tile(tiles.edge, unit.b, unit.b)
-                stack.enter_context(otherwise)
+            for holds, call in special:
+                if holds is not None:
+                    then, otherwise = stack.enter_context(b.if_else(holds))
+                    with then:
+                        tile(*call)
+                    stack.enter_context(otherwise)
             tile(tiles.whole, unit.b, unit.b)
 
     def small_tiles(self, code: Code, unit: Unit, rows: Rows, columns: ir.Value, out: ir.Value, tiles: Tiles) -> None:

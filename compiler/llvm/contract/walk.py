@@ -144,13 +144,14 @@ class Walk:
         if plan.local:
             with loop(b, column, column_end) as panel:
                 here = self.column_panel(code, unit, panel)
-                following = at(b, here.source, self.further(code, panel, column, column_end), self.element)
+                following = self.following(code, here, panel, column, column_end) if plan.tile_asks else None
                 if not self.packs_in_tiles:
                     b.call(pack, here.packing)
                 with loop(b, row, row_end) as row_panel:
                     rows = self.rows(code, unit, row_panel)
                     number = sub(b, row_panel, row)
-                    here = self.asking(code, here, number, following)
+                    if following is not None:
+                        here = self.asking(code, here, number, following)
                     fresh = b.icmp_signed("==", number, const(0)) if self.packs_in_tiles else None
                     yield replace(here, fresh=fresh), rows, panel, self.out(code, number, sub(b, panel, column))
             return
@@ -175,20 +176,18 @@ class Walk:
         packing = (unit.b, packed, lane, *unit.span, code.dims)
         return replace(unit, b=packed, source=source, packing=packing)
 
-    def further(self, code: Code, panel: ir.Value, first: ir.Value, end: ir.Value) -> ir.Value:
-        """From what a unit packs to what it packs next, in elements of B: the next column panel, or the first one of
-        the next block of k."""
+    def following(self, code: Code, unit: Unit, panel: ir.Value, first: ir.Value, end: ir.Value) -> ir.Value:
+        """What a unit packs next, as it lies in B: the next column panel, or the first one of the next block of k."""
         plan, b = self.plan, code.b
         across = mul(b, const(plan.width), code.size(plan.spec.n.b))
         back = mul(b, sub(b, panel, first), across)
         down = sub(b, mul(b, const(plan.block_depth), code.size(plan.k[0].b)), back)
-        return b.select(b.icmp_signed("<", add(b, panel, const(1)), end), across, down)
+        further = b.select(b.icmp_signed("<", add(b, panel, const(1)), end), across, down)
+        return at(b, unit.source, further, self.element)
 
     def asking(self, code: Code, unit: Unit, number: ir.Value, following: ir.Value) -> Unit:
         """The unit at a row panel, some of which ask for lines of what follows."""
         plan, b = self.plan, code.b
-        if not plan.tile_asks:
-            return unit
         turn, line = sub(b, number, const(1)), 64 // plan.bytes
         asked = at(b, following, mul(b, turn, const(plan.tile_asks * line)), self.element)
         askers = const(-(-plan.asked_lines // plan.tile_asks))
@@ -271,6 +270,10 @@ class Walk:
             emit_stage_columns(code, plan, stage, a)
             a = stage
         return Rows(outer, start, sub(b, wanted, start), last, whole, a)
+
+    def scratch(self, code: Code, start: int) -> ir.Value:
+        """An address in the worker's scratch, so many elements from its beginning."""
+        return at(code.b, code.function.args[4], const(start), self.element)
 
     def stage(self, code: Code) -> ir.Value:
         """Where staged A is in scratch."""

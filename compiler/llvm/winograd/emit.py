@@ -249,7 +249,3 @@ class WinogradEmitter(Walk):
         """Where a column panel of a transformed filter starts."""
         offset = mul(code.b, panel, const(PLACES * self.winograd.filter_place))
         return at(code.b, packed, offset, self.element)
-
-    def scratch(self, code: Code, start: int) -> ir.Value:
-        """An address in the worker's scratch."""
-        return at(code.b, code.function.args[4], const(start), self.element)

@@ -245,7 +245,3 @@ class GradientEmitter(Emitter):
                 functions.finish,
                 [args, code.dims, values, unit.group, outer, *rows, first, columns, unit.split],
             )
-
-    def scratch(self, code: Code, start: int) -> ir.Value:
-        """An address in the worker's scratch."""
-        return at(code.b, code.function.args[4], const(start), self.element)

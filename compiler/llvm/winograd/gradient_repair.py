@@ -21,6 +21,7 @@ from graphflow.compiler.llvm.code import (
     Code,
     SizeEmitter,
     add,
+    any_lane,
     at,
     const,
     first_lanes,
@@ -35,7 +36,7 @@ from graphflow.compiler.llvm.code import (
     zeros,
 )
 from graphflow.compiler.llvm.winograd.gradient_plan import TAPS
-from graphflow.compiler.llvm.winograd.lines import any_lane, not_finite
+from graphflow.compiler.llvm.winograd.lines import not_finite
 from graphflow.compiler.llvm.winograd.squares import pixel, square_at
 
 if TYPE_CHECKING:

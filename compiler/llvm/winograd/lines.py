@@ -58,12 +58,3 @@ def both_ways(b: ir.IRBuilder, line: Line, values: Vectors, side: int, rows: sli
 def not_finite(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """The lanes of x that are infinite or NaN."""
     return b.fcmp_unordered("uno", b.fsub(x, x), zeros(x.type))
-
-
-def any_lane(b: ir.IRBuilder, masks: Vectors) -> ir.Value:
-    """Whether a lane of any of the masks is set."""
-    total = masks[0]
-    for mask in masks[1:]:
-        total = b.or_(total, mask)
-    bits = b.bitcast(total, ir.IntType(total.type.count))
-    return b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))

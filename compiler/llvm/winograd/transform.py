@@ -33,6 +33,7 @@ from graphflow.compiler.llvm.code import (
     PTR,
     SizeEmitter,
     add,
+    any_lane,
     at,
     const,
     load,
@@ -40,7 +41,7 @@ from graphflow.compiler.llvm.code import (
     mul,
     part_function,
 )
-from graphflow.compiler.llvm.winograd.lines import Line, any_lane, both_ways, filter_line, not_finite
+from graphflow.compiler.llvm.winograd.lines import Line, both_ways, filter_line, not_finite
 from graphflow.compiler.llvm.winograd.plan import PLACES
 
 if TYPE_CHECKING:
