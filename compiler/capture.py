@@ -96,7 +96,8 @@ class _Capture:
             self.evaluate(operation, self.values)
         outputs = tuple(self.fetched(f) for f in fetches if isinstance(f, Tensor))
         updates = tuple((name, self.state[name]) for name in sorted(self.written))
-        program = TensorProgram(self.types, outputs, updates, self.origins)
+        declared = tuple(dict.fromkeys(node for node in self.values.values() if node is not None))
+        program = TensorProgram(self.types, outputs, updates, self.origins, declared)
         return Captured(program, self.assumed)
 
     def fetched(self, tensor: Tensor) -> Node:

@@ -16,8 +16,9 @@ from typing import Any
 from graphflow.compiler.interpret import concrete
 from graphflow.compiler.program import TensorProgram
 from graphflow.core.dim import Dim, fed
-from graphflow.core.node import Node
+from graphflow.core.node import Node, topological
 from graphflow.core.type import NeedsStatic, ShapeError, TensorType, is_static
+from graphflow.ops.gradient import promise_op
 
 __all__ = ["broken_at", "conditions"]
 
@@ -33,8 +34,8 @@ def conditions(program: TensorProgram) -> TensorProgram:
 
 def broken_at(program: TensorProgram, sizes: Mapping[str, int]) -> Node | None:
     """The first node that these sizes make invalid or of another type; None where the program is right for them."""
-    for node in program.nodes():
-        if _unknown_in(node) and not _holds(node, sizes):
+    for node in topological(program.roots + program.declared):
+        if node.op is not promise_op and _unknown_in(node) and not _holds(node, sizes):
             return node
     return None
 

@@ -38,12 +38,17 @@ Origins = dict[Node, tuple[Origin, ...]]
 
 @dataclass(frozen=True)
 class TensorProgram:
-    """A pure function: (feeds, variables) -> (outputs, new values of variables)."""
+    """A pure function: (feeds, variables) -> (outputs, new values of variables).
+
+    `declared` are the nodes of all of the user's operations that the run needs, also of those that nothing computes
+    since only their shapes are asked for, as in `ones_like(x[-2:])`.
+    """
 
     feeds: tuple[TensorType, ...]
     outputs: tuple[Node, ...]
     updates: tuple[tuple[str, Node], ...] = ()
     origins: Mapping[Node, tuple[Origin, ...]] = field(default_factory=dict, compare=False)
+    declared: tuple[Node, ...] = field(default=(), compare=False)
 
     @property
     def roots(self) -> tuple[Node, ...]:

@@ -296,7 +296,9 @@ SHAPED_LIKE: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", SHAPED_LIKE)
-@pytest.mark.parametrize("key", [slice(1, None), slice(1, -7), slice(None, -3), slice(1, -1, 2), slice(1, None, 2)])
+@pytest.mark.parametrize(
+    "key", [slice(1, None), slice(1, -7), slice(None, -3), slice(1, -1, 2), slice(1, None, 2), slice(-3, None)]
+)
 def test_values_of_the_shape_of_a_slice_of_few(name: str, key: slice) -> None:
     """How many elements a slice has, only a run can tell; where it would be less than none, there are none."""
     with tf.Graph().as_default(), tf.Session() as sess:
