@@ -15,7 +15,7 @@ from graphflow.compiler.rules import COMMUTATIVE
 from graphflow.core.dtype import DType, as_dtype
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import Elementwise, broadcast_node
-from graphflow.ops.elementwise import cast, mul
+from graphflow.ops.elementwise import cast, mul, power_of
 from graphflow.ops.reduce import size_of
 from graphflow.ops.view import reshape
 
@@ -46,6 +46,15 @@ def divide_by_power_of_two(node: Node) -> Node | None:
     if not float(info.tiny) <= abs(inverse) <= float(info.max):
         return None
     return mul.node(x, number(inverse, y.type))
+
+
+def power_of_number(node: Node) -> Node | None:
+    """x ** 3 says so: a power that is known needs no logarithm.  (x ** 2 and less are rows of rules.py.)"""
+    x, y = node.inputs
+    exponent = constant_splat(y)
+    if exponent is None or exponent in (0, 1, 2) or (x.dtype.is_integer and exponent < 0):
+        return None
+    return power_of.node(x, exponent=exponent.item())
 
 
 def cast_to_own_type(node: Node) -> Node | None:
@@ -133,6 +142,7 @@ ELEMENTWISE = (
     Rule.of("Cast", cast_of_cast),
     Rule.of(" ".join(sorted(COMMUTATIVE)), constant_second),
     Rule.of("RealDiv", divide_by_power_of_two),
+    Rule.of("Pow", power_of_number),
     Rule.of("SizeOf", known_size),
     Rule.of("", compute_before_broadcast),
     Rule.of("", compute_before_axes),

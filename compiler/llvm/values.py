@@ -161,6 +161,15 @@ class Values:
         result = self.rint(self.math.pow(convert(x, wide), convert(y, wide)))
         return self._float_to_int(result, x.type, self.dtype)
 
+    def pow_of(self, x: Any, exponent: float) -> Any:
+        """x to the power of one number; integers wrap around as products do."""
+        if self.is_float_value(x):
+            return self.math.pow_of(x, exponent)
+        power = x
+        for bit in f"{exponent:b}"[1:]:
+            power = self.mul(self.square(power), x) if bit == "1" else self.square(power)
+        return power
+
     # comparison, logic, choice
 
     def select(self, condition: Any, x: Any, y: Any) -> Any:

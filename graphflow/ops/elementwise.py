@@ -217,6 +217,24 @@ power = elementwise(
     cost=30,
 )
 
+
+def _pow_of_grad(g: Node, z: Node, x: Node, *, exponent: float) -> Node:
+    return g * exponent * power_of(x, exponent=exponent - 1)  # type: ignore[no-any-return]
+
+
+power_of = elementwise(
+    "PowOf",
+    doc="x to the power of one number, attr exponent; of integers a whole number, 1 or more.",
+    eval=_quiet(lambda x, *, exponent: np.power(x, np.full_like(x, exponent))),  # NumPy has other zeros for a scalar
+    grad=_pow_of_grad,
+    emit=lambda k, x, *, exponent: k.pow_of(x, exponent),
+    cases=[case(normal(3, 4), exponent=n) for n in (3, 4, 7, 16)]
+    + [case(positive(3, 4), exponent=y) for y in (-1.0, 0.5, 1.5, 17.0)]
+    + [case(integers(-9, 9, 5), exponent=n) for n in (1, 3, 6)],
+    accepts="number",
+    cost=8,
+)
+
 # functions of one float
 
 

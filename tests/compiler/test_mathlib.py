@@ -109,6 +109,22 @@ CASES = {
     "rsqrt": Case(lambda x: 1 / mpmath.sqrt(x), lambda x: 1 / np.sqrt(x), POSITIVE, POSITIVE64, mirrored=False),
 }
 
+
+def power_case(exponent: float) -> Case:
+    """pow of one number, up to the largest and down to the smallest results."""
+    top, top64 = (2.0 ** (bits / max(abs(exponent), 1)) for bits in (125, 1020))
+    return Case(
+        lambda x: x**exponent,
+        lambda x: np.power(x, np.full_like(x, exponent)),
+        ((1 / top, top), (0.5, 2.0)),
+        ((1 / top64, top64), (0.5, 2.0)),
+        mirrored=exponent == round(exponent),
+    )
+
+
+EXPONENTS = (1, 2, 3, 4, 7, 12, 31, 32, 33, -1, -2, -3, -12, -31, 0.5, 1.5, 2.5, 15.5, -0.5, -1.5, -7.5, 0.3125)
+CASES |= {f"pow_of({exponent})": power_case(exponent) for exponent in EXPONENTS}
+
 EXACT = {"floor": np.floor, "ceil": np.ceil, "rint": np.rint, "abs": np.abs, "copysign": np.copysign}
 REMAINDERS = {"floormod": np.mod, "truncatemod": np.fmod}
 ARITY = {name: case.arity for name, case in CASES.items()} | dict.fromkeys(EXACT, 1) | {"copysign": 2}
@@ -135,7 +151,10 @@ def emit_loop(module: ir.Module, name: str, dtype: str, lanes: int, *, fma: bool
     align = np.dtype(dtype).itemsize
     at = [builder.gep(argument, [i], source_etype=element) for argument in function.args[:3]]
     operands = [builder.load(place, typ=kind, align=align) for place in at[: ARITY[name]]]
-    builder.store(getattr(Math(builder, fma=fma, avx512=avx512), name)(*operands), at[2], align=align)
+    math = Math(builder, fma=fma, avx512=avx512)
+    function_name, _, exponent = name.rstrip(")").partition("(")
+    result = getattr(math, function_name)(*operands, *([float(exponent)] if exponent else []))
+    builder.store(result, at[2], align=align)
     following = builder.add(i, index(lanes))
     i.add_incoming(index(0), entry)
     i.add_incoming(following, builder.block)
@@ -242,7 +261,7 @@ def ulps_against_mpmath(got: Array, args: list[Array], exact: Callable[..., Any]
 
 def bound(name: str, dtype: str, fma: bool = HOST.has_fma) -> float:
     """Ulps that the error may have; one more where there is no FMA."""
-    return ULP[name][dtype] + (0.0 if fma else 1.0)
+    return ULP[name.partition("_of")[0]][dtype] + (0.0 if fma else 1.0)
 
 
 def measured(name: str, dtype: str, count: int, seed: int = 0, fma: bool = HOST.has_fma) -> Array:
@@ -475,6 +494,21 @@ def test_special_values_of_two_arguments(name: str, dtype: str) -> None:
     np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(expected[known]))
 
 
+@pytest.mark.parametrize("fma", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("exponent", EXPONENTS)
+def test_powers_of_special_values(exponent: float, dtype: str, fma: bool) -> None:
+    info = np.finfo(dtype)
+    values = [0.0, 1.0, 2.0, float(info.max), float(info.tiny), INF]
+    x = np.array([*values, *(-v for v in values), NAN], dtype)
+    with np.errstate(all="ignore"):
+        expected = np.power(x, np.full_like(x, exponent))
+    got = library(fma)(f"pow_of({exponent})", x)
+    np.testing.assert_allclose(got, expected, rtol=4 * float(info.eps), atol=float(info.tiny))
+    known = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(expected[known]))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_lgamma_below_zero(dtype: str) -> None:
     """The error is small beside the largest of 1, the result and the term that it is subtracted from: it has zeros."""
@@ -640,7 +674,7 @@ def test_any_float_is_close_to_the_double_result(x: float, name: str) -> None:
 
 
 # How many jumps a function has besides its loop's: over code for rare arguments, and back in a loop of such code.
-JUMPS = {"pow": 1, "floormod": 2, "truncatemod": 2, "lgamma": 2, "digamma": 2}
+JUMPS = {"pow": 1, "pow_of(33)": 1, "pow_of(0.3125)": 1, "floormod": 2, "truncatemod": 2, "lgamma": 2, "digamma": 2}
 
 
 def instructions_of(assembly: str) -> list[list[str]]:
@@ -678,7 +712,7 @@ def test_every_function_compiles_for_short_vectors(target: targets.Target) -> No
     machine = target_machine(target)
     assembly = machine.emit_assembly(compiled(str(module), machine))
     for name, dtype in itertools.product(ARITY, FLOATS):
-        assert f"{name}_{dtype}_{target.lanes(dtype)}:" in assembly
+        assert re.search(rf'^"?{re.escape(name)}_{dtype}_{target.lanes(dtype)}"?:', assembly, re.MULTILINE)
     called = set(re.findall(r"(\w+)@(?:PLT|GOTPCREL)|\tbl\t(\w+)", assembly))
     rounding = {"floorf", "floor", "ceilf", "ceil", "rintf", "rint"} if target.is_x86 else set()
     assert {name for pair in called for name in pair if name} <= rounding

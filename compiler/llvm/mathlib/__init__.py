@@ -12,7 +12,7 @@ become 0. x86 before SSE4.1 has no floor, ceil and rint: there they, pow, lgamma
 |---|---|
 | exp exp2 expm1 sigmoid softplus tanh sinh cosh asinh acosh atanh | `exponential.py` |
 | log log2 log1p | `logarithm.py` |
-| pow | `power.py` |
+| pow, pow_of (one exponent) | `power.py` |
 | floormod truncatemod | `remainder.py` |
 | sin cos tan asin acos atan atan2 | `trigonometric.py` |
 | erf erfc erfinv | `error_function.py` |

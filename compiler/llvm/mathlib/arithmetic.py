@@ -79,6 +79,13 @@ class Arithmetic(Basis):
         low = self.add(self.sub(self.mul(xh, yh), h), self.mul(xh, yl))
         return h, self.add(self.add(low, self.mul(xl, yh)), self.mul(xl, yl))
 
+    def exact_rest(self, z: Operand, x: Value, y: Value) -> Value:
+        """z - x * y, exact where x * y is z but for its last digits."""
+        if self.has_fma:
+            return self.fma(self.neg(x), y, z)
+        high, low = self.exact_product(x, y)
+        return self.sub(self.rsub(z, high), low)
+
     def halves(self, x: Value) -> tuple[Value, Value]:
         """(h, l) with x = h + l, each with half the digits."""
         c = self.mul(x, self.format(x).split)
