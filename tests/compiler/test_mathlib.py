@@ -24,6 +24,7 @@ from graphflow.compiler.llvm.philox import philox4x32, philox4x32_reference
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
 
+INF, NAN = np.inf, np.nan
 FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 HOST = targets.host_target()
 SAMPLES = {"float32": 100_000, "float64": 800}
@@ -123,12 +124,13 @@ def power_case(exponent: float) -> Case:
 
 
 EXPONENTS = (1, 2, 3, 4, 7, 12, 31, 32, 33, -1, -2, -3, -12, -31, 0.5, 1.5, 2.5, 15.5, -0.5, -1.5, -7.5, 0.3125)
+ENDLESS = (INF, -INF, NAN)
 CASES |= {f"pow_of({exponent})": power_case(exponent) for exponent in EXPONENTS}
 
 EXACT = {"floor": np.floor, "ceil": np.ceil, "rint": np.rint, "abs": np.abs, "copysign": np.copysign}
 REMAINDERS = {"floormod": np.mod, "truncatemod": np.fmod}
 ARITY = {name: case.arity for name, case in CASES.items()} | dict.fromkeys(EXACT, 1) | {"copysign": 2}
-ARITY |= dict.fromkeys(REMAINDERS, 2)
+ARITY |= dict.fromkeys(REMAINDERS, 2) | {f"pow_of({exponent})": 1 for exponent in ENDLESS}
 
 
 # compiling
@@ -431,7 +433,6 @@ def test_remainders_are_exact(name: str, dtype: str, kind: str, fma: bool) -> No
 
 # special values
 
-INF, NAN = np.inf, np.nan
 SPECIAL = {
     "exp": [(0, 1), (-0.0, 1), (INF, INF), (-INF, 0), (1e4, INF), (-1e4, 0)],
     "exp2": [(0, 1), (3, 8), (-2, 0.25), (INF, INF), (-INF, 0), (1e4, INF), (-1e4, 0)],
@@ -496,7 +497,7 @@ def test_special_values_of_two_arguments(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("fma", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("exponent", EXPONENTS)
+@pytest.mark.parametrize("exponent", [*EXPONENTS, *ENDLESS])
 def test_powers_of_special_values(exponent: float, dtype: str, fma: bool) -> None:
     info = np.finfo(dtype)
     values = [0.0, 1.0, 2.0, float(info.max), float(info.tiny), INF]
@@ -674,7 +675,14 @@ def test_any_float_is_close_to_the_double_result(x: float, name: str) -> None:
 
 
 # How many jumps a function has besides its loop's: over code for rare arguments, and back in a loop of such code.
-JUMPS = {"pow": 1, "pow_of(33)": 1, "pow_of(0.3125)": 1, "floormod": 2, "truncatemod": 2, "lgamma": 2, "digamma": 2}
+JUMPS = {
+    "pow": 1,
+    **{f"pow_of({exponent})": 1 for exponent in (33, 0.3125, INF, -INF)},
+    "floormod": 2,
+    "truncatemod": 2,
+    "lgamma": 2,
+    "digamma": 2,
+}
 
 
 def instructions_of(assembly: str) -> list[list[str]]:

@@ -368,6 +368,8 @@ EXAMPLES = {
         power(3.0 + X, number(0.3)),
         power(fed((3,), int32), 3),
         power(fed((), float64), 0.5),
+        power(fed((), float64), np.inf),
+        power(fed((), float64), np.nan),
     ],
     "product_of_repeated_rows": [
         matmul(wide(ROW, (5, 4)), fed((4, 3), feed=1), transpose_a=False, transpose_b=False),

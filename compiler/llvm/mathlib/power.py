@@ -40,7 +40,7 @@ class Power(Exponential):
             return self.div(1.0, x)
         if exponent == 0.5:
             return self.root(x)
-        n = exponent if exponent == round(exponent) else 2 * exponent
+        n = exponent if float(exponent).is_integer() else 2 * exponent
         if abs(n) not in range(1, LARGEST_BY_PRODUCTS + 1):
             return self.pow(x, self.lift(x, exponent))
         base: Pair = (x, None) if n == exponent else self.root_pair(x)
