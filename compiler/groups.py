@@ -40,6 +40,10 @@ COLUMN_ROWS = 512
 COLUMN_ELEMENTS = 1 << 20
 """Up to so many elements are read down columns; of more, rows in long pieces, be it twice: memory likes that better."""
 
+SHARED = 8
+"""Siblings merge for a node with an element for so many points; for less they would only be read and written in more
+streams at once, which caches of few ways and prefetchers suffer from."""
+
 MERGED_DEPTH = 80
 """The longest chain of nodes in a group: lowering and emitting recurse along it."""
 
@@ -113,10 +117,14 @@ class Groups:
         """What a group could merge with: its producers, their other users, who walks through the same memory, and who
         fills other parts of a whole with constants, such as a border's opposite side."""
         producers = list(group.needs)
-        siblings = [s for p in producers for s in p.users if s is not group]
-        shared = [s for n in group.reads for s in self.of[n].users if s is not group]
+        siblings = [s for p in producers for s in p.users if s is not group and self._share_elements(group, s)]
         beside = [s for n in group.fed for s in self.readers[n] if s is not group and self._walk_alike(group, s, n)]
-        return list(dict.fromkeys(producers + siblings + shared + beside + self._constant_parts(group)))
+        return list(dict.fromkeys(producers + siblings + beside + self._constant_parts(group)))
+
+    def _share_elements(self, a: _Group, b: _Group) -> bool:
+        """Whether two groups read a node that is worth being read once: beside many points, a number is not."""
+        points = min(estimate(product(g.space)) for g in (a, b))
+        return any(SHARED * estimate(n.type.size) >= points for n in a.reads if n in b.reads)
 
     def _constant_parts(self, group: _Group) -> list[_Group]:
         """Who fills parts of the whole that a group fills a part of, if both read nothing."""
