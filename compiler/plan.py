@@ -9,11 +9,12 @@ sizes are known (`arena`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from graphflow.compiler.buffers import BufferSpec, base_of, is_buffer
+from graphflow.compiler.final import with_final
 from graphflow.compiler.fuse import Fused
 from graphflow.compiler.loops.collapse import collapse
 from graphflow.compiler.loops.ir import Kernel
@@ -25,7 +26,7 @@ from graphflow.compiler.overwrite import joined_lives, overwritten, reads_own
 from graphflow.compiler.program import Origin, TensorProgram
 from graphflow.compiler.readers import with_readers
 from graphflow.compiler.schedule import Task, schedule
-from graphflow.core.dim import Dim, Symbol, atoms_of, estimate, product
+from graphflow.core.dim import Dim, Symbol, atoms_of, estimate
 from graphflow.core.errors import InternalError
 from graphflow.core.node import Node, make_node
 from graphflow.core.op import OPS
@@ -34,9 +35,6 @@ __all__ = ["Plan", "Step", "plan"]
 
 PLUMBING = ("Const", "BroadcastTo", "Reshape")
 """Ops that cost nothing where they are inlined."""
-
-LARGE = 1 << 20
-"""Bytes of a result from which it may matter whether the step reads it again."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class _Planner:
         made = tuple(
             self._step(low, wave, tuple(numbers[n] for n in low.buffers), _computed(g, low)) for wave, g, low in steps
         )
-        made = tuple(_with_final(made, specs))
+        made = with_final(made, specs)
         reads = tuple(sorted({s.key for s in specs if s.kind == "variable"} & self.variables.keys()))
         writes = tuple(name for name, _ in self.program.updates)
         return Plan(self.program, with_readers(made, specs), tuple(specs), _symbols(self.program), reads, writes)
@@ -223,16 +221,6 @@ class _Planner:
         kernel = keep(kernel, [n for n, a in enumerate(arguments) if arguments.count(a) == 1])
         shifts = tuple(o * n.dtype.size for o, n in zip(offsets, lowered.buffers, strict=True))
         return Step(kernel, wave, arguments, shifts, tuple(found), nodes)
-
-
-def _with_final(steps: Sequence[Step], specs: Sequence[BufferSpec]) -> Iterator[Step]:
-    """The steps with their stores marked that write large results which no kernel reads."""
-    read = {step.arguments[n] for step in steps for n in step.kernel.read_buffers() if n < len(step.arguments)}
-    large = {n for n, s in enumerate(specs) if estimate(product(s.shape)) * s.dtype.size >= LARGE}
-    kept = {n for n in large if specs[n].kind in ("output", "variable")} - read
-    for step in steps:
-        stores = tuple(replace(s, final=step.arguments[s.buffer] in kept) for s in step.kernel.stores)
-        yield replace(step, kernel=replace(step.kernel, stores=stores))
 
 
 def _computed(group: Group, lowered: Lowered) -> tuple[Node, ...]:

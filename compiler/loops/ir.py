@@ -147,7 +147,8 @@ class Buffer:
 class Store:
     """buffer[index] = value, for every point of the first `depth` loops of the kernel.
 
-    `final`: the buffer is large and nothing in the step reads it, so that it need not stay in a cache.
+    `final`: the buffer is large and nothing in the step reads it, so that it need not stay in a cache.  `beside`: bytes
+    that only those kernels touch which store the rest of it.
     """
 
     buffer: int
@@ -155,6 +156,7 @@ class Store:
     value: Expr
     depth: int
     final: bool = False
+    beside: int = 0
 
 
 @dataclass(frozen=True)

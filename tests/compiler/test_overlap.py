@@ -20,7 +20,7 @@ from graphflow.compiler.llvm.target import AVX512, NEON
 from graphflow.runtime.executable import Executable
 
 PAST, AHEAD = "graphflow.compiler.llvm.past_caches", "graphflow.compiler.llvm.ahead"
-PLAN = "graphflow.compiler.plan"
+FINAL = "graphflow.compiler.final"
 
 Formula = Callable[[Any], Any]
 
@@ -48,7 +48,7 @@ FORMULAS: dict[str, Formula] = {
 def everything_overlapped() -> Iterator[None]:
     """Small results as if they were large ones."""
     with (
-        patch(f"{PLAN}.LARGE", 0),
+        patch(f"{FINAL}.LARGE", 0),
         patch(f"{PAST}._leaves", lambda *_: True),
         patch(f"{PAST}.STREAMED_BLOCKS", 1),
         patch(f"{AHEAD}.LARGE_L2", 0),

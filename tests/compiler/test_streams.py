@@ -20,7 +20,7 @@ from graphflow.compiler.llvm.step import emit_step
 from graphflow.compiler.llvm.target import AVX2, AVX512, NEON, SSE2, Target
 from graphflow.runtime.executable import Executable
 
-CUT, SCHEDULE, PLAN = "graphflow.compiler.llvm.cut", "graphflow.compiler.llvm.schedule", "graphflow.compiler.plan"
+CUT, SCHEDULE, FINAL = "graphflow.compiler.llvm.cut", "graphflow.compiler.llvm.schedule", "graphflow.compiler.final"
 PAST = "graphflow.compiler.llvm.past_caches"
 
 Formula = Callable[[Any], Any]
@@ -86,7 +86,7 @@ def final_buffers(executable: Executable) -> set[str]:
 
 
 def test_what_the_step_reads_again_stays_in_the_caches() -> None:
-    with patch(f"{PLAN}.LARGE", 0):
+    with patch(f"{FINAL}.LARGE", 0):
         assert final_buffers(compiled(lambda x: x + 1.0, [4096])[1]) == {"output"}
         _, executable = compiled(chain, [4096])
         plan = executable.plan
@@ -100,6 +100,17 @@ def test_what_the_step_reads_again_stays_in_the_caches() -> None:
 
 def test_small_results_are_not_told_apart() -> None:
     assert final_buffers(compiled(lambda x: x + 1.0, [4096])[1]) == set()
+
+
+@pytest.mark.parametrize("rows, past", [(512, False), (1024, True)])
+def test_pieces_go_past_the_caches_if_all_that_fills_the_whole_is_too_large(rows: int, past: bool) -> None:
+    """Of 1024 rows each kernel touches 12 MiB and both 16, as much as the cache has."""
+    with patch(f"{FINAL}.LARGE", 0), tf.Graph().as_default(), tf.Session() as session:
+        xs = [tf.placeholder(tf.float32, [rows, 1024]) for _ in range(2)]
+        session.make_callable(tf.concat(xs, 1), xs)(*[np.zeros((rows, 1024), np.float32)] * 2)
+        ((_, executable),) = session.compiled()
+        streams = [make_schedule(step.kernel, AVX512).stream for step in executable.plan.steps]
+    assert [stream is not None for stream in streams] == [past, past]
 
 
 FORMULAS: dict[str, tuple[Formula, Callable[[Any], Any]]] = {
@@ -122,7 +133,7 @@ def test_streams_write_their_arrays_and_nothing_else(name: str, rows: int, colum
     """Wherever an array of the caller's starts, and where rows are known when they are fed only."""
     formula, wanted = FORMULAS[name]
     x = (np.arange(rows * columns, dtype=np.float32) % 7).reshape(rows, columns)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
+    with patch(f"{FINAL}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
         call, _ = compiled(formula, [None if open_ else rows, columns], rows)
         assert_writes_only(call, [x], wanted(x), by)
 
@@ -161,7 +172,7 @@ def test_streamed_products_write_their_array_and_nothing_else(
     x, y = (x, y) if batched else (x[0], y[0])
     if dtype != "int32":
         x[..., m - 1, k - 1], y[..., k - 1, 0] = np.nan, np.inf
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), tf.Graph().as_default():
+    with patch(f"{FINAL}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), tf.Graph().as_default():
         left, right = tf.placeholder(dtype, x.shape), tf.placeholder(dtype, y.shape)
         made = tf.matmul(left, right)
         call = tf.Session().make_callable(tf.maximum(made + 1, 30) if around else made, [left, right])
@@ -209,7 +220,7 @@ def test_a_transpose_goes_past_caches_that_its_rows_would_crowd(shape: list[int 
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 600), st.integers(0, 17))
 def test_streamed_tiles_write_their_array_and_nothing_else(batch: int, rows: int, columns: int, by: int) -> None:
     x = np.arange(batch * 16 * rows * columns, dtype=np.float32).reshape(batch, 16 * rows, columns)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
+    with patch(f"{FINAL}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True):
         call, _ = compiled(lambda t: tf.transpose(t, [0, 2, 1]) + 1.0, list(x.shape))
         assert_writes_only(call, [x], x.transpose(0, 2, 1) + 1, by)
 
@@ -222,7 +233,7 @@ STRIPS = st.tuples(st.integers(1, 3), st.integers(128, 700), st.integers(8, 700)
 def strips_past_caches(unit: int) -> Iterator[None]:
     """Small transposes as if they were large ones, in units of so many blocks."""
     past = patch(f"{PAST}._leaves", lambda *_: True)
-    with patch(f"{PLAN}.LARGE", 0), past, patch(f"{CUT}.STRIP_UNIT", unit), tf.Graph().as_default():
+    with patch(f"{FINAL}.LARGE", 0), past, patch(f"{CUT}.STRIP_UNIT", unit), tf.Graph().as_default():
         yield
 
 
@@ -297,6 +308,6 @@ def test_parts_meet_at_whole_vectors(rows: int, columns: int, by: int) -> None:
     x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
     row = np.arange(columns, dtype=np.float32)
     small = patch(f"{SCHEDULE}.UNIT_WEIGHT", 64), patch(f"{CUT}.UNIT_WEIGHT", 64)
-    with patch(f"{PLAN}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), small[0], small[1]:
+    with patch(f"{FINAL}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: True), small[0], small[1]:
         call, _ = compiled(lambda t: t * tf.constant(row), list(x.shape))
         assert_writes_only(call, [x], x * row, by)

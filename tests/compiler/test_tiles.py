@@ -14,7 +14,7 @@ import graphflow as tf
 from graphflow.compiler.llvm.schedule import make_schedule
 from graphflow.compiler.llvm.target import AVX512
 
-PAST, PLAN = "graphflow.compiler.llvm.past_caches", "graphflow.compiler.plan"
+PAST, FINAL = "graphflow.compiler.llvm.past_caches", "graphflow.compiler.final"
 
 SHARED = {"row": (1, 1, 0), "column": (1, 0, 1), "batch": (0, 1, 1), "batch's row": (0, 1, 0), "none": (0, 0, 0)}
 """For each operand beside a transpose [batch, rows, columns]: the axes along which all share an element."""
@@ -65,8 +65,8 @@ def test_strips_read_nothing_for_a_block_behind_the_last() -> None:
 
 def checked(formula: Any, x: Any, y: Any, past: bool) -> Any:
     """The value of a formula computed in tiles, with every access checked; `past`: where results go past the caches."""
-    past_caches = patch(f"{PAST}._leaves", lambda *_: past)
-    with patch(f"{PLAN}.LARGE", 0), past_caches, patch.dict("os.environ", GRAPHFLOW_CHECK="2"), tf.Graph().as_default():
+    large, past_caches = patch(f"{FINAL}.LARGE", 0), patch(f"{PAST}._leaves", lambda *_: past)
+    with large, past_caches, patch.dict("os.environ", GRAPHFLOW_CHECK="2"), tf.Graph().as_default():
         given_ = [tf.placeholder(v.dtype, v.shape) for v in (x, y)]
         session = tf.Session()
         value = session.run(formula(*given_), dict(zip(given_, (x, y), strict=True)))

@@ -26,7 +26,7 @@ THRESHOLDS = {
     "graphflow.compiler.llvm.waves.PARALLEL_NS": 0,
     "graphflow.compiler.buffers.LARGE": 64,
     "graphflow.compiler.groups.LEAST_COLUMNS": 16,
-    "graphflow.compiler.plan.LARGE": 0,
+    "graphflow.compiler.final.LARGE": 0,
     "graphflow.compiler.schedule.SMALL": 256,
     "graphflow.compiler.split.LONG": 64,
     "graphflow.compiler.split.TALL": 256,
