@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from graphflow.compiler.llvm.ahead import Ahead
 from graphflow.compiler.llvm.jam import TURNS
-from graphflow.compiler.llvm.panel_choose import PANEL_REGISTERS, PANEL_SLACK, ROWS, Turns, panel_lanes, panel_turns
+from graphflow.compiler.llvm.panel_choose import (
+    PANEL_REGISTERS,
+    PANEL_SLACK,
+    Turns,
+    panel_lanes,
+    panel_turns,
+    panel_vectors,
+)
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Buffer, Expr, Loop, Store
 from graphflow.core.dim import Size, ceildiv, estimate, product
@@ -154,5 +161,5 @@ def panelled(
     chunk = panel_lanes(panel, extent, estimate(count), block, target)
     units = count * ceildiv(lane.extent, chunk)
     turns = panel_turns(panel, lane, chunk)
-    vectors = max(vectors * ROWS // turns.rows, 1)
+    vectors = panel_vectors(panel, turns, vectors)
     return Schedule(rows, lane, vectors, 1, chunk, units, max(weight // extent, 1) * chunk, panel=panel, turns=turns)

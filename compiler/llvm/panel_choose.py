@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphflow.compiler.llvm.reduction_law import Law
+from graphflow.compiler.llvm.sets import share_sets
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop, expr, rewritten, walk
 from graphflow.compiler.loops.keep import COSTLY, walk_unguarded
@@ -21,6 +22,7 @@ __all__ = [
     "panel_reductions",
     "panel_stages",
     "panel_turns",
+    "panel_vectors",
     "shift_of",
     "shifted_by",
 ]
@@ -103,6 +105,21 @@ def panel_turns(panel: tuple[Expr, ...], lane: Loop, lanes: int) -> Turns:
     if _is_light(panel):
         return Turns(MANY_ROWS if _turns(panel[0]) >= MANY_TURNS else ROWS, 0)
     return Turns(ROWS, AHEAD if short else 0)
+
+
+def panel_vectors(panel: tuple[Expr, ...], turns: Turns, most: int) -> int:
+    """Vectors at once, `most` of ROWS rows: fewer of more rows, unless these share the sets of a cache.
+
+    Such rows put each other's lines out, so that the next vectors have to fetch again what these read half of.
+    """
+    return most if any(map(_crowd, panel)) else max(most * ROWS // turns.rows, 1)
+
+
+def _crowd(e: Expr) -> bool:
+    """Whether rows that a reduction reads share their sets of the caches."""
+    row = e.data[1][-1].symbol
+    loads = [x for x in walk([e.args[0]]) if x.kind == "load" and row in x.vars]
+    return any(share_sets(coefficient(x.data[1], row), x.dtype.size) for x in loads)
 
 
 def _follow(e: Expr, lane: Loop) -> bool:

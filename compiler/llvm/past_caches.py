@@ -7,10 +7,11 @@ kernel reads, had better stay: the next run finds the operands there, and whoeve
 
 from __future__ import annotations
 
+from graphflow.compiler.llvm.sets import share_sets
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.llvm.weight import touched_bytes
 from graphflow.compiler.loops.ir import Kernel, Loop, Store, walk
-from graphflow.core.dim import Size, coefficient, estimate
+from graphflow.core.dim import coefficient, estimate
 
 __all__ = ["past_caches", "reads_rows", "rows_past_caches", "strips_past_caches", "tiles_past_caches"]
 
@@ -23,9 +24,6 @@ RESULT_L3 = 1 / 4
 
 CROWDED_L2, CROWDING_L2 = 2, 4
 """A result of so many second caches goes past them where its rows crowd into few sets of a cache, or its operand's."""
-
-SPAN, LINE = 4096, 64
-"""Bytes: rows so far apart, but for less than a line, lie in the same sets of the first cache, in few of the second."""
 
 STREAMED_BLOCKS = 4
 """Blocks of vectors from which a row is long enough to bring its stores to whole vectors of memory first."""
@@ -104,15 +102,7 @@ def _leaves(kernel: Kernel, s: Store, target: Target) -> bool:
 def _is_crowded(kernel: Kernel, s: Store, lane: Loop, tile: Loop, target: Target) -> bool:
     """Whether the rows that tiles write or read side by side share their sets of the caches, and put each other out."""
     loads = [e for e in walk([s.value]) if e.kind == "load" and coefficient(e.data[1], tile.symbol) == 1]
-    reads = any(_share_sets(coefficient(e.data[1], lane.symbol), e.dtype.size) for e in loads)
-    writes = _share_sets(coefficient(s.index, tile.symbol), s.value.dtype.size)
+    reads = any(share_sets(coefficient(e.data[1], lane.symbol), e.dtype.size) for e in loads)
+    writes = share_sets(coefficient(s.index, tile.symbol), s.value.dtype.size)
     size = _bytes(kernel, s)
     return (writes and size >= CROWDED_L2 * target.l2_bytes) or (reads and size >= CROWDING_L2 * target.l2_bytes)
-
-
-def _share_sets(step: Size | None, size: int) -> bool:
-    """Whether rows so many elements apart lie a multiple of SPAN apart, more or less."""
-    if not isinstance(step, int) or step == 0:
-        return False
-    apart = step * size % SPAN
-    return min(apart, SPAN - apart) < LINE

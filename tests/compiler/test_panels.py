@@ -182,6 +182,16 @@ def test_panels_are_of_about_one_width(formula: Any, shape: tuple[int, ...], lan
     assert schedule.turns == turns
 
 
+@pytest.mark.parametrize("columns, vectors", [(1 << 17, 4), ((1 << 17) + 8, 4), ((1 << 17) + 512, 2), (100_000, 2)])
+def test_more_of_rows_that_share_sets_is_taken_at_once(columns: int, vectors: int) -> None:
+    """Of eight rows: no line that two vectors share waits for the next turn, but for one in `vectors`."""
+    x = np.random.default_rng(0).standard_normal((70, columns), dtype=np.float32)
+    value, plan = run(lambda p: tf.reduce_sum(p, 0), x)
+    np.testing.assert_allclose(value, x.sum(0), rtol=1e-5, atol=1e-4)
+    schedule = make_schedule(plan.steps[0].kernel, AVX512)
+    assert (schedule.turns, schedule.vectors) == (Turns(8, 0), vectors)
+
+
 @pytest.mark.parametrize("columns, asked", [(1024, 4 * (4 + 1)), (1 << 17, 0)])
 def test_rows_that_follow_each_other_are_asked_for_as_fast_as_they_are_taken(columns: int, asked: int) -> None:
     x = np.random.default_rng(0).standard_normal((64, 64, columns)[columns > 1024 :], dtype=np.float32)
