@@ -21,7 +21,10 @@ class Order(IntFlag):
     """Every other time from the last unit to the first: what was touched last is still in the caches then."""
 
     @staticmethod
-    def of_job(orders: Sequence[Order]) -> Order:
-        """The order of launches that run as one job: of several, the one with the largest units comes first, for all
-        threads, so that the last units are small ones; and each thread goes from one launch to the next."""
-        return orders[0] if len(orders) == 1 else Order.TOGETHER
+    def of_job(orders: Sequence[Order], *, pieces: bool) -> Order:
+        """The order of launches that run as one job.  Of `pieces`, whose units come side by side, it is theirs.
+
+        Else the launch with the largest units comes first, for all threads, so that the last units are small ones; and
+        each thread goes from one launch to the next.
+        """
+        return orders[0] if len(set(orders)) == 1 and (pieces or len(orders) == 1) else Order.TOGETHER

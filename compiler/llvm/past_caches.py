@@ -95,8 +95,7 @@ def _bytes(kernel: Kernel, s: Store) -> int:
 
 def _leaves(kernel: Kernel, s: Store, target: Target) -> bool:
     """Whether a result is out of the last cache before anybody reads it, however many kernels fill it."""
-    touched = touched_bytes(kernel) + s.beside
-    return touched >= TOUCHED_L3 * target.l3_bytes and _bytes(kernel, s) >= RESULT_L3 * target.l3_bytes
+    return touched_bytes(kernel) >= TOUCHED_L3 * target.l3_bytes and _bytes(kernel, s) >= RESULT_L3 * target.l3_bytes
 
 
 def _is_crowded(kernel: Kernel, s: Store, lane: Loop, tile: Loop, target: Target) -> bool:

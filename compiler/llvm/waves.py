@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I64, PTR, add, at, const, mul
+from graphflow.compiler.llvm.code import I64, PTR, add, at, const, maximum, minimum, mul
 from graphflow.compiler.llvm.kernel import KernelCode, Launch, Memory
 from graphflow.compiler.llvm.launch_order import Order
 from graphflow.compiler.llvm.limits import LOOK_NS
@@ -29,6 +30,9 @@ __all__ = ["PARALLEL_NS", "Launched", "Prepared", "Runner", "parallel_for"]
 
 PARALLEL_NS = 12_000
 """Work of fewer nanoseconds stays on the caller's thread."""
+
+ALIKE = 2
+"""Units of which none takes more than so many times as long as another take about equally long."""
 
 
 class Launched(NamedTuple):
@@ -52,6 +56,11 @@ class Prepared:
     spaces: Mapping[Memory, Space]
     updates: Mapping[int, int]
 
+    @property
+    def fills(self) -> frozenset[int]:
+        """The buffers to which its kernel stores."""
+        return frozenset(self.step.arguments[s.buffer] for s in self.step.kernel.stores)
+
     def launch(self, turn: int) -> Launch | None:
         """The launch of a turn; none after the last, nor where another step, or the set-up, has packed the same."""
         packed = self.spaces.get(Memory.PACKED)
@@ -62,11 +71,13 @@ class Prepared:
 
 
 class Turn(NamedTuple):
-    """A launch as part of a job: where its arguments start in the frame, and its number among the step's launches."""
+    """A launch as part of a job: where its arguments start in the frame, its number among the step's launches, and the
+    buffers to which its kernel stores."""
 
     launch: Launch
     start: int
     number: int
+    fills: frozenset[int]
 
 
 class Runner:
@@ -99,7 +110,7 @@ class Runner:
         """The launches that pack, here: they come once, and their sizes are numbers."""
         for n, (one, place) in enumerate(self.prepared):
             launch = one.code.launches[0]
-            self._here([Turn(launch, place, n)], [self.root.size(launch.units)])
+            self._here([Turn(launch, place, n, one.fills)], [self.root.size(launch.units)])
 
     def waves(self) -> None:
         """All launches."""
@@ -115,14 +126,14 @@ class Runner:
         if self.check is not None:
             self.check.wave(self.root.builder, [p for p, _ in wave])
         for turn in range(max(len(p.code.launches) for p, _ in wave)):
-            turns = [(p.launch(turn), place, p.number) for p, place in wave]
-            found = [(launch, place, number) for launch, place, number in turns if launch is not None]
+            turns = [(p.launch(turn), place, p) for p, place in wave]
+            found = [(launch, place, p) for launch, place, p in turns if launch is not None]
             found.sort(key=lambda one: -one[0].unit_ns)
             job: list[Turn] = []
             number = self.launched[-1].job + 1 if self.launched else 0
-            for launch, place, step in found:
-                job.append(Turn(launch, place, len(self.launched)))
-                self.launched.append(Launched(step, launch.name, number))
+            for launch, place, p in found:
+                job.append(Turn(launch, place, len(self.launched), p.fills))
+                self.launched.append(Launched(p.number, launch.name, number))
             if job:
                 self._run(job)
 
@@ -176,14 +187,14 @@ class Runner:
         alone = len(job) == 1 and not self.stamps.is_timed
         target = self.module.globals[job[0].launch.name] if alone else self._job(job)
         arguments = at(b, self.frame, const(job[0].start if alone else 0), PTR)
-        stride, order = const(self.stride), const(int(Order.of_job([turn.launch.order for turn in job])))
+        stride, order = const(self.stride), const(int(order_of(job)))
         with self.stamps.whole(b, scratch, self.launches + len(self.shared)):
             b.call(parallel_for(self.module), [target, arguments, dims, total, scratch, stride, work, order, limits])
         self.shared.append(self.launched[-1].job)
         self._look()
 
     def _job(self, job: list[Turn]) -> Any:
-        """A function that has the units of several launches one after the other."""
+        """A function that has the units of several launches one after the other, or those of pieces side by side."""
         self.jobs += 1
         kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I64, PTR])
         function = ir.Function(self.module, kind, f"job{self.jobs}")
@@ -192,18 +203,41 @@ class Runner:
         frame, dims, begin, end, scratch = function.args
         scope = Scope(None, b, {}, None, Function(function, dims, [], self.root.function.symbols))
         counts = [scope.size(turn.launch.units) for turn in job]
-        first: Any = const(0)
-        for turn, units in zip(job, counts, strict=True):
-            last = add(b, first, units)
-            low = b.select(b.icmp_signed(">", begin, first), begin, first)
-            high = b.select(b.icmp_signed("<", end, last), end, last)
+        parts = side_by_side(b, counts, begin, end) if are_pieces(job) else in_turn(b, counts, begin, end)
+        for turn, (low, high) in zip(job, parts, strict=True):
             with b.if_then(b.icmp_signed("<", low, high)):
-                own = [at(b, frame, const(turn.start), PTR), dims, b.sub(low, first), b.sub(high, first), scratch]
+                own = [at(b, frame, const(turn.start), PTR), dims, low, high, scratch]
                 with self.stamps.part(b, scratch, turn.number):
                     b.call(self.module.globals[turn.launch.name], own)
-            first = last
         b.ret_void()
         return function
+
+
+def are_pieces(job: Sequence[Turn]) -> bool:
+    """Whether launches fill one buffer together, by units that take about equally long."""
+    lengths = [turn.launch.unit_ns for turn in job]
+    return len(frozenset().union(*(turn.fills for turn in job))) == 1 and max(lengths) <= ALIKE * min(lengths)
+
+
+def order_of(job: Sequence[Turn]) -> Order:
+    """The order in which threads take the units of a job."""
+    return Order.of_job([turn.launch.order for turn in job], pieces=are_pieces(job))
+
+
+def in_turn(b: ir.IRBuilder, counts: Sequence[Any], begin: Any, end: Any) -> list[tuple[Any, Any]]:
+    """Which units of each launch, of so many, are those of a job from begin to end: one launch after the other."""
+    first, found = const(0), []
+    for units in counts:
+        last = add(b, first, units)
+        found.append((b.sub(maximum(b, begin, first), first), b.sub(minimum(b, end, last), first)))
+        first = last
+    return found
+
+
+def side_by_side(b: ir.IRBuilder, counts: Sequence[Any], begin: Any, end: Any) -> list[tuple[Any, Any]]:
+    """The same where a part of a job is as large a part of each launch: neighbours in memory belong to one thread."""
+    total = reduce(partial(add, b), counts)
+    return [(b.sdiv(mul(b, begin, units), total), b.sdiv(mul(b, end, units), total)) for units in counts]
 
 
 def parallel_for(module: ir.Module) -> Any:

@@ -20,8 +20,10 @@ def weight_of(e: Expr) -> int:
 
 
 def touched_bytes(kernel: Kernel) -> int:
-    """Bytes of all that a kernel reads and writes, as if each element were touched once."""
-    return sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)
+    """Bytes of all that a kernel reads and writes, as if each element were touched once, and of what kernels touch that
+    store the rest of its results."""
+    own = sum(estimate(buffer.size) * buffer.dtype.size for buffer in kernel.buffers)
+    return own + max((s.beside for s in kernel.stores), default=0)
 
 
 def is_in_memory(kernel: Kernel, target: Target) -> bool:
