@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphflow.compiler.llvm.ahead import Ahead
-from graphflow.compiler.llvm.jam import TURNS
+from graphflow.compiler.llvm.jam import Jam
 from graphflow.compiler.llvm.panel_choose import (
     PANEL_REGISTERS,
     PANEL_SLACK,
+    ROWS,
     Turns,
     panel_lanes,
     panel_turns,
@@ -67,7 +68,7 @@ class Schedule:
     units: Size
     unit_weight: int
     tile: Loop | None = None
-    jam: Loop | None = None
+    jam: Jam | None = None
     inner: Loop | None = None
     stream: Store | None = None  # the store that goes past the caches
     panel: tuple[Expr, ...] = ()  # reductions whose totals lie in memory
@@ -117,15 +118,13 @@ def in_strips(
     )  # fmt: skip
 
 
-def in_runs(
-    rows: tuple[Loop, ...], lane: Loop, loop: Loop, vectors: int, weight: int, stream: Store | None
-) -> Schedule:
+def in_runs(rows: tuple[Loop, ...], lane: Loop, jam: Jam, vectors: int, weight: int, stream: Store | None) -> Schedule:
     """Units are runs of turns of the jammed loop; `weight` is that of one turn."""
-    length = min(SQUARE, -(-max(estimate(loop.extent), 1) // TURNS) * TURNS)
+    length = min(SQUARE // jam.turns, -(-max(estimate(jam.loop.extent), 1) // jam.turns)) * jam.turns
     per_unit = max(UNIT_WEIGHT // (length * weight), 1)
-    units = ceildiv(product(tuple(one.extent for one in rows)) * ceildiv(loop.extent, length), per_unit)
+    units = ceildiv(product(tuple(one.extent for one in rows)) * ceildiv(jam.loop.extent, length), per_unit)
     return Schedule(
-        rows, lane, vectors, per_unit, 0, units, length * weight * per_unit, jam=loop, stream=stream, square=(length, 0)
+        rows, lane, vectors, per_unit, 0, units, length * weight * per_unit, jam=jam, stream=stream, square=(length, 0)
     )  # fmt: skip
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from graphflow.compiler.llvm.code import splat
 from graphflow.compiler.llvm.draw import random_number
-from graphflow.compiler.llvm.lanes import condition, conjunction, wide_index
+from graphflow.compiler.llvm.lanes import Turns, condition, conjunction, turn_conditions, wide_index
 from graphflow.compiler.llvm.memory import from_memory, load, load_scalar, store_scalar, store_vectors
 from graphflow.compiler.llvm.quotient import Divisor, divisor, quotient
 from graphflow.compiler.llvm.scope import Scope, loop_variables
-from graphflow.compiler.llvm.tile import load_tile
+from graphflow.compiler.llvm.tile import load_tile, reads_zeros
 from graphflow.compiler.llvm.values import Values, element_type
-from graphflow.compiler.loops.ir import Expr, Store, variables_of
+from graphflow.compiler.loops.ir import Condition, Expr, Store, variables_of
 from graphflow.core.dim import Size
 from graphflow.core.dtype import DType, int64
 
@@ -90,17 +90,36 @@ def emit_position(e: Expr, scope: Scope) -> Any:
 
 def emit_guard(e: Expr, scope: Scope) -> Any:
     """Both branches are values; memory is touched only where the conditions hold."""
+    turns = turn_conditions(e.data, scope) if is_wide(e, scope) else None
+    if turns is not None:
+        return _guarded_turns(e, scope, turns)
     holds: Any = None
     for c in e.data:
         holds = conjunction(scope.builder, holds, condition(c, scope), scope)
-    inner = scope.child(scope.builder, {}, scope.lanes)
-    inner.guard, inner.guard_of = holds, tuple(map(variables_of, e.data))
+    inner = guarded(scope, holds, e.data)
     b = scope.builder
     if not is_wide(e, scope):
         return b.select(holds, value(e.args[0], inner), value(e.args[1], scope))
     then, otherwise = spread(e.args[0], inner), spread(e.args[1], scope)
     masks = holds if isinstance(holds, list) else [holds] * len(then)
     return [b.select(m, x, y) for m, x, y in zip(masks, then, otherwise, strict=True)]
+
+
+def _guarded_turns(e: Expr, scope: Scope, turns: Turns) -> list[Any]:
+    """A guard that is the same for all lanes of each vector of a tile."""
+    inner, otherwise = guarded(scope, turns, e.data), e.args[1]
+    then = spread(e.args[0], inner)
+    is_zero = otherwise.kind == "const" and str(otherwise.data) == "0.0"
+    if is_zero and e.args[0].kind == "load" and reads_zeros(inner, e.args[0].data[1]):
+        return then
+    return list(map(scope.builder.select, turns.hold, then, spread(otherwise, scope)))
+
+
+def guarded(scope: Scope, holds: Any, conditions: tuple[Condition, ...]) -> Scope:
+    """A scope inside of one, which runs where conditions hold."""
+    inner = scope.child(scope.builder, {}, scope.lanes)
+    inner.guard, inner.guard_of = holds, tuple(map(variables_of, conditions))
+    return inner
 
 
 def emit_load(e: Expr, scope: Scope) -> Any:

@@ -1,6 +1,6 @@
 """Which row loop is unrolled and jammed: several of its turns are computed at once because they read the same elements.
 
-    for i1 in 56:                                           for i1 in 56, TURNS at a time:
+    for i1 in 56:                                           for i1 in 56, some turns at a time:
       for i2 in 64:                                           for i2 in 64, a vector at a time:
         b2[64*i1 + i2] = sum(r3 < 3: b0[64*i1 + 64*r3 + i2] * b1[64*r3 + i2])
 
@@ -11,16 +11,26 @@ ACM Transactions on Programming Languages and Systems 16, 1994).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product as cartesian
+from typing import TYPE_CHECKING
 
 from graphflow.compiler.loops.guards import clear_of_guards
 from graphflow.compiler.loops.ir import Expr, Kernel, Loop, sizes_in, walk
 from graphflow.core.dim import Size, coefficient, estimate
 
-__all__ = ["TURNS", "WRITTEN_OUT", "jammed"]
+if TYPE_CHECKING:
+    from graphflow.compiler.llvm.target import Target
 
-TURNS = 4
-"""Turns at once: their running values, and what they read, are in registers on every target."""
+__all__ = ["WRITTEN_OUT", "Jam", "jammed", "written_out"]
+
+TURNS, MANY_TURNS = 4, 8
+"""The most turns at once: their running values, and what they read, are in registers; MANY_TURNS where there are
+MANY_REGISTERS, since so many running values hide the latency of a multiply-add."""
+
+MANY_REGISTERS = 32
 
 WRITTEN_OUT = 25
 """Elements of a window, all of whose loads stand in the code."""
@@ -29,21 +39,47 @@ LEAST_SHARED = 1 / 4
 """The share of all loads that has to be saved."""
 
 
-def jammed(kernel: Kernel, exprs: list[Expr], lane: Loop | None) -> Loop | None:
+@dataclass(frozen=True)
+class Jam:
+    """A row loop, and how many of its turns are computed at once."""
+
+    loop: Loop
+    turns: int
+
+    @property
+    def rest(self) -> int | None:
+        """Turns that are left over, if that is known."""
+        return self.loop.extent % self.turns if isinstance(self.loop.extent, int) else None
+
+
+def jammed(kernel: Kernel, exprs: list[Expr], lane: Loop | None, target: Target) -> Jam | None:
     """The row loop to jam; None where that saves too little, or the code could not be written."""
     reductions = [e for e in exprs if e.kind == "reduce"]
     if lane is None or len(kernel.loops) < 2 or not reductions:
         return None
-    loop = kernel.loops[-2]
-    if estimate(loop.extent) < TURNS or not _is_simple(kernel, exprs, lane, loop):
+    jam = Jam(kernel.loops[-2], turns_at_once(kernel.loops[-2].extent, target))
+    if estimate(jam.loop.extent) < TURNS or not _is_simple(kernel, exprs, lane, jam.loop):
         return None
-    if clear_of_guards(kernel, lane, loop, TURNS) is None:
+    if clear_of_guards(kernel, lane, jam.loop, jam.turns) is None:
         return None
-    if not all(_is_written_out(e) and {lane.symbol, loop.symbol} <= e.vars for e in reductions):
+    if not all(_is_known(e) and {lane.symbol, jam.loop.symbol} <= e.vars for e in reductions):
         return None
-    apart = sum(_turns(e) * len(_loads(e)) for e in reductions)
-    together = sum(_distinct(e, load, loop) for e in reductions for load in _loads(e))
-    return loop if together <= (1 - LEAST_SHARED) * TURNS * apart else None
+    apart = sum(_turns(e.data[1]) * len(_loads(e)) for e in reductions)
+    together = sum(_distinct(e, load, jam) for e in reductions for load in _loads(e))
+    return jam if together <= (1 - LEAST_SHARED) * jam.turns * apart else None
+
+
+def turns_at_once(extent: Size, target: Target) -> int:
+    """As many as there are registers for, and so many that all blocks of them have about the same number."""
+    if not isinstance(extent, int):
+        return TURNS
+    most = MANY_TURNS if target.vector_registers >= MANY_REGISTERS else TURNS
+    return max(TURNS, -(-extent // max(1, -(-extent // most))))
+
+
+def written_out(loops: Sequence[Loop]) -> int:
+    """How many of the loops of a window, the last ones, are written out: all of them, if their elements are few."""
+    return max(n for n in range(len(loops) + 1) if n == 0 or _turns(loops[-n:]) <= WRITTEN_OUT)
 
 
 def _is_simple(kernel: Kernel, exprs: list[Expr], lane: Loop, loop: Loop) -> bool:
@@ -58,16 +94,13 @@ def _is_simple(kernel: Kernel, exprs: list[Expr], lane: Loop, loop: Loop) -> boo
     return all(coefficient(size, one.symbol) is not None for size in sizes for one in (loop, lane))
 
 
-def _is_written_out(e: Expr) -> bool:
-    """Whether a reduction has so few elements that none of its loops is one in the code."""
-    return all(isinstance(loop.extent, int) for loop in e.data[1]) and 0 < _turns(e) <= WRITTEN_OUT
+def _is_known(e: Expr) -> bool:
+    """Whether it is known which elements a reduction has."""
+    return all(isinstance(loop.extent, int) for loop in e.data[1]) and _turns(e.data[1]) > 0
 
 
-def _turns(e: Expr) -> int:
-    turns = 1
-    for loop in e.data[1]:
-        turns *= estimate(loop.extent)
-    return turns
+def _turns(loops: Sequence[Loop]) -> int:
+    return math.prod(estimate(loop.extent) for loop in loops)
 
 
 def _loads(e: Expr) -> list[Size]:
@@ -75,10 +108,14 @@ def _loads(e: Expr) -> list[Size]:
     return [x.data[1] for x in walk([e.args[0]]) if x.kind == "load"]
 
 
-def _distinct(e: Expr, index: Size, loop: Loop) -> int:
-    """How many different elements TURNS turns of a loop read at an index of a reduction, for one lane."""
-    steps = [c for one in (loop, *e.data[1]) if isinstance(c := coefficient(index, one.symbol), int)]
-    turns = [range(TURNS), *(range(estimate(one.extent)) for one in e.data[1])]
+def _distinct(e: Expr, index: Size, jam: Jam) -> int:
+    """How many elements the turns at once read at an index of a reduction, for one lane: each that a turn of the loops
+    which are not written out reads counts once."""
+    loops, inner = e.data[1], written_out(e.data[1])
+    around, within = loops[: len(loops) - inner], loops[len(loops) - inner :]
+    steps = [c for one in (jam.loop, *within) if isinstance(c := coefficient(index, one.symbol), int)]
+    turns = [range(jam.turns), *(range(estimate(one.extent)) for one in within)]
     if len(steps) < len(turns):
-        return TURNS * _turns(e)
-    return len({sum(s * n for s, n in zip(steps, turn, strict=True)) for turn in cartesian(*turns)})
+        return jam.turns * _turns(loops)
+    different = {sum(s * n for s, n in zip(steps, turn, strict=True)) for turn in cartesian(*turns)}
+    return _turns(around) * len(different)

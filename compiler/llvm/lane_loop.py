@@ -9,7 +9,6 @@ from llvmlite import ir
 
 from graphflow.compiler.llvm.bounds import first_whole, whole_blocks
 from graphflow.compiler.llvm.code import const, first_lanes
-from graphflow.compiler.llvm.jam import TURNS
 from graphflow.compiler.llvm.scope import Lanes, Scope, open_loop
 from graphflow.compiler.loops.ir import Loop, Store
 
@@ -35,7 +34,7 @@ def emit_lanes(
     stop = scope.size(lane.extent) if stop is None else stop
     if stream is not None:
         first = first_whole(scope, stream, lane, start, stop)
-        emit_masked(scope, body, lane, start, first, jam)
+        emit_masked(scope, body, lane, start, first, jam, vectors)
         start = first
     block = width if jam is not None else width * vectors
     whole = whole_blocks(scope, start, stop, block)
@@ -46,13 +45,19 @@ def emit_lanes(
             body(main.scope)
     if isinstance(whole, ir.Constant) and isinstance(stop, ir.Constant) and whole.constant == stop.constant:
         return
-    emit_masked(scope, body, lane, whole, stop, jam)
+    emit_masked(scope, body, lane, whole, stop, jam, vectors)
 
 
 def emit_masked(
-    scope: Scope, body: Callable[[Scope], None], lane: Loop, start: Any, stop: Any, jam: Loop | None
+    scope: Scope,
+    body: Callable[[Scope], None],
+    lane: Loop,
+    start: Any,
+    stop: Any,
+    jam: Loop | None = None,
+    turns: int = 1,
 ) -> None:
-    """Single vectors (one for each turn that is jammed), of whose lanes only those before `stop` count."""
+    """Single vectors (one for each of the turns that are jammed), of whose lanes only those before `stop` count."""
     width = scope.function.width
     left = stop.constant - start.constant if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant) else None
     if jam is None and left is not None and 0 < left < width:
@@ -61,6 +66,6 @@ def emit_masked(
         return
     with open_loop(scope, start, stop, width, lane.symbol) as rest:
         mask = first_lanes(rest.scope.builder, rest.scope.builder.sub(stop, rest.index), width)
-        masks, tile = ([mask], None) if jam is None else ([mask] * TURNS, jam.symbol)
+        masks, tile = ([mask], None) if jam is None else ([mask] * turns, jam.symbol)
         rest.scope.lanes = Lanes(lane.symbol, width, len(masks), masks, tile)
         body(rest.scope)

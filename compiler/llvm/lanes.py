@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -9,12 +11,21 @@ from llvmlite import ir
 from graphflow.compiler.llvm.code import I32, I64, add, any_lane, const, first_lanes, mul, splat, undefined
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.loops.ir import Condition
-from graphflow.core.dim import coefficient
+from graphflow.core.dim import Dim, Symbol, coefficient
 
 __all__ = [
-    "active", "allowed", "condition", "conjunction", "row_start", "tile_masks", "tile_stride",
-    "wide_index",
+    "Turns", "active", "allowed", "condition", "conjunction", "row_start", "tile_masks", "tile_stride",
+    "turn_conditions", "turns_allowed", "wide_index", "with_constants",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A guard of a tile that says the same to all lanes of a vector: whether it holds for each, and what that depends
+    on."""
+
+    hold: tuple[Any, ...]
+    variables: frozenset[Symbol]
 
 
 def wide_index(size: Any, scope: Scope) -> list[Any]:
@@ -67,8 +78,7 @@ def active(scope: Scope, vector: int) -> Any:
     walk: Scope | None = scope
     while walk is not None:
         if walk.guard is not None:
-            own = isinstance(walk.guard, list) and walk.lanes is scope.lanes
-            one = walk.guard[vector] if own else splat(b, _for_any_lane(b, walk.guard), width)
+            one = _mask_of(b, walk.guard, vector if walk.lanes is scope.lanes else None, width)
             mask = one if mask is None else b.and_(mask, one)
         walk = walk.parent
     return mask
@@ -94,9 +104,64 @@ def allowed(scope: Scope) -> Any:
     return result
 
 
+def turns_allowed(scope: Scope) -> Turns | None:
+    """For each vector of a tile the condition under which it may touch memory, where one guard says the same to all of
+    its lanes; None where there is no guard, or are others."""
+    walk: Scope | None = scope
+    result: Turns | None = None
+    while walk is not None:
+        if walk.guard is not None:
+            if result is not None or not isinstance(walk.guard, Turns) or walk.lanes is not scope.lanes:
+                return None
+            result = walk.guard
+        walk = walk.parent
+    return result
+
+
+def _mask_of(b: Any, guard: Any, vector: int | None, width: int) -> Any:
+    """What a guard allows the lanes of one of its vectors, or (None) other lanes."""
+    if vector is not None and isinstance(guard, list):
+        return guard[vector]
+    one = guard.hold[vector] if vector is not None and isinstance(guard, Turns) else _for_any_lane(b, guard)
+    return splat(b, one, width)
+
+
 def _for_any_lane(b: Any, guard: Any) -> Any:
     """A guard, or whether that of any lane holds, as one condition."""
+    if isinstance(guard, Turns):
+        return functools.reduce(b.or_, guard.hold)
     return any_lane(b, guard) if isinstance(guard, list) else guard
+
+
+def with_constants(index: Any, scope: Scope) -> Any:
+    """An index with the numbers of loops that are written out."""
+    for symbol in loop_variables(index):
+        value, step = scope.variable(symbol), coefficient(index, symbol)
+        if isinstance(value, ir.Constant) and step is not None:
+            index = index + step * (value.constant - Dim((((symbol,), 1),)))
+    return index
+
+
+def turn_conditions(conditions: tuple[Condition, ...], scope: Scope) -> Turns | None:
+    """Whether conditions hold for each vector of a tile, if they say the same to all of its lanes."""
+    lanes = scope.lanes
+    if lanes is None or lanes.tile is None:
+        return None
+    if any(coefficient(c.at, lanes.symbol) != 0 or coefficient(c.at, lanes.tile) is None for c in conditions):
+        return None
+    places, steps = ([f(c.at, scope) for c in conditions] for f in (with_constants, tile_stride))
+    variables = frozenset(symbol for place in places for symbol in loop_variables(place))
+    home, rows = scope.home(variables), [*zip(conditions, places, steps, strict=True)]
+    hold = (_turn_holds([(c, at + n * step) for c, at, step in rows], home) for n in range(lanes.vectors))
+    return Turns(tuple(hold), variables)
+
+
+def _turn_holds(parts: list[tuple[Condition, Any]], home: Scope) -> Any:
+    """Whether the parts hold, each at an index; where windows of several turns meet, that is computed once."""
+    b, key = home.builder, ("holds", *((at, c.low, c.high) for c, at in parts))
+    if key not in home.values:
+        home.values[key] = functools.reduce(b.and_, (_holds(c, home.size(at), b, home, 0) for c, at in parts))
+    return home.values[key]
 
 
 def condition(c: Condition, scope: Scope) -> Any:

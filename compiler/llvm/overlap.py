@@ -113,5 +113,5 @@ class _Stores:
 
     def rest(self) -> None:
         """What stands before and behind the blocks."""
-        emit_masked(self.row, self.body, self.lane, const(0), self.first, None)
-        emit_masked(self.row, self.body, self.lane, self.after, self.extent, None)
+        emit_masked(self.row, self.body, self.lane, const(0), self.first)
+        emit_masked(self.row, self.body, self.lane, self.after, self.extent)

@@ -14,8 +14,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import I32, add, const, first_lanes, maximum, minimum, undefined
-from graphflow.compiler.llvm.emit import is_wide, spread, value, values_of
+from graphflow.compiler.llvm.code import I32, add, const, first_lanes, maximum, minimum, splat, undefined
+from graphflow.compiler.llvm.emit import guarded, is_wide, spread, value, values_of
+from graphflow.compiler.llvm.jam import written_out
+from graphflow.compiler.llvm.lanes import Turns, turn_conditions
 from graphflow.compiler.llvm.memory import fetch_ahead
 from graphflow.compiler.llvm.reduction_law import Law, State
 from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
@@ -129,16 +131,23 @@ class Task:
         return self._run(bare, list(self.loops), start, wide=False)[0][-1]
 
     def _run(self, scope: Scope, loops: list[Loop], states: list[State], wide: bool) -> list[State]:
-        """All loops around one element; few turns are written out."""
+        """All loops around one element; few turns are written out, and what turns of a jammed loop share."""
         count = product(tuple(loop.extent for loop in loops))
         if isinstance(count, int) and count == 0:
             return states
         if isinstance(count, int) and count <= UNROLLED and not self.stops:
-            for turn in cartesian(*(range(static(loop.extent)) for loop in loops)):
-                fixed = {loop.symbol: const(n) for loop, n in zip(loops, turn, strict=True)}
-                states = self._take(scope.child(scope.builder, fixed, scope.lanes), states, wide)
-            return states
+            return self._each(scope, loops, states, wide)
+        if scope.lanes is not None and scope.lanes.tile is not None and not self.stops:
+            around = len(loops) - written_out(loops)
+            return self._nest(scope, loops[:around], states, lambda s, x: self._each(s, loops[around:], x, wide))
         return self._nest(scope, loops, states, lambda inner, s: self._turn(inner, s, wide))
+
+    def _each(self, scope: Scope, loops: list[Loop], states: list[State], wide: bool) -> list[State]:
+        """All elements of known loops, written out."""
+        for turn in cartesian(*(range(static(loop.extent)) for loop in loops)):
+            fixed = {loop.symbol: const(n) for loop, n in zip(loops, turn, strict=True)}
+            states = self._take(scope.child(scope.builder, fixed, scope.lanes), states, wide)
+        return states
 
     def _turn(self, scope: Scope, states: list[State], wide: bool) -> list[State]:
         if wide:
@@ -146,6 +155,10 @@ class Task:
         return self._take(scope, states, wide)
 
     def _take(self, scope: Scope, states: list[State], wide: bool) -> list[State]:
+        conditions = self.law.conditions(self.body)
+        turns = turn_conditions(conditions, scope) if wide and conditions else None
+        if turns is not None:
+            return self._take_turns(scope, states, turns)
         k = values_of(scope, self.law.dtype)
         factors = _factors(self.law, self.body)
         if factors and k.has_fma:
@@ -153,6 +166,16 @@ class Task:
             return [[k.fma(x, y, s[0])] for s, (x, y) in zip(states, rows, strict=True)]
         elements = self.element(scope, wide)
         return [self._with(k, s, x) for s, x in zip(states, elements, strict=True)]
+
+    def _take_turns(self, scope: Scope, states: list[State], turns: Turns) -> list[State]:
+        """The states with an element each, of those vectors of a tile for which a guard around it holds."""
+        inner = guarded(scope, turns, self.law.conditions(self.body))
+        taken = replace(self, body=self.body.args[0])._take(inner, states, wide=True)
+        masks = [splat(scope.builder, hold, x[0].type.count) for hold, x in zip(turns.hold, states, strict=True)]
+        return [
+            [scope.builder.select(mask, new, old) for new, old in zip(*both, strict=True)]
+            for mask, *both in zip(masks, taken, states, strict=True)
+        ]
 
     def _with(self, k: Values, state: State, element: State) -> State:
         return (self.law.take if self.in_order else self.law.join)(k, state, element)

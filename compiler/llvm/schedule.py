@@ -70,9 +70,9 @@ def make_schedule(kernel: Kernel, target: Target) -> Schedule:
         if stream is None:
             return cut
         return replace(cut, aligned=_aligned(exprs, tile, width), down=not reads_rows(kernel, lane, tile))
-    jam = jammed(kernel, exprs, lane)
+    jam = jammed(kernel, exprs, lane, target)
     if jam is not None and lane is not None:
-        stream = tiles_past_caches(kernel, lane, jam, width, target)
+        stream = tiles_past_caches(kernel, lane, jam.loop, width, target)
         return in_runs(rows[:-1], lane, jam, _vectors(exprs, lane, width), weight, stream)
     vectors = _vectors(exprs, lane, width)
     stream = rows_past_caches(kernel, lane, width * vectors, target)

@@ -29,6 +29,10 @@ TURN = Symbol("turn", bound=2)
 TURN_VAR = Dim((((TURN,), 1),))
 
 
+ZEROS = ir.Constant(ir.VectorType(I64, 8), None)
+"""As many bytes as a vector has on any target."""
+
+
 @dataclass(frozen=True)
 class Aside:
     """Where a tile's vectors go instead of their buffer: the first of them, and elements from one to the next."""
@@ -78,7 +82,7 @@ class Function:
         self.beside: dict[Any, Any] = {}  # what else is done in the loop of a reduction, block by block
         self.side_by_side = False  # whether lanes are short rows, each reduced along itself
         self.turns: dict[int, Size] = {}  # scratch with room for two rows, and the elements of one
-        self.nothing: Any = None  # an address that may be read where an element may not
+        self.nothing: Any = None  # where zeros, a vector of them, may be read where elements may not
 
 
 class Scope:
@@ -96,7 +100,8 @@ class Scope:
         )
         self.values: dict[Any, Any] = {}
         self.sizes: dict[Size, Any] = {}
-        self.guard: Any = None  # the condition under which this scope runs, besides the lanes' mask
+        # The condition under which this scope runs, besides the lanes' mask: one, a list of masks, or Turns.
+        self.guard: Any = None
         self.guard_of: tuple[frozenset[Symbol], ...] = ()  # the variables of each part of that condition
 
     def guards(self, variables: frozenset[Symbol]) -> bool:
@@ -218,8 +223,8 @@ def root_scope(b: Any, buffers: int, args: Any, dims: Any, symbols: dict[str, in
     """The scope of a function, with the pointers of a kernel's buffers loaded; `skip` others stand before them."""
     pointers = [b.load(at(b, args, const(n + skip), PTR), typ=PTR) for n in range(buffers)]
     function = Function(b.function, dims, pointers, symbols)
-    function.nothing = b.alloca(I64)
-    b.store(const(0), function.nothing)
+    function.nothing = b.alloca(ZEROS.type)
+    b.store(ZEROS, function.nothing)
     return Scope(None, b, {}, None, function)
 
 

@@ -13,12 +13,11 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I32, any_lane, at, const, masked_load, mul, prefetch, splat
-from graphflow.compiler.llvm.lanes import active, tile_stride
+from graphflow.compiler.llvm.lanes import Turns, active, tile_stride, turns_allowed, with_constants
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.tile_ahead import BlockAhead, RowsAhead
 from graphflow.compiler.llvm.values import memory_type
-from graphflow.core.dim import Dim, coefficient
 from graphflow.core.dtype import DType
 
 __all__ = ["load_tile", "transpose"]
@@ -38,6 +37,10 @@ def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
     assert linear is not None, "a tile's indices are linear"
     assert scope.lanes is not None
     b, step, stride = scope.builder, linear[1], tile_stride(index, scope)
+    turns = turns_allowed(scope)
+    if step == 1 and turns is not None:
+        own = scope.lanes.mask or [None] * scope.lanes.vectors
+        return _rows(scope, buffer, index, dtype, own, _any_turn(scope, turns) if stride == 0 else turns)
     masks = [active(scope, n) for n in range(scope.lanes.vectors)]
     if stride == 0 and step == 1:
         return _rows(scope, buffer, index, dtype, [_any_of(scope, masks)]) * len(masks)
@@ -51,6 +54,21 @@ def load_tile(scope: Scope, buffer: int, index: Any, dtype: DType) -> list[Any]:
         column = _columns(scope, buffer, index, dtype, [_any_of(scope, _across(b, masks))])[0]
         return [_broadcast_lane(b, column, n) for n in range(len(masks))]
     return gather(scope, buffer, index, dtype)
+
+
+def reads_zeros(scope: Scope, index: Any) -> bool:
+    """Whether each row of a tile is there for itself, and those that guards do not let be read are zeros."""
+    linear = scope.lane_offset(index)
+    return linear is not None and linear[1] == 1 and tile_stride(index, scope) != 0 and turns_allowed(scope) is not None
+
+
+def _any_turn(scope: Scope, turns: Turns) -> Turns:
+    """All turns may read where any of them may."""
+    home = scope.home(turns.variables)
+    key = ("any", *map(id, turns.hold))
+    if key not in home.values:
+        home.values[key] = functools.reduce(home.builder.or_, turns.hold)
+    return Turns((home.values[key],) * len(turns.hold), turns.variables)
 
 
 def _any_of(scope: Scope, masks: Sequence[Any]) -> Any:
@@ -68,22 +86,30 @@ def _across(b: Any, masks: list[Any]) -> list[Any]:
     return masks if masks[0] is None else transpose(b, masks)
 
 
-def _rows(scope: Scope, buffer: int, index: Any, dtype: DType, masks: Sequence[Any]) -> list[Any]:
+def _rows(
+    scope: Scope, buffer: int, index: Any, dtype: DType, masks: Sequence[Any], turns: Turns | None = None
+) -> list[Any]:
     """Vectors along the lanes, one a row; where windows of several rows meet, each vector is loaded once."""
     stride = tile_stride(index, scope)
-    place = _with_constants(scope, index)
-    return [_row(scope, buffer, place + n * stride, dtype, mask) for n, mask in enumerate(masks)]
+    place = with_constants(index, scope)
+    return [_row(scope, buffer, place + n * stride, dtype, mask, turns, n) for n, mask in enumerate(masks)]
 
 
-def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any) -> Any:
-    home = scope.home(frozenset(loop_variables(place)), wide=True, masked=mask is not None)
+def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any, turns: Turns | None, n: int) -> Any:
+    """The vector at a place; zeros where turn n may not read it."""
+    variables, may = frozenset(loop_variables(place)), None if turns is None else turns.hold[n]
+    if turns is not None:
+        variables |= turns.variables
+    home = scope.home(variables, wide=True, masked=mask is not None and turns is None)
     assert home.lanes is not None
-    key = ("row", buffer, place, id(mask))
+    key = ("row", buffer, place, id(mask), id(may))
     if key not in home.values:
         constant = sum(c for monomial, c in place.terms if not monomial)
         kind = ir.VectorType(memory_type(dtype), home.lanes.width)
         start = address(home, buffer, place - constant, dtype)
         pointer = at(home.builder, start, const(constant), memory_type(dtype))
+        if may is not None:
+            pointer = home.builder.select(may, pointer, home.function.nothing)
         home.values[key] = _load(home.builder, pointer, kind, mask, dtype)
     return home.values[key]
 
@@ -97,15 +123,6 @@ def _scalars(scope: Scope, buffer: int, index: Any, stride: Any, dtype: DType, m
             pointer = b.select(any_lane(b, [mask]), pointer, scope.function.nothing)
         found.append(b.load(pointer, typ=memory_type(dtype), align=dtype.size))
     return found
-
-
-def _with_constants(scope: Scope, index: Any) -> Any:
-    """An index with the numbers of loops that are written out."""
-    for symbol in loop_variables(index):
-        value, step = scope.variable(symbol), coefficient(index, symbol)
-        if isinstance(value, ir.Constant) and step is not None:
-            index = index + step * (value.constant - Dim((((symbol,), 1),)))
-    return index
 
 
 def _columns_across(scope: Scope, buffer: int, index: Any, dtype: DType, masks: list[Any]) -> list[Any]:

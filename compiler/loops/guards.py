@@ -24,6 +24,11 @@ class Clear:
     first: tuple[Size, ...]
     stop: tuple[Size, ...]
 
+    @property
+    def guards(self) -> bool:
+        """Whether there are any guards."""
+        return bool(self.conditions or self.first or self.stop)
+
 
 def clear_of_guards(kernel: Kernel, lane: Loop, loop: Loop, turns: int) -> Clear | None:
     """From which turns of a row loop on every guard holds, in all lanes, for so many turns; None if there is no
