@@ -28,6 +28,7 @@ from graphflow.compiler.plan import Plan, plan
 from graphflow.compiler.program import TensorProgram, verify
 from graphflow.compiler.simplify import simplify
 from graphflow.compiler.split import split
+from graphflow.compiler.trim import trim
 from graphflow.core.node import Node
 from graphflow.core.type import TensorType
 
@@ -51,6 +52,7 @@ TENSOR_PASSES = (
     Pass("factor", factor),  # what products of a sum have in common, once
     Pass("join", join),  # sums of many products as one product
     Pass("split", split),  # long reductions in two stages
+    Pass("trim", trim),  # no products with wide padding
     Pass("border", border),  # padding beside what is padded, where kernels store that
 )
 """From program to program."""
