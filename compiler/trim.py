@@ -3,28 +3,28 @@
     Conv(Pad(x: [2, 33, 33, 256], 12 pixels around), w: [3, 3, 256, 256], dilations=(12, 12))
 
 is nine convolutions of parts of x, one beside the other: 12 x 12 windows in each corner have pixels under four taps
-only, and those in the middle under all nine.  That leaves 57 % of the products, and no padded image.
+only, and those in the middle under all nine.  That leaves 57 % of the products, and no padded image.  The gradient of
+such a filter, ConvFilter(Pad(x), g), is one of each tap, summed over the windows in which the tap meets a pixel.
 
-Assumes: a simplified program.  Guarantees: the same values; zero times a tap that is not finite is NaN, and is added.
+Assumes: a simplified program.  Guarantees: the same values; zero times what is not finite is NaN, and is added.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from itertools import product as cartesian
-from typing import Any
 
 from graphflow.compiler.program import TensorProgram
 from graphflow.compiler.rewrite import rewrite
 from graphflow.core.dim import estimate, product
 from graphflow.core.node import Node
 from graphflow.core.op import broadcast_node
-from graphflow.core.type import is_static, static
-from graphflow.ops.contract import WINOGRAD, conv
+from graphflow.core.type import Shape, is_static, static
+from graphflow.ops.contract import WINOGRAD, conv, conv_filter
 from graphflow.ops.elementwise import add
 from graphflow.ops.reduce import reduce_sum
 from graphflow.ops.view import concat, reshape, strided_slice
@@ -35,7 +35,7 @@ LEAST_RUN = 4
 """Fewer windows beside each other take as long as so many: a tile of few rows waits for its sums."""
 
 TAP_COST = 32
-"""As many windows as it takes to pack a tap for a part."""
+"""A tap of a part costs as much as so many windows besides: it is packed."""
 
 LEAST_SAVED = 1 << 24
 """Multiply-adds to save, which are worth the launches of more kernels, and compiling them."""
@@ -60,6 +60,10 @@ class Run:
         return max(self.stop - self.start, LEAST_RUN) * len(self.taps)
 
 
+Runs = Sequence[Sequence[Run]]
+"""Those of each axis."""
+
+
 def runs_along(pixels: int, low: int, windows: int, taps: int, dilation: int) -> list[Run]:
     """The runs of an axis of so many pixels, with `low` before them and so many windows, one pixel apart."""
     first = [low - tap * dilation for tap in range(taps)]  # the first window that has a pixel under each tap
@@ -74,58 +78,79 @@ def runs_along(pixels: int, low: int, windows: int, taps: int, dilation: int) ->
 
 
 def trim(program: TensorProgram) -> TensorProgram:
-    """The program with parts for convolutions of images in wide padding, where that saves enough."""
+    """The program with parts for what reads images in wide padding, where that saves enough."""
     return rewrite(program, trimmed, name="trim")
 
 
 def trimmed(node: Node) -> Node | None:
-    """A convolution as one of each part of the image, with the taps that meet pixels; None for any other node."""
-    if node.op.name != "Conv":
-        return None
-    padded, w = node.inputs
-    axes, dilations = len(node.attrs["strides"]), node.attrs["dilations"]
-    if padded.op.name != "Pad" or not _pads_space(padded, axes) or set(node.attrs["strides"]) != {1}:
-        return None
-    x, space = padded.inputs[0], slice(1, axes + 1)
-    sizes = (*x.shape[space], *node.shape[space], *padded.attrs["low"][space], *w.shape)
-    if not is_static(sizes) or not node.dtype.is_floating:
-        return None
-    lows, windows = (tuple(map(static, s[space])) for s in (padded.attrs["low"], node.shape))
-    taps = tuple(map(static, w.shape[:axes]))
-    runs = [*map(runs_along, map(static, x.shape[space]), lows, windows, taps, dilations)]
-    if not _pays(node, runs, taps):
-        return None
-    return _joined([_part(x, w, some, dilations) for some in cartesian(*runs)], [len(r) for r in runs], 1)
+    """A convolution, or the gradient of its filter, in parts; None where they do not pay, and for any other node."""
+    if node.op.name == "Conv":
+        return _convolution(node, *node.inputs)
+    return _filter_gradient(node, *node.inputs) if node.op.name == "ConvFilter" else None
 
 
-def _pads_space(pad: Node, axes: int) -> bool:
+def _convolution(node: Node, padded: Node, w: Node) -> Node | None:
+    axes = len(node.attrs["strides"])
+    runs = _runs(node, padded, node.shape[1 : axes + 1], w.shape[:axes])
+    if runs is None or not is_static(w.shape):
+        return None
+    packed = math.prod(sum(len(run.taps) for run in some) for some in runs)
+    if not _pays(node, runs, _counts(w.shape[:axes]), packed, static(product(w.shape[axes:]))):
+        return None
+    zeros = reduce_sum.node(w * 0, axes=(w.ndim - 2,))  # of each tap, for all channels out
+    parts = [_part(node, padded.inputs[0], w, zeros, some) for some in cartesian(*runs)]
+    return _joined(parts, [*map(len, runs)], 1)
+
+
+def _filter_gradient(node: Node, padded: Node, g: Node) -> Node | None:
+    window = node.attrs["window"]
+    axes, channels = len(window), node.shape[len(window) :]
+    runs = _runs(node, padded, g.shape[1 : axes + 1], window)
+    if runs is None or not is_static(channels):
+        return None
+    met = [{tap for run in some for tap in run.taps} for some in runs]
+    if [*map(len, met)] != [*window] or not _pays(node, runs, window, math.prod(window), static(product(channels))):
+        return None
+    zeros = {some: _zeros_of(g, some) for some in cartesian(*runs)}
+    parts = [_tap(node, padded.inputs[0], g, zeros, tap) for tap in cartesian(*map(range, window))]
+    return _joined(parts, window, 0)
+
+
+def _runs(node: Node, padded: Node, windows: Shape, taps: Shape) -> Runs | None:
+    """The runs of each axis of windows one pixel apart over a padded image; None where they are not known."""
+    space, strides = slice(1, len(taps) + 1), node.attrs["strides"]
+    if padded.op.name != "Pad" or set(strides) != {1} or not node.dtype.is_floating or not _pads_space(padded, space):
+        return None
+    pixels, low = padded.inputs[0].shape[space], padded.attrs["low"][space]
+    if not is_static((*pixels, *low, *windows, *taps)):
+        return None
+    runs = [*map(runs_along, *map(_counts, (pixels, low, windows, taps)), node.attrs["dilations"])]
+    return runs if all(runs) and all(run.taps for some in runs for run in some) else None
+
+
+def _pads_space(pad: Node, space: slice) -> bool:
     """Whether zeros are put around the axes of space alone, and around whole pixels."""
-    sides = (pad.attrs["low"], pad.attrs["high"])
-    around = [side[n] for side in sides for n in range(pad.ndim) if not 1 <= n <= axes]
-    within = [side[n] for side in sides for n in range(1, axes + 1)]
-    return (
-        not any((*around, *pad.attrs["interior"]))
-        and str(pad.attrs["value"]) in ("0", "0.0")
-        and is_static(tuple(within))
-        and min(map(static, within)) >= 0
-    )
-
-
-def _pays(node: Node, runs: Sequence[Sequence[Run]], taps: Sequence[int]) -> bool:
-    """Whether parts take few enough multiply-adds: fewer than Winograd's filtering takes too, where that serves."""
-    w, dilations = node.inputs[1], node.attrs["dilations"]
-    if not all(runs) or not all(run.taps for some in runs for run in some):
+    sides = [list(pad.attrs[side]) for side in ("low", "high")]
+    within = tuple(n for side in sides for n in side[space])
+    others = [n for side in sides for n in (*side[: space.start], *side[space.stop :])]
+    if any((*others, *pad.attrs["interior"])) or str(pad.attrs["value"]) not in ("0", "0.0"):
         return False
-    batch, windows = estimate(product(node.shape[:1])), [some[-1].stop for some in runs]
-    parts = batch * math.prod(sum(run.products for run in some) for some in runs)
-    parts += TAP_COST * math.prod(sum(len(run.taps) for run in some) for some in runs)
+    return is_static(within) and min(map(static, within)) >= 0
+
+
+def _pays(node: Node, runs: Runs, taps: Sequence[int], packed: int, channels: int) -> bool:
+    """Whether parts take few enough multiply-adds: fewer than Winograd's filtering takes too, where that serves.
+
+    `packed`: taps of all parts; `channels`: products of a window with a tap.
+    """
+    batch, windows = estimate(node.inputs[0].shape[0]), [some[-1].stop for some in runs]
+    parts = batch * math.prod(sum(run.products for run in some) for some in runs) + TAP_COST * packed
     whole: float = (batch * math.prod(windows) + TAP_COST) * math.prod(taps)
     if tuple(taps[-2:]) == (3, 3):
         # Squares of 2 x 2 windows, which are as far apart as taps; the last ones may be halves.
-        square = [2 * _squares(n, d) / n for n, d in zip(windows[-2:], dilations[-2:], strict=True)]
-        whole *= min(1.0, math.prod(square) / WINOGRAD)
-    each = static(product(w.shape[len(taps) :]))
-    return parts * LEAST_GAIN <= whole and (whole - parts) * each >= LEAST_SAVED
+        ways = zip(windows[-2:], node.attrs["dilations"][-2:], strict=True)
+        whole *= min(1.0, math.prod(2 * _squares(n, d) / n for n, d in ways) / WINOGRAD)
+    return parts * LEAST_GAIN <= whole and (whole - parts) * channels >= LEAST_SAVED
 
 
 def _squares(windows: int, dilation: int) -> int:
@@ -134,36 +159,59 @@ def _squares(windows: int, dilation: int) -> int:
     return whole * dilation + min(left, dilation)
 
 
-def _part(x: Node, w: Node, runs: Sequence[Run], dilations: Sequence[int]) -> Node:
-    """The convolution by the taps that meet pixels, and zero times the others, which are NaN where a tap is not
-    finite."""
-    axes = len(runs)
+def _part(node: Node, x: Node, w: Node, zeros: Node, runs: Sequence[Run]) -> Node:
+    """The convolution of some windows by the taps that meet pixels there, and zero times the others."""
+    axes, dilations = len(runs), node.attrs["dilations"]
     reach = [run.stop - run.start + (len(run.taps) - 1) * d for run, d in zip(runs, dilations, strict=True)]
-    image = _box(x, (0, *(run.pixel for run in runs)), (x.shape[0], *reach))
-    own = _box(w, [run.taps.start for run in runs], [len(run.taps) for run in runs])
+    image = _box(x, 1, [run.pixel for run in runs], reach)
+    own = _box(w, 0, [run.taps.start for run in runs], [len(run.taps) for run in runs])
     y = conv.node(image, own, strides=(1,) * axes, dilations=dilations)
-    zeros = reduce_sum.node(w * 0, axes=(w.ndim - 2,))  # of each tap, for all channels out
-    others = [_box(zeros, tap, (1,) * axes) for tap in _other_taps(w, runs)]
-    if not others:
+    taps = cartesian(*map(range, _counts(w.shape[:axes])))
+    left = [_box(zeros, 0, tap, (1,) * axes) for tap in taps if not _meets(tap, runs)]
+    return _with(y, left, (*(1,) * (axes + 1), *y.shape[axes + 1 :]))
+
+
+def _tap(node: Node, x: Node, g: Node, zeros: Mapping[tuple[Run, ...], Node], tap: Sequence[int]) -> Node:
+    """The gradient of one tap, of the windows in which it meets a pixel, and zero times those of the others."""
+    axes, rows = len(tap), [*zip(*zeros, strict=True)]
+    own = [[run for run in dict.fromkeys(some) if n in run.taps] for n, some in zip(tap, rows, strict=True)]
+    ways = [*zip(tap, own, node.attrs["dilations"], strict=True)]
+    size = [some[-1].stop - some[0].start for _, some, _ in ways]
+    image = _box(x, 1, [some[0].pixel + (n - some[0].taps.start) * d for n, some, d in ways], size)
+    incoming = _box(g, 1, [some[0].start for some in own], size)
+    ones = (1,) * axes
+    y = conv_filter.node(image, incoming, window=ones, strides=ones, dilations=ones)
+    left = [zero for runs, zero in zeros.items() if not _meets(tap, runs)]
+    return _with(y, left, (*ones, *y.shape[axes:-2], 1, y.shape[-1]))
+
+
+def _zeros_of(g: Node, runs: Sequence[Run]) -> Node:
+    """Zero times the gradients of some windows, added up: [*groups, o]."""
+    part = _box(g, 1, [run.start for run in runs], [run.stop - run.start for run in runs])
+    return reduce_sum.node(part * 0, axes=tuple(range(len(runs) + 1)))
+
+
+def _meets(tap: Sequence[int], runs: Sequence[Run]) -> bool:
+    """Whether a tap has pixels in some windows."""
+    return all(n in run.taps for n, run in zip(tap, runs, strict=True))
+
+
+def _with(y: Node, zeros: Sequence[Node], shape: Shape) -> Node:
+    """y and zeros, each of so many elements, broadcast to it; NaN stays NaN."""
+    if not zeros:
         return y
-    pixel = (1,) * (axes + 1)
-    nothing = reshape.node(reduce(add.node, others), shape=(*pixel, *y.shape[axes + 1 :]))
-    return add.node(y, broadcast_node(nothing, y.shape))
+    return add.node(y, broadcast_node(reshape.node(reduce(add.node, zeros), shape=shape), y.shape))
 
 
-def _other_taps(w: Node, runs: Sequence[Run]) -> Iterator[tuple[int, ...]]:
-    """The taps that meet no pixel."""
-    for tap in cartesian(*(range(static(n)) for n in w.shape[: len(runs)])):
-        if not all(n in run.taps for n, run in zip(tap, runs, strict=True)):
-            yield tap
+def _box(x: Node, axis: int, begin: Sequence[int], shape: Sequence[int]) -> Node:
+    """Part of x along the axes from one on, all of the others."""
+    before, rest = (0,) * axis, (0,) * (x.ndim - axis - len(begin))
+    whole = (*x.shape[:axis], *shape, *x.shape[axis + len(begin) :])
+    return strided_slice.node(x, begin=(*before, *begin, *rest), stride=(1,) * x.ndim, shape=whole)
 
 
-def _box(x: Node, begin: Sequence[Any], shape: Sequence[Any]) -> Node:
-    """Part of x along the first axes, all of the others."""
-    rest = x.ndim - len(begin)
-    return strided_slice.node(
-        x, begin=(*begin, *(0,) * rest), stride=(1,) * x.ndim, shape=(*shape, *x.shape[len(begin) :])
-    )
+def _counts(sizes: Shape) -> tuple[int, ...]:
+    return tuple(map(static, sizes))
 
 
 def _joined(parts: Sequence[Node], counts: Sequence[int], axis: int) -> Node:
