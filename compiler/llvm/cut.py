@@ -15,7 +15,6 @@ from graphflow.compiler.llvm.jam import Jam
 from graphflow.compiler.llvm.panel_choose import (
     PANEL_REGISTERS,
     PANEL_SLACK,
-    ROWS,
     Turns,
     panel_lanes,
     panel_turns,
