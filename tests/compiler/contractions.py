@@ -145,6 +145,17 @@ def matmul_spec(m: Size, n: Size, k: Size, ta: bool = False, tb: bool = False, d
     return Contraction(dtype, (), (Axis(m, a_m, 0),), Axis(n, 0, b_n), (Axis(k, a_k, b_k),))
 
 
+def apart(a: np.ndarray, stride: int) -> np.ndarray:
+    """The rows of a matrix in memory, each `stride` elements after the one before, and nothing behind the last."""
+    rows, columns = a.shape
+    return np.pad(a, ((0, 0), (0, stride - columns))).ravel()[: (rows - 1) * stride + columns]
+
+
+def with_rows_apart(spec: Contraction, stride: int) -> Contraction:
+    """A product whose A lies as `apart` has it."""
+    return replace(spec, m=(replace(spec.m[0], a=stride),))
+
+
 def batched_spec(batch: Size, m: int, n: int, k: int, tb: bool, dtype: str = "float32") -> Contraction:
     """C[i] = A[i] @ B[i], B stored [n, k] if `tb`."""
     b_n, b_k = (k, 1) if tb else (1, n)

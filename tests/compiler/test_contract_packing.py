@@ -22,11 +22,12 @@ from tests.compiler.contractions import (
     ORDERS,
     TARGETS,
     Kernel,
+    apart,
     check,
-    check_matmul,
     guarded,
     matmul_spec,
     random,
+    with_rows_apart,
 )
 
 
@@ -41,16 +42,20 @@ def test_staged_and_packed() -> None:
         check(Kernel(spec, wide), a, b, (a.T if ta else a) @ b, k)
 
 
-def test_rows_staged_for_parts_of_k() -> None:
-    """A k that is split, or cut into blocks, has all row panels of a part side by side."""
+@pytest.mark.parametrize("m, n, k, stride", [(90, 1610, 3001, 3072), (640, 1610, 700, 768), (641, 1610, 203, 0)])
+def test_rows_staged_for_parts_of_k(m: int, n: int, k: int, stride: int) -> None:
+    """A k that is cut into blocks has all row panels of a block side by side; the rows crowd, or lie side by side."""
     small = replace(HOST, l1_bytes=4096, l2_bytes=1 << 14)
-    for m, n, k, ta in ((90, 1610, 3001, False), (640, 1610, 700, False), (641, 1610, 203, True)):
-        plan = make_plan(matmul_spec(m, n, k, ta=ta, tb=True), small)
+    a = random((m, k), seed=1)
+    stored = apart(a, stride) if stride else a.T.copy()
+    for tb in (False, True):
+        spec = matmul_spec(m, n, k, ta=not stride, tb=tb)
+        spec = with_rows_apart(spec, stride) if stride else spec
+        plan = make_plan(spec, small)
         assert plan.staged == "panels"
         assert plan.stage_parts > 1
-        check_matmul(m, n, k, ta, True, target=small)
-        a, b = random((k, m) if ta else (m, k), seed=1), random((k, n), seed=2)
-        check(Kernel(matmul_spec(m, n, k, ta=ta), small), guarded(a, True), guarded(b, True), (a.T if ta else a) @ b, k)
+        b = random((n, k) if tb else (k, n), seed=2)
+        check(Kernel(spec, small), guarded(stored, True), guarded(b, True), a @ (b.T if tb else b), k)
 
 
 def test_staged_windows_of_one_channel() -> None:
@@ -129,17 +134,19 @@ def test_a_tile_of_few_columns(target: str, tb: bool) -> None:
 
 
 @pytest.mark.parametrize("target", ["host", "small caches", "avx2"])
-def test_blocks_of_k(target: str) -> None:
-    """Rows copied beforehand, columns by the unit; sums stay in scratch from block to block."""
+@pytest.mark.parametrize("m, n, k, stride", [(300, 1606, 600, 1024), (280, 1600, 450, 450), (301, 1606, 601, 601)])
+def test_blocks_of_k(m: int, n: int, k: int, stride: int, target: str) -> None:
+    """Columns are copied by the unit, rows beforehand where they crowd; sums stay in scratch from block to block."""
     limited = replace(TARGETS[target], l1_bytes=8192, l2_bytes=1 << 15)
-    for m, n, k in ((300, 1606, 600), (280, 1600, 450)):
-        plan = make_plan(matmul_spec(m, n, k), limited)
-        assert plan.staged == "panels"
-        assert plan.k_blocks > 1
-        a, b = random((m, k)), random((k, n), seed=3)
-        kernel = Kernel(matmul_spec(m, n, k), limited)
-        check(kernel, guarded(a, True), guarded(b, False), a @ b, k)
-        assert kernel(a, b).tobytes() == kernel(a, b, ORDERS["backwards"]).tobytes()
+    spec = with_rows_apart(matmul_spec(m, n, k), stride)
+    plan = make_plan(spec, limited)
+    assert plan.staged == ("panels" if stride == 1024 else "")
+    assert plan.local
+    assert plan.k_blocks > 1
+    a, b = random((m, k)), random((k, n), seed=3)
+    kernel, stored = Kernel(spec, limited), apart(a, stride)
+    check(kernel, guarded(stored, True), guarded(b, False), a @ b, k)
+    assert kernel(stored, b).tobytes() == kernel(stored, b, ORDERS["backwards"]).tobytes()
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 300])

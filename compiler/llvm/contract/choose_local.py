@@ -24,16 +24,19 @@ from graphflow.core.dim import estimate
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.target import Target
 
-# In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them, and to
-# fetch a byte of a step of either panel from beyond L2: from a copy, and from where it always was in memory.
-PACK_COST = 1.0
-TURN_COST = 1.5
+# In steps of a tile: to pack a step of a column panel, beside a tile's products or (columns apart) before them.
+PACK_COST = 1.5
+TURN_COST = 2.0
+# And to fetch a byte of a step of either panel from beyond L2: from a copy, along rows from the last cache or from
+# memory, and from memory where each step lies in a page of its own.
 COPY_COST = 1 / 480
+NEAR_COST = 1 / 720
+ROW_COST = 1 / 240
 FAR_COST = 1 / 120
 # Tiles that are shared out well though they are not cut along k.
 ENOUGH_TILES = 32
 # The share of packing in the work of units from which on several readers of B share a copy.
-SHARE_LEAST = 1 / 16
+SHARE_LEAST = 3 / 32
 
 
 def local_plan(plan: Plan, target: Target) -> Plan | None:
@@ -55,9 +58,8 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
     units = units_worth(2 * batch * m * n * k)
     pack = PACK_COST if plan.spec.n.b == 1 else TURN_COST
     if is_far(n * k * plan.bytes, target):
-        pack += plan.width * plan.bytes * FAR_COST
-    far = has_far_steps(plan, target) or (m + n) * k * plan.bytes > target.l3_bytes
-    fetch = plan.rows * plan.bytes * (COPY_COST if staged else FAR_COST if far else 0.0)
+        pack += plan.width * plan.bytes * ROW_COST
+    fetch = plan.rows * plan.bytes * (COPY_COST if staged else row_cost(plan, m, n, k, target))
 
     def cost(cut: tuple[int, int]) -> float:
         """Of packing B, of fetching A and of the last unit to finish, beside the products."""
@@ -70,15 +72,25 @@ def local_plan(plan: Plan, target: Target) -> Plan | None:
     return replace(plan, row_block=rows, column_block=columns, asks_ahead=ahead)
 
 
+def row_cost(plan: Plan, m: int, n: int, k: int, target: Target) -> float:
+    """Of fetching a byte of A where it lies."""
+    if has_far_steps(plan, target):
+        return FAR_COST
+    if (m * k + n * k + m * n) * plan.bytes > target.l3_bytes:
+        return ROW_COST
+    return NEAR_COST if m * k * plan.bytes > target.l2_bytes // 2 else 0.0
+
+
 def local_blocks(plan: Plan, row_panels: int, column_panels: int, target: Target) -> Iterator[tuple[int, int]]:
     """(row panels, column panels) of a unit: L2 keeps what it reads of A in a block of k, and its sums."""
-    most = max(1, target.l2_bytes // 2 // (plan.rows * plan.block_depth * plan.bytes))
+    panel = plan.rows * plan.block_depth * plan.bytes
+    most = max(1, target.l2_bytes // 2 // panel)
     least = -(-row_panels // most)
     for columns in sorted({even(column_panels, 1 << i) for i in range(column_panels.bit_length())}):
         sums = columns * plan.slot * plan.bytes if plan.k_blocks > 1 else 0
         for count in range(least, min(row_panels, least + TARGET_UNITS) + 1):
             rows = even(row_panels, -(-row_panels // count))
-            if columns == 1 or rows * sums <= target.l2_bytes * 3 // 4:
+            if columns == 1 or rows * (panel + sums) <= target.l2_bytes * 7 // 8:
                 yield rows, columns
 
 
@@ -107,7 +119,7 @@ def has_far_steps(plan: Plan, target: Target) -> bool:
 
 
 def distant_rows(plan: Plan, target: Target) -> bool:
-    """Whether rows of A lie so that reading a tile's in place is slow: in few cache sets, or each in its own page."""
+    """Whether rows of A lie so that reading a tile's in place is slow: in few cache sets, or each step in its page."""
     run, inner = plan.run, plan.k[-1]
     if not isinstance(run.a, int) or estimate(plan.spec.n.extent) < PANEL_READERS * plan.width:
         return False
@@ -115,5 +127,4 @@ def distant_rows(plan: Plan, target: Target) -> bool:
         return len(plan.groups) == 1 and len(plan.k) == 1 and has_far_steps(plan, target)
     if inner.a != 1 or run.a == 0:
         return False
-    stride = abs(run.a) * plan.bytes
-    return crowds(plan.rows, stride, target) or is_far(estimate(plan.row_count) * stride, target)
+    return crowds(plan.rows, abs(run.a) * plan.bytes, target)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 # Elements that one unit of the last launch reads, where k is split.
 REDUCE_ELEMENTS = 32768
 # One part in so many of all vectors has to be idle in the last column panel for a tile of fewer.
-EDGE_LEAST = 32
+EDGE_LEAST = 64
 # To tell the cost of small products, known in cycles, as flops.
 FLOPS_PER_CYCLE = 32
 
