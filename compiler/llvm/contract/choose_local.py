@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -127,4 +128,8 @@ def distant_rows(plan: Plan, target: Target) -> bool:
         return len(plan.groups) == 1 and len(plan.k) == 1 and has_far_steps(plan, target)
     if inner.a != 1 or run.a == 0:
         return False
-    return crowds(plan.rows, abs(run.a) * plan.bytes, target)
+    stride = abs(run.a) * plan.bytes
+    # A panel of B takes three quarters of L1.
+    crowded = plan.rows * math.gcd(stride, SET_BYTES) > target.l1_bytes // 4
+    far = is_far(estimate(plan.row_count) * stride, target)
+    return crowds(plan.rows, stride, target) or (far and crowded)
