@@ -58,7 +58,9 @@ PREFETCH_CYCLES = 220
 def make_plan(spec: Contraction, target: Target) -> Plan:
     """Decide everything. Sizes that are symbolic are judged by their hints."""
     plan = shaped_plan(spec, target)
-    return replace(plan, prefetches=tuple(prefetches(plan, target)))
+    tiled = not (plan.dots or plan.sweep or plan.splits > 1)
+    beside = tiled and spec.beside > target.l2_bytes // 2
+    return replace(plan, prefetches=tuple(prefetches(plan, target)), asks_beside=beside)
 
 
 def prefetches(plan: Plan, target: Target) -> Iterator[Prefetch]:

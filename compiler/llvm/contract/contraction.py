@@ -32,7 +32,7 @@ class Contraction:
     The element of A is at `a_offset` plus the sum of index * axis.a, that of B likewise; strides may be 0 or negative.
     `m` axes do not move in B (b = 0), `n` does not move in A (a = 0).  So many contractions of a step, `readers`, can
     share a packed copy of B; with EVERY_STEP those of all steps can.  The epilogue stores to argument `streams` of a
-    launch past the caches, if that begins at a multiple of PIECE bytes.
+    launch past the caches, if that begins at a multiple of PIECE bytes; it reads `beside` bytes that lie like C.
     """
 
     dtype: str
@@ -44,6 +44,7 @@ class Contraction:
     b_offset: Size = 0
     readers: int = 1
     streams: int | None = None
+    beside: int = 0
 
     @property
     def is_kept(self) -> bool:

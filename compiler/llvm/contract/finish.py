@@ -52,7 +52,7 @@ class EpiloguePoint:
     `row` is `index` as one row-major number over all batch and m axes: where C is dense, `value` belongs at element
     `row * n + lane`.  `count` is the number of valid lanes, None for all of them.  `entry` writes to the function's
     entry block: load pointers and sizes there, once, since LLVM may not move loads across the stores of the loop.
-    `streams`: whether it goes past the caches.
+    `streams`: whether it goes past the caches.  `asks`: there are no sums yet; memory is asked for what will be read.
     """
 
     entry: ir.IRBuilder
@@ -64,15 +64,26 @@ class EpiloguePoint:
     value: ir.Value
     count: ir.Value | None
     streams: bool = False
+    asks: bool = False
 
 
 Epilogue = Callable[[ir.IRBuilder, EpiloguePoint], None]
 
 
 def emit_finish(
-    module: ir.Module, name: str, plan: Plan, size: SizeEmitter, epilogue: Epilogue, partial_start: Size
+    module: ir.Module,
+    name: str,
+    plan: Plan,
+    size: SizeEmitter,
+    epilogue: Epilogue,
+    partial_start: Size,
+    *,
+    asks: bool = False,
 ) -> ir.Function:
-    """The function `finish`; partial results lie `partial_start` bytes into the workspace."""
+    """The function `finish`; partial results lie `partial_start` bytes into the workspace.
+
+    With `asks` the one to call some time before, which asks memory for what `finish` will read.
+    """
     with part_function(module, name, ARGUMENTS, size) as code:
         args, _, values, batch, outer, start, first, last, lane, columns, split = code.function.args
         b, finisher = code.b, Finisher(code, plan, args, epilogue, partial_start)
@@ -92,9 +103,12 @@ def emit_finish(
                 return finisher.store_partial(split, flat, lane, columns, source)
             index = unravel(b, number, flat_extents if plan.gathered else extents[-1])
             index = index if plan.gathered else (*outer_index, *index)
-            return finisher.finish((*batch_index, *index), flat, lane, columns, finisher.reader(source), streams)
+            index = (*batch_index, *index)
+            if asks:
+                return finisher.finish(index, flat, lane, columns, lambda v: zeros(finisher.vector), asks=True)
+            return finisher.finish(index, flat, lane, columns, finisher.reader(source), streams)
 
-        for streams in ways_to_store(code, plan, args):
+        for streams in [False] if asks else ways_to_store(code, plan, args):
             with loop(b, first, last) as row:
                 finish_row(row, streams)
     return code.function
@@ -142,6 +156,7 @@ class Finisher:
         columns: ir.Value,
         value: Callable[[ir.Value], ir.Value],
         streams: bool = False,
+        asks: bool = False,
     ) -> None:
         """Call the epilogue for the vectors of a row: once in the code for whole ones, once for a partial one."""
         code, plan, b, n = self.code, self.plan, self.code.b, self.plan.spec.n.extent
@@ -149,7 +164,7 @@ class Finisher:
 
         def hand_on(v: ir.Value, count: ir.Value | None) -> None:
             place = add(b, lane, mul(b, v, const(plan.lanes)))
-            point = EpiloguePoint(code.entry, self.args, code.dims, index, row, place, value(v), count, streams)
+            point = EpiloguePoint(code.entry, self.args, code.dims, index, row, place, value(v), count, streams, asks)
             self.epilogue(b, point)
 
         if not isinstance(n, int) or n >= plan.lanes:

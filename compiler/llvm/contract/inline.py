@@ -30,7 +30,7 @@ from graphflow.compiler.llvm.code import (
     unravel,
     zeros,
 )
-from graphflow.compiler.llvm.contract.finish import PACKED, EpiloguePoint, emit_finish, ways_to_store
+from graphflow.compiler.llvm.contract.finish import PACKED, EpiloguePoint, ways_to_store
 from graphflow.compiler.llvm.contract.k_loops import Sums, sum_over
 from graphflow.compiler.llvm.contract.pack import Packer, block_columns, sizes
 from graphflow.compiler.llvm.contract.plan import Plan
@@ -106,11 +106,9 @@ class Inline:
     def __init__(self, emitter: Emitter, weight: int):
         self.emitter, self.plan, self.element = emitter, emitter.plan, emitter.element
         plan = self.plan
-        self.finish = None
-        if weight * plan.rows * plan.vectors > EPILOGUES:
-            self.finish = emit_finish(
-                emitter.module, emitter.name + ".finish", plan, emitter.emit_size, emitter.epilogue, 0
-            )
+        through_memory = weight * plan.rows * plan.vectors > EPILOGUES
+        self.finish = emitter.finishing(".finish") if through_memory else None
+        self.asking = emitter.finishing(".beside", asks=True) if plan.asks_beside else None
 
     def emit(self) -> None:
         """The loops over units and their batch indices."""
@@ -186,6 +184,8 @@ class Inline:
         # A panel starts at its first column times the depth.
         source = at(b, places[1], mul(b, lane, code.size(plan.depth)) if plan.packed else lane, self.element)
         vectors = -(-width // plan.lanes)
+        if self.asking is not None:
+            self.call(code, self.asking, batch[0], rows, columns)
         sums = self.sums(code, replace(plan, rows=height, vectors=vectors), (a, source), width)
         self.hand_on(code, batch, row, lane, sums, width)
 
@@ -251,6 +251,17 @@ class Inline:
             r, v = divmod(n, vectors)
             place = at(b, scratch, const(r * plan.width + v * plan.lanes), self.element)
             b.store(value, place, align=plan.lanes * plan.bytes)
-        rows = (const(0), row, const(0), const(len(sums) // vectors))
-        arguments = (code.function.args[0], code.dims, scratch, batch, *rows, lane, const(columns), const(0))
-        b.call(self.finish, arguments)
+        self.call(code, self.finish, batch, (row, len(sums) // vectors), (lane, columns))
+
+    def call(
+        self,
+        code: Code,
+        function: ir.Function | None,
+        batch: ir.Value,
+        rows: tuple[ir.Value, int],
+        columns: tuple[ir.Value, int],
+    ) -> None:
+        """Call `finish`, or what asks before it, for a tile: its first row and how many, its first column likewise."""
+        args, scratch = code.function.args[0], code.function.args[4]
+        places = (const(0), rows[0], const(0), const(rows[1]), columns[0], const(columns[1]), const(0))
+        code.b.call(function, (args, code.dims, scratch, batch, *places))

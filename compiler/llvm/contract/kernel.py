@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import first_lanes
+from graphflow.compiler.llvm.code import first_lanes, prefetch
 from graphflow.compiler.llvm.contract.emit import Axis, Contraction, EpiloguePoint, emit_contraction
 from graphflow.compiler.llvm.contract.finish import FREE_ARGUMENTS
 from graphflow.compiler.llvm.contract.shape import FEW_ROWS
 from graphflow.compiler.llvm.contract.stream import store_streamed, streamed
 from graphflow.compiler.llvm.emit import store_all, value
+from graphflow.compiler.llvm.memory import address
 from graphflow.compiler.llvm.scope import Function, Lanes, Scope, root_scope
 from graphflow.compiler.llvm.target import Target
 from graphflow.compiler.llvm.weight import weight_of
-from graphflow.compiler.loops.ir import Contract, Kernel, Loop, walk
+from graphflow.compiler.loops.ir import Contract, Expr, Kernel, Loop, walk
 from graphflow.core.dim import Size, Symbol, coefficient, estimate, substitute
 
 __all__ = ["Memory", "emit_contract"]
@@ -57,6 +59,8 @@ def emit_contract(
     free = {loop.symbol: 0 for loop in (*kernel.loops, *contract.k)}
     a_offset, b_offset = (_without(index, free) for index in index_of)
     streams = streamed(kernel, last, target)
+    exprs = walk([s.value for s in kernel.stores])
+    beside = {e.data[0]: e for e in exprs if e.kind == "load" and coefficient(e.data[1], last.symbol) == 1}
     spec = Contraction(
         contract.dtype.name,
         tuple(map(axis, batch)),
@@ -67,6 +71,7 @@ def emit_contract(
         b_offset,
         contract.readers[0 if swapped else 1],
         None if streams is None else streams.buffer + FREE_ARGUMENTS,
+        sum(estimate(kernel.buffers[number].size) * e.dtype.size for number, e in beside.items()),
     )
 
     def size(b: Any, s: Size, dims: Any) -> Any:
@@ -79,6 +84,8 @@ def emit_contract(
         width = point.value.type.count
         mask = None if point.count is None else [first_lanes(b, point.count, width)]
         scope = root.child(b, variables, Lanes(last.symbol, width, 1, mask))
+        if point.asks:
+            return _ask(scope, beside)
         for e in exprs:
             if e.kind == "sum":
                 scope.values[e] = [point.value]
@@ -88,9 +95,14 @@ def emit_contract(
         store_all(scope, [s for s in kernel.stores if s is not streams])
         return store_streamed(scope, streams, last)
 
-    exprs = walk([s.value for s in kernel.stores])
     code = emit_contraction(module, name, spec, target, size, epilogue, sum(map(weight_of, exprs)))
     return code, (a_buffer, b_buffer, Memory.PACKED, Memory.WORKSPACE, *range(len(kernel.buffers)))
+
+
+def _ask(scope: Scope, loads: Mapping[int, Expr]) -> None:
+    """Ask for what is read of each buffer, by the first lane."""
+    for buffer, e in loads.items():
+        prefetch(scope.builder, address(scope, buffer, e.data[1], e.dtype))
 
 
 def _contract_lane(kernel: Kernel, contract: Contract, target: Target) -> tuple[Loop, bool]:

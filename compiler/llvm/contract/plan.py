@@ -65,6 +65,7 @@ class Plan:
     `local`: a unit packs each block of a column panel into scratch itself, just before its row panels read it.
     `asks`: what inline code asks for before each row panel.
     `asks_ahead`: some tiles of a column panel ask for what its unit packs next.
+    `asks_beside`: while a tile computes the last of its sums, memory is asked for what the epilogue reads beside them.
     `k_blocks`: blocks of k that a unit goes through one after the other, its sums staying in scratch.
     `row_table`: where each row of the only row panel starts in A, if the rows have no common stride.
     `tile_k` are the k axes as the tile sees them, with strides in the copies where A is staged or B packed.
@@ -97,6 +98,7 @@ class Plan:
     prefetches: tuple[Prefetch, ...] = ()
     asks: tuple[Ask, ...] = ()
     asks_ahead: bool = False
+    asks_beside: bool = False
 
     @property
     def width(self) -> int:

@@ -178,19 +178,23 @@ class Emitter(Walk):
             flops = FLOPS_PER_CYCLE * unit_cycles(plan)
             units = ceildiv(plan.batch_count, plan.batch_block) * plan.row_blocks * plan.column_blocks
             return Launch(self.name, units, flops)
-        tiles = self.tile_code()
-        finish = emit_finish(
-            self.module, self.name + ".finish", plan, self.emit_size, self.epilogue, self.partial_start
-        )
+        tiles, finish = self.tile_code(), self.finishing(".finish")
+        asking = self.finishing(".beside", asks=True) if plan.asks_beside else None
         with self.launch("") as (code, number):
             unit, b = self.unit(code, number), code.b
             with (
                 self.k_blocks(code, unit) as (unit, last),
                 self.tiles(code, unit, tiles.pack) as (unit, rows, panel, out),
             ):
-                place = self.tile(code, unit, rows, panel, out, tiles)
+                lane, columns = self.columns(code, panel)
+                numbers = unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
+                arguments = [code.function.args[0], code.dims, out, *numbers]
+                if asking is not None:
+                    with b.if_then(last):
+                        b.call(asking, arguments)
+                self.tile(code, unit, rows, panel, (lane, columns), out, tiles)
                 with b.if_then(last):
-                    b.call(finish, [code.function.args[0], code.dims, out, *place])
+                    b.call(finish, arguments)
         units = plan.batch_count * plan.column_blocks * plan.row_blocks * plan.splits
         depth = estimate(plan.depth) // plan.splits
         # Of few rows a byte of B takes longer than what is computed with it.
@@ -198,15 +202,32 @@ class Emitter(Walk):
         flops = products * plan.column_block * plan.width * depth
         return Launch(self.name, units, flops, together=plan.row_blocks != 1 and plan.column_blocks != 1)
 
-    def tile(
-        self, code: Code, unit: Unit, rows: Rows, panel: ir.Value, out: ir.Value, tiles: Tiles
-    ) -> tuple[ir.Value, ...]:
-        """Compute one tile into `out`; gives the numbers that `finish` wants."""
+    def finishing(self, name: str, *, asks: bool = False) -> ir.Function:
+        """The function that takes results further, or the one that asks for what it will read."""
+        return emit_finish(
+            self.module, self.name + name, self.plan, self.emit_size, self.epilogue, self.partial_start, asks=asks
+        )
+
+    def columns(self, code: Code, panel: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The first column of a panel, and how many it has."""
         plan, b = self.plan, code.b
         lane = mul(b, panel, const(plan.width))
-        columns: ir.Value = const(plan.width)
-        if not plan.whole_columns:
-            columns = minimum(b, columns, sub(b, code.size(plan.spec.n.extent), lane))
+        if plan.whole_columns:
+            return lane, const(plan.width)
+        return lane, minimum(b, const(plan.width), sub(b, code.size(plan.spec.n.extent), lane))
+
+    def tile(
+        self,
+        code: Code,
+        unit: Unit,
+        rows: Rows,
+        panel: ir.Value,
+        across: tuple[ir.Value, ir.Value],
+        out: ir.Value,
+        tiles: Tiles,
+    ) -> None:
+        """Compute one tile, of the columns `across`, into `out`."""
+        plan, b, (lane, columns) = self.plan, code.b, across
         if not plan.local:
             offset = mul(b, lane, code.size(plan.depth if plan.packed else plan.spec.n.b))
             unit = replace(unit, b=at(b, unit.b, offset, self.element))
@@ -218,7 +239,6 @@ class Emitter(Walk):
                     self.whole_tile(code, unit, rows, panel, columns, out, tiles)
                 with otherwise:
                     self.small_tiles(code, unit, rows, columns, out, tiles)
-        return unit.batch, rows.outer, rows.start, rows.first, rows.last, lane, columns, unit.split
 
     def whole_tile(
         self, code: Code, unit: Unit, rows: Rows, panel: ir.Value, columns: ir.Value, out: ir.Value, tiles: Tiles
