@@ -229,3 +229,17 @@ def test_rows_that_are_reduced_are_no_rows_of_a_larger_space(monkeypatch):
         _, copies, slope = sess.run(fetches, {x: fed})
     np.testing.assert_array_equal(copies, [1 - fed, 1 - fed])
     np.testing.assert_array_equal(slope, -(fed == fed.min(0)).astype(np.float32))
+
+
+def test_what_shares_a_number_alone_is_not_walked_through_at_once() -> None:
+    """Adam's updates read one rate: each is a loop of its own, over as many arrays as it needs."""
+    weights = [tf.Variable(np.zeros(300, np.float32), name=f"w{n}") for n in range(4)]
+    feeds = [tf.placeholder(tf.float32, [300]) for _ in weights]
+    loss = tf.add_n([tf.reduce_sum(w * x) for w, x in zip(weights, feeds, strict=True)])
+    update = tf.train.AdamOptimizer(0.01).minimize(loss)
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        sess.run(update, dict.fromkeys(feeds, np.ones(300, np.float32)))
+        (steps,) = [e.compiled.plan.steps for fetches, e in sess.compiled() if update.name in str(fetches)]
+    large = [s for s in steps if any(str(loop.extent) == "300" for loop in s.kernel.loops)]
+    assert [len(s.kernel.stores) for s in large] == [3] * len(weights)

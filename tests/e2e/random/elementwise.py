@@ -15,6 +15,8 @@ SMOOTH = (
     "tf.tan(tf.tanh({x}))", "tf.asin(tf.tanh({x}) * 0.9)", "tf.acos(tf.tanh({x}) * 0.9)", "tf.sinh(tf.tanh({x}))",
     "tf.cosh(tf.tanh({x}))", "tf.erfc({x})", "tf.reciprocal(tf.square({x}) + 0.5)",
     "tf.nn.selu(tf.square({x}) + 0.1) * 0.5", "(tf.square({x}) + 0.5) ** -0.5", "tf.tanh({x}) ** 3",
+    "(tf.square({x}) + 0.5) ** -1.5 * 0.3", "tf.tanh({x}) ** 6", "(tf.square({x}) + 0.5) ** -3 * 0.1",
+    "(tf.square({x}) + 0.5) ** 0.5", "tf.exp(tf.tanh({x})) ** 2.5 * 0.1",
     "tf.scalar_mul(0.5, {x})", "tf.clip_by_norm({x}, 1.0)", "tf.nn.elu({x})", "tf.identity({x})",
 )  # fmt: skip
 

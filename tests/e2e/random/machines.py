@@ -28,6 +28,8 @@ THRESHOLDS = {
     "graphflow.compiler.groups.LEAST_COLUMNS": 16,
     "graphflow.compiler.final.LARGE": 0,
     "graphflow.compiler.schedule.SMALL": 256,
+    "graphflow.compiler.trim.LEAST_SAVED": 0,
+    "graphflow.compiler.trim.LEAST_GAIN": 0,
     "graphflow.compiler.split.LONG": 64,
     "graphflow.compiler.split.TALL": 256,
     "graphflow.compiler.split.BLOCK": 64,

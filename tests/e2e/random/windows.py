@@ -74,7 +74,7 @@ class Windows:
 def windows(d: Drawing, x: Image, explicit: bool = True) -> Windows:
     usual = d.chance(0.4)  # 3 x 3, one pixel further each time
     window = [3 if usual else d.choice((0, *[1, 2, 3, 3, 4, 5, 7] * 4)) for _ in range(x.axes)]
-    dilations = [1 if usual or d.chance(0.7) else 2 for _ in range(x.axes)]
+    dilations = [1 if usual or d.chance(0.7) else d.choice((2, 2, 3, 7, 12)) for _ in range(x.axes)]
     plain = usual or max(dilations) > 1
     strides = [1 if plain else d.choice((1, 1, 2, 3)) for _ in range(x.axes)]
     padding = d.choice(('"SAME"', '"SAME"', '"VALID"'))
