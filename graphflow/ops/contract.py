@@ -22,7 +22,7 @@ from graphflow.ops.elementwise import equal, select
 from graphflow.ops.leaf import constant
 from graphflow.ops.reduce import reduce_sum
 from graphflow.ops.view import iota, pad, reshape, reverse, spread, strided_slice, transpose
-from graphflow.ops.window import Sizes, interleave, phase_sizes, unwindow, window_count, windows_of
+from graphflow.ops.window import Sizes, interleave, phase_sizes, reach_of, unwindow, window_count, windows_of
 
 
 def swap_last(x: Node) -> Node:
@@ -268,7 +268,7 @@ def conv_input(g: Node, w: Node, space: Shape, strides: Sizes, dilations: Sizes,
     if any(s > 1 for s in strides) and all(d == 1 for d in dilations):
         return _conv_input_by_phases(g, w, space, strides)
     rest = (0,) * (g.ndim - axes - 1)
-    reach = tuple((static(s) - 1) * d for s, d in zip(w.shape[:axes], dilations, strict=True))
+    reach = tuple(r - 1 for r in map(reach_of, w.shape[:axes], dilations))
     interior = tuple(s - 1 for s in strides)
     high = tuple(s - spread(n, i) for s, n, i in zip(space, g.shape[1 : axes + 1], interior, strict=True))
     image = pad(g, low=(0, *reach, *rest), high=(0, *high, *rest), interior=(0, *interior, *rest))

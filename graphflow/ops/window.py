@@ -28,9 +28,14 @@ Sizes = tuple[int, ...]
 # how windows lie
 
 
+def reach_of(window: Size, dilation: int) -> Size:
+    """Elements from the first of a window to its last: none of an empty one."""
+    return (window - 1) * dilation + 1 if window != 0 else 0
+
+
 def window_count(size: Size, window: Size, stride: int, dilation: int = 1) -> Size:
     """How many windows fit along an axis; raises ShapeError when none does."""
-    reach = (window - 1) * dilation + 1
+    reach = reach_of(window, dilation)
     require(
         not (isinstance(size, int) and isinstance(reach, int) and size < reach),
         f"a window of {reach} does not fit an axis of {size}, padding included",
@@ -41,7 +46,7 @@ def window_count(size: Size, window: Size, stride: int, dilation: int = 1) -> Si
 def windows_of(x: Any, window: Sizes, strides: Sizes, dilations: Sizes, first: int = 1) -> Any:
     """Every window of x: [*before, *out, *window, *after] (NumPy)."""
     axes = len(window)
-    reach = tuple((w - 1) * d + 1 for w, d in zip(window, dilations, strict=True))
+    reach = tuple(map(static, map(reach_of, window, dilations)))
     views = np.lib.stride_tricks.sliding_window_view(x, reach, tuple(range(first, first + axes)))
     views = np.moveaxis(views, tuple(range(x.ndim, x.ndim + axes)), tuple(range(first + axes, first + 2 * axes)))
     steps = (*(slice(None, None, s) for s in strides), *(slice(None, None, d) for d in dilations))
@@ -54,7 +59,7 @@ def paddings(padding: Any, size: Size, window: int, stride: int, dilation: int =
         return padding
     if padding == "VALID":
         return 0, 0
-    reach = (window - 1) * dilation + 1
+    reach = static(reach_of(window, dilation))
     if stride == 1:
         return (reach - 1) // 2, reach - 1 - (reach - 1) // 2
     total = max((static(ceildiv(size, stride)) - 1) * stride + reach - static(size), 0)

@@ -472,3 +472,14 @@ def test_phases_of_a_transposed_convolution_may_have_no_pixels(
         feeds = {x: image, w: filters, g: small}
         forth, back = sess.run([tf.nn.conv2d(x, w, [1, stride, 1, 1], "SAME"), back], feeds)
     np.testing.assert_allclose(np.vdot(forth, small), np.vdot(image, back), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 7])
+def test_the_gradient_of_a_filter_without_pixels(dilation, monkeypatch):
+    """It is empty, however far apart its taps would be."""
+    x, g = np.ones((2, 5, 8, 3), np.float32), np.ones((2, 5, 9, 4), np.float32)
+    for interpreted in ("0", "1"):
+        monkeypatch.setenv("GRAPHFLOW_INTERPRET", interpreted)
+        y = tf.nn.conv2d_backprop_filter(x, [1, 0, 3, 4], g, [1, 1, 1, 1], "VALID", dilations=[1, 1, dilation, 1])
+        with tf.Session() as sess:
+            assert sess.run(y).shape == (1, 0, 3, 4)
