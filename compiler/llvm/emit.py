@@ -110,7 +110,8 @@ def _guarded_turns(e: Expr, scope: Scope, turns: Turns) -> list[Any]:
     inner, otherwise = guarded(scope, turns, e.data), e.args[1]
     then = spread(e.args[0], inner)
     is_zero = otherwise.kind == "const" and str(otherwise.data) == "0.0"
-    if is_zero and e.args[0].kind == "load" and reads_zeros(inner, e.args[0].data[1]):
+    # What the guard says nothing of is read where there is none.
+    if is_zero and e.args[0].kind == "load" and inner.guards(e.args[0].vars) and reads_zeros(inner, e.args[0].data[1]):
         return then
     return list(map(scope.builder.select, turns.hold, then, spread(otherwise, scope)))
 

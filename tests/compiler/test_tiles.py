@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import graphflow as tf
@@ -29,6 +29,8 @@ SHARED = {"row": (1, 1, 0), "column": (1, 0, 1), "batch": (0, 1, 1), "batch's ro
     st.sampled_from(["float32", "int64", "int8"]),
     st.booleans(),
 )
+@example("batch", (2, 64, 33), 0, 1, "float32", False)
+@example("batch's row", (3, 33, 64), 0, -2, "float32", True)
 def test_tiles_read_what_guards_leave_of_an_operand(
     name: str, shape: tuple[int, ...], axis: int, by: int, dtype: str, past: bool
 ) -> None:
