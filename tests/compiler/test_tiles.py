@@ -16,7 +16,14 @@ from graphflow.compiler.llvm.target import AVX512
 
 PAST, FINAL = "graphflow.compiler.llvm.past_caches", "graphflow.compiler.final"
 
-SHARED = {"row": (1, 1, 0), "column": (1, 0, 1), "batch": (0, 1, 1), "batch's row": (0, 1, 0), "none": (0, 0, 0)}
+SHARED = {
+    "row": (1, 1, 0),
+    "column": (1, 0, 1),
+    "batch": (0, 1, 1),
+    "batch's row": (0, 1, 0),
+    "matrix": (1, 0, 0),
+    "none": (0, 0, 0),
+}
 """For each operand beside a transpose [batch, rows, columns]: the axes along which all share an element."""
 
 
@@ -29,8 +36,8 @@ SHARED = {"row": (1, 1, 0), "column": (1, 0, 1), "batch": (0, 1, 1), "batch's ro
     st.sampled_from(["float32", "int64", "int8"]),
     st.booleans(),
 )
-@example("batch", (2, 64, 33), 0, 1, "float32", False)
-@example("batch's row", (3, 33, 64), 0, -2, "float32", True)
+@example("matrix", (2, 64, 33), 0, 1, "float32", False)
+@example("matrix", (3, 33, 64), 0, -2, "float32", True)
 def test_tiles_read_what_guards_leave_of_an_operand(
     name: str, shape: tuple[int, ...], axis: int, by: int, dtype: str, past: bool
 ) -> None:
