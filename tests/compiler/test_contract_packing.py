@@ -58,6 +58,22 @@ def test_rows_staged_for_parts_of_k(m: int, n: int, k: int, stride: int) -> None
         check(Kernel(spec, small), guarded(stored, True), guarded(b, True), a @ (b.T if tb else b), k)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("m, k, gap", [(35, 1300, 0), (96, 401, 3), (98, 700, 0), (192, 203, 5), (199, 400, 1)])
+def test_rows_side_by_side_staged_in_groups(m: int, k: int, gap: int, target: str) -> None:
+    """Whole groups of panels, panels that are left and the last rows; nothing outside of A is read."""
+    small = replace(TARGETS[target], l1_bytes=4096, l2_bytes=1 << 14)
+    for dtype in ("float32", "float64"):
+        spec = matmul_spec(m, 1610, k, ta=True, dtype=dtype)
+        spec = replace(spec, k=(replace(spec.k[0], a=m + gap),))
+        assert make_plan(spec, small).staged == "panels"
+        a, b = random((m, k), dtype, seed=1), random((k, 1610), dtype, seed=2)
+        check(Kernel(spec, small), guarded(apart(a.T, m + gap), True), guarded(b, True), a @ b, k)
+        backwards = replace(spec, k=(replace(spec.k[0], a=-m - gap),), a_offset=(k - 1) * (m + gap))
+        assert make_plan(backwards, small).staged == "panels"
+        check(Kernel(backwards, small), guarded(apart(a.T, m + gap), True), guarded(b, True), a[:, ::-1] @ b, k)
+
+
 def test_staged_windows_of_one_channel() -> None:
     """Rows and steps of k both lie side by side there, but rows of a panel may be of several runs."""
     small = replace(HOST, l1_bytes=4096, l2_bytes=1 << 14)

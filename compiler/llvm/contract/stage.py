@@ -6,15 +6,36 @@ A staged row panel is [rows][k] with padded rows, or [k][rows].
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from graphflow.compiler.llvm.code import ELEMENTS, Code, at, const, dot, load, loop, mul, sub, undefined
+from graphflow.compiler.llvm.code import (
+    ELEMENTS,
+    Code,
+    add,
+    at,
+    const,
+    dot,
+    load,
+    loop,
+    maximum,
+    minimum,
+    mul,
+    prefetch,
+    sub,
+    undefined,
+)
 from graphflow.compiler.llvm.contract.pack import flat_strides, nest, sizes
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract.plan import Plan
+
+# Row panels whose rows lie side by side that are copied together, and for how many steps of k what they read is asked
+# for ahead: each step is in a page of its own, and no processor prefetches across pages.
+STAGE_GROUP = 16
+STAGE_AHEAD = 8
 
 
 def emit_stage_rows(
@@ -101,24 +122,95 @@ def emit_stage_beside(
     code: Code,
     plan: Plan,
     stage: ir.Value,
-    row_source: Callable[[ir.Value], ir.Value],
-    whole: ir.Value,
+    source: ir.Value,
+    panels: tuple[ir.Value, ir.Value],
     span: tuple[ir.Value, ir.Value],
 ) -> None:
-    """The same where k is one axis and rows lie side by side: all rows of a step at once, if all exist (`whole`)."""
-    b, element, axis = code.b, ELEMENTS[plan.spec.dtype], plan.k[0]
-    vector = ir.VectorType(element, plan.rows)
-    starts = [row_source(const(r)) for r in range(plan.rows)]
-    with loop(b, *span) as k:
-        offset, target = mul(b, k, code.size(axis.a)), at(b, stage, mul(b, k, const(plan.rows)), element)
-        with b.if_else(whole, likely=True) as (then, otherwise):
-            with then:
-                value = load(b, at(b, starts[0], offset, element), vector, plan.bytes)
-                b.store(value, target, align=plan.bytes)
-            with otherwise:
-                for i, start in enumerate(starts):
-                    single = load(b, at(b, start, offset, element), element, plan.bytes)
-                    b.store(single, at(b, target, const(i), element), align=plan.bytes)
+    """The same where k is one axis and rows lie side by side, for the row `panels` of a group (`STAGE_GROUP`).
+
+    `source` is row 0 at k = 0.  A whole group takes a step of k together: what its panels read of a page follows each
+    other, and a line that two of them share is read once.
+    """
+    b, element, (first, end) = code.b, ELEMENTS[plan.spec.dtype], panels
+    apart = mul(b, sub(b, span[1], span[0]), const(plan.rows))
+    row = mul(b, first, const(plan.rows))
+    group = Beside(code, plan, at(b, source, row, element), stage, sub(b, code.size(plan.row_count), row), apart)
+    with b.if_else(group.has(STAGE_GROUP), likely=True) as (then, otherwise):
+        with then:
+            group.copy(STAGE_GROUP, span)
+        with otherwise, loop(b, const(0), sub(b, end, first)) as number:
+            panel = group.moved(number)
+            with b.if_else(panel.has(1), likely=True) as (inside, last):
+                with inside:
+                    panel.copy(1, span)
+                with last:
+                    panel.copy_elements(span)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Row panels of A whose rows lie side by side: where the first is, where its copy goes, how many rows are `left`.
+
+    Copies of panels are `apart` elements apart.
+    """
+
+    code: Code
+    plan: Plan
+    source: ir.Value
+    stage: ir.Value
+    left: ir.Value
+    apart: ir.Value
+
+    @property
+    def lanes(self) -> int:
+        """What is copied of each panel at once: all rows, and on to a number of lanes that is one load and store."""
+        return 1 << (self.plan.rows - 1).bit_length()
+
+    def moved(self, number: ir.Value) -> Beside:
+        """The panels from a later one on."""
+        b, element = self.code.b, ELEMENTS[self.plan.spec.dtype]
+        rows = mul(b, number, const(self.plan.rows))
+        source, stage = at(b, self.source, rows, element), at(b, self.stage, mul(b, number, self.apart), element)
+        return replace(self, source=source, stage=stage, left=sub(b, self.left, rows))
+
+    def has(self, panels: int) -> ir.Value:
+        """Whether so many panels can be copied: all that is read with their rows are rows too."""
+        return self.code.b.icmp_signed(">=", self.left, const((panels - 1) * self.plan.rows + self.lanes))
+
+    def copy(self, panels: int, span: tuple[ir.Value, ir.Value]) -> None:
+        """So many panels; lanes beyond the rows of a step are where the next one goes, so that the last has none."""
+        b, (begin, end) = self.code.b, span
+        last = maximum(b, begin, sub(b, end, const(1)))
+        self.copy_steps(panels, (begin, last), self.lanes)
+        self.copy_steps(panels, (last, end), self.plan.rows)
+
+    def copy_steps(self, panels: int, span: tuple[ir.Value, ir.Value], lanes: int) -> None:
+        """Some steps of k of so many panels, so many lanes of each."""
+        b, plan, element = self.code.b, self.plan, ELEMENTS[self.plan.spec.dtype]
+        vector, stride = ir.VectorType(element, lanes), self.code.size(plan.k[0].a)
+        lines = -(-panels * plan.rows * plan.bytes // 64) + 1  # wherever they begin
+        with loop(b, *span) as k:
+            source, stage = (
+                at(b, self.source, mul(b, k, stride), element),
+                at(b, self.stage, mul(b, k, const(plan.rows)), element),
+            )
+            for line in range(lines):
+                ahead = add(b, mul(b, const(STAGE_AHEAD), stride), const(line * 64 // plan.bytes))
+                prefetch(b, at(b, source, ahead, element))
+            for panel in range(panels):
+                value = load(b, at(b, source, const(panel * plan.rows), element), vector, plan.bytes)
+                b.store(value, at(b, stage, mul(b, const(panel), self.apart), element), align=plan.bytes)
+
+    def copy_elements(self, span: tuple[ir.Value, ir.Value]) -> None:
+        """One panel element by element; rows that do not exist are those of the last one."""
+        b, plan, element = self.code.b, self.plan, ELEMENTS[self.plan.spec.dtype]
+        with loop(b, *span) as k:
+            source = at(b, self.source, mul(b, k, self.code.size(plan.k[0].a)), element)
+            stage = at(b, self.stage, mul(b, k, const(plan.rows)), element)
+            for row in range(plan.rows):
+                existing = minimum(b, const(row), sub(b, self.left, const(1)))
+                value = load(b, at(b, source, existing, element), element, plan.bytes)
+                b.store(value, at(b, stage, const(row), element), align=plan.bytes)
 
 
 def interleaved(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:

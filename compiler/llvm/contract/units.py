@@ -35,11 +35,11 @@ from graphflow.compiler.llvm.contract.pack import (
     sizes,
 )
 from graphflow.compiler.llvm.contract.plan import SMALL_ROWS
-from graphflow.compiler.llvm.contract.stage import emit_stage_beside, emit_stage_panel
+from graphflow.compiler.llvm.contract.stage import STAGE_GROUP, emit_stage_beside, emit_stage_panel
 from graphflow.compiler.llvm.contract.sweep import emit_sweep_tile
 from graphflow.compiler.llvm.contract.tile import emit_tile
 from graphflow.compiler.llvm.contract.walk import Rows, Unit, Walk
-from graphflow.core.dim import Size, ceildiv, estimate
+from graphflow.core.dim import Size, ceildiv, estimate, product
 
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.code import SizeEmitter
@@ -118,28 +118,33 @@ class Emitter(Walk):
 
     def stage_panels(self) -> Launch:
         """The launch that copies A."""
-        plan = self.plan
+        plan, parts = self.plan, self.plan.stage_parts
+        beside = plan.k[-1].a != 1  # rows are
+        # Then neighbours find the pages of a part of k at hand; rows along k are read from end to end by one unit.
+        group, cut = (STAGE_GROUP, parts) if beside else (1, 1)
+        units = plan.batch_count, cut, ceildiv(plan.row_panels, group)
         with self.launch(".stage") as (code, number):
             b = code.b
-            batch, panel = unravel(b, number, sizes(code, [plan.batch_count, plan.row_panels]))
+            batch, first_part, block = unravel(b, number, sizes(code, units))
             index = unravel(b, batch, sizes(code, [axis.extent for axis in plan.batch]))
             offset = dot(b, index, sizes(code, [axis.a for axis in plan.batch]))
             a = at(b, self.argument(code, 0), add(b, offset, code.size(plan.spec.a_offset)), self.element)
+            panel = mul(b, block, const(group))
+            end = minimum(b, add(b, panel, const(group)), code.size(plan.row_panels))
             first = mul(b, panel, const(plan.rows))
 
             def row_source(r: ir.Value) -> ir.Value:
                 return self.row_address(code, a, add(b, first, r))
 
-            with loop(b, const(0), const(plan.stage_parts)) as part:
-                span = chunk(code, plan.k[0].extent, plan.stage_parts, part)
+            with loop(b, first_part, const(parts), cut) as part:
+                span = chunk(code, plan.k[0].extent, parts, part)
                 stage = self.panel(code, batch, panel, span)
-                if plan.k[-1].a != 1:  # then rows do
-                    whole = b.icmp_signed("<=", add(b, first, const(plan.rows)), code.size(plan.row_count))
-                    emit_stage_beside(code, plan, stage, row_source, whole, span)
+                if beside:
+                    emit_stage_beside(code, plan, stage, a, (panel, end), span)
                 else:
                     emit_stage_panel(code, plan, stage, row_source, span)
-        flops = 16 * estimate(plan.depth) * plan.rows
-        return Launch(self.name + ".stage", plan.batch_count * plan.row_panels, flops)
+        flops = 16 * estimate(plan.depth) * plan.rows * group // cut
+        return Launch(self.name + ".stage", product(units), flops)
 
     def tile_code(self) -> Tiles:
         """The functions that tiles and column panels need."""
