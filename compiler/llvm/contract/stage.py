@@ -32,8 +32,8 @@ from graphflow.compiler.llvm.contract.pack import flat_strides, nest, sizes
 if TYPE_CHECKING:
     from graphflow.compiler.llvm.contract.plan import Plan
 
-# Row panels whose rows lie side by side that are copied together, and for how many steps of k what they read is asked
-# for ahead: each step is in a page of its own, and no processor prefetches across pages.
+# Row panels whose rows lie side by side that are copied together, and how many steps of k before its use what they
+# read is asked for: each step may be in a page of its own, where prefetchers that stay within pages are of no use.
 STAGE_GROUP = 16
 STAGE_AHEAD = 8
 
@@ -126,10 +126,10 @@ def emit_stage_beside(
     panels: tuple[ir.Value, ir.Value],
     span: tuple[ir.Value, ir.Value],
 ) -> None:
-    """The same where k is one axis and rows lie side by side, for the row `panels` of a group (`STAGE_GROUP`).
+    """Copy the row `panels` of a group (`STAGE_GROUP`) where k is one axis and rows lie side by side; of k only `span`.
 
-    `source` is row 0 at k = 0.  A whole group takes a step of k together: what its panels read of a page follows each
-    other, and a line that two of them share is read once.
+    `source` is row 0 at k = 0, the stage that of the first panel; those of the others follow.  A whole group takes a
+    step of k together: what its panels read of a page follows each other, and a line that two share is read once.
     """
     b, element, (first, end) = code.b, ELEMENTS[plan.spec.dtype], panels
     apart = mul(b, sub(b, span[1], span[0]), const(plan.rows))
@@ -190,10 +190,8 @@ class Beside:
         vector, stride = ir.VectorType(element, lanes), self.code.size(plan.k[0].a)
         lines = -(-panels * plan.rows * plan.bytes // 64) + 1  # wherever they begin
         with loop(b, *span) as k:
-            source, stage = (
-                at(b, self.source, mul(b, k, stride), element),
-                at(b, self.stage, mul(b, k, const(plan.rows)), element),
-            )
+            source = at(b, self.source, mul(b, k, stride), element)
+            stage = at(b, self.stage, mul(b, k, const(plan.rows)), element)
             for line in range(lines):
                 ahead = add(b, mul(b, const(STAGE_AHEAD), stride), const(line * 64 // plan.bytes))
                 prefetch(b, at(b, source, ahead, element))
