@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
+import graphflow as tf
 from graphflow.compiler.llvm.code import I64, PTR
 from graphflow.compiler.llvm.contract import kernel
 from graphflow.compiler.program import TensorProgram
 from graphflow.core.op import OPS
 from tests.compiler.contractions import HOST, random
+from tests.e2e.random.machines import compiled_for
 from tests.harness import compile_program, feed_nodes, feed_types, run
 
 Array = np.ndarray[Any, Any]
@@ -53,3 +55,13 @@ def test_each_line_is_asked_for(depth: int, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("depth", [30, 300])
 def test_what_is_near_is_not_asked_for(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asked_of(monkeypatch, LARGE // 4, depth)[0]
+
+
+def test_what_an_epilogue_sums_up_itself_is_not_asked_for() -> None:
+    """Its places are not those of the results: here a gradient's only channel, which a softmax divides by itself."""
+    batch = HOST.l2_bytes // 2 // (50 * 4 * 3 * 4) + 38
+    x, g = random((batch, 50, 4, 3)), random((batch, 48, 2, 1), seed=1)
+    with compiled_for("host avx2"), tf.Graph().as_default(), tf.Session() as sess:
+        image, incoming = (tf.placeholder(tf.float32, v.shape) for v in (x, g))
+        w = tf.nn.conv2d_backprop_filter(image, [3, 3, 3, 1], incoming, [1, 1, 1, 1], "VALID")
+        np.testing.assert_array_equal(sess.run(tf.nn.softmax(w, 3), {image: x, incoming: g}), np.ones((3, 3, 3, 1)))

@@ -60,7 +60,9 @@ def emit_contract(
     a_offset, b_offset = (_without(index, free) for index in index_of)
     streams = streamed(kernel, last, target)
     exprs = walk([s.value for s in kernel.stores])
-    beside = {e.data[0]: e for e in exprs if e.kind == "load" and coefficient(e.data[1], last.symbol) == 1}
+    points = frozenset(loop.symbol for loop in kernel.loops)
+    loads = (e for e in exprs if e.kind == "load" and e.vars <= points)
+    beside = {e.data[0]: e for e in loads if coefficient(e.data[1], last.symbol) == 1}
     spec = Contraction(
         contract.dtype.name,
         tuple(map(axis, batch)),
