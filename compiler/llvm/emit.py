@@ -10,7 +10,7 @@ from typing import Any
 
 from graphflow.compiler.llvm.code import splat
 from graphflow.compiler.llvm.draw import random_number
-from graphflow.compiler.llvm.lanes import Turns, condition, conjunction, turn_conditions, wide_index
+from graphflow.compiler.llvm.lanes import TurnGuard, condition, conjunction, turn_conditions, wide_index
 from graphflow.compiler.llvm.memory import from_memory, load, load_scalar, store_scalar, store_vectors
 from graphflow.compiler.llvm.quotient import Divisor, divisor, quotient
 from graphflow.compiler.llvm.scope import Scope, loop_variables
@@ -105,7 +105,7 @@ def emit_guard(e: Expr, scope: Scope) -> Any:
     return [b.select(m, x, y) for m, x, y in zip(masks, then, otherwise, strict=True)]
 
 
-def _guarded_turns(e: Expr, scope: Scope, turns: Turns) -> list[Any]:
+def _guarded_turns(e: Expr, scope: Scope, turns: TurnGuard) -> list[Any]:
     """A guard that is the same for all lanes of each vector of a tile."""
     inner, otherwise = guarded(scope, turns, e.data), e.args[1]
     then = spread(e.args[0], inner)

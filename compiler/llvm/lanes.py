@@ -14,13 +14,13 @@ from graphflow.compiler.loops.ir import Condition
 from graphflow.core.dim import Dim, Symbol, coefficient
 
 __all__ = [
-    "Turns", "active", "allowed", "condition", "conjunction", "row_start", "tile_masks", "tile_stride",
+    "TurnGuard", "active", "allowed", "condition", "conjunction", "row_start", "tile_masks", "tile_stride",
     "turn_conditions", "turns_allowed", "wide_index", "with_constants",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Turns:
+class TurnGuard:
     """A guard of a tile that says the same to all lanes of a vector: whether it holds for each, and what that depends
     on."""
 
@@ -104,14 +104,14 @@ def allowed(scope: Scope) -> Any:
     return result
 
 
-def turns_allowed(scope: Scope) -> Turns | None:
+def turns_allowed(scope: Scope) -> TurnGuard | None:
     """For each vector of a tile the condition under which it may touch memory, where one guard says the same to all of
     its lanes; None where there is no guard, or are others."""
     walk: Scope | None = scope
-    result: Turns | None = None
+    result: TurnGuard | None = None
     while walk is not None:
         if walk.guard is not None:
-            if result is not None or not isinstance(walk.guard, Turns) or walk.lanes is not scope.lanes:
+            if result is not None or not isinstance(walk.guard, TurnGuard) or walk.lanes is not scope.lanes:
                 return None
             result = walk.guard
         walk = walk.parent
@@ -122,13 +122,13 @@ def _mask_of(b: Any, guard: Any, vector: int | None, width: int) -> Any:
     """What a guard allows the lanes of one of its vectors, or (None) other lanes."""
     if vector is not None and isinstance(guard, list):
         return guard[vector]
-    one = guard.hold[vector] if vector is not None and isinstance(guard, Turns) else _for_any_lane(b, guard)
+    one = guard.hold[vector] if vector is not None and isinstance(guard, TurnGuard) else _for_any_lane(b, guard)
     return splat(b, one, width)
 
 
 def _for_any_lane(b: Any, guard: Any) -> Any:
     """A guard, or whether that of any lane holds, as one condition."""
-    if isinstance(guard, Turns):
+    if isinstance(guard, TurnGuard):
         return functools.reduce(b.or_, guard.hold)
     return any_lane(b, guard) if isinstance(guard, list) else guard
 
@@ -142,7 +142,7 @@ def with_constants(index: Any, scope: Scope) -> Any:
     return index
 
 
-def turn_conditions(conditions: tuple[Condition, ...], scope: Scope) -> Turns | None:
+def turn_conditions(conditions: tuple[Condition, ...], scope: Scope) -> TurnGuard | None:
     """Whether conditions hold for each vector of a tile, if they say the same to all of its lanes."""
     lanes = scope.lanes
     if lanes is None or lanes.tile is None:
@@ -153,7 +153,7 @@ def turn_conditions(conditions: tuple[Condition, ...], scope: Scope) -> Turns | 
     variables = frozenset(symbol for place in places for symbol in loop_variables(place))
     home, rows = scope.home(variables), [*zip(conditions, places, steps, strict=True)]
     hold = (_turn_holds([(c, at + n * step) for c, at, step in rows], home) for n in range(lanes.vectors))
-    return Turns(tuple(hold), variables)
+    return TurnGuard(tuple(hold), variables)
 
 
 def _turn_holds(parts: list[tuple[Condition, Any]], home: Scope) -> Any:

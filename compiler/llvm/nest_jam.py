@@ -16,7 +16,7 @@ from functools import partial, reduce
 from typing import Any
 
 from graphflow.compiler.llvm.bounds import decoded, side_of, whole_blocks
-from graphflow.compiler.llvm.code import const, divmod_, minimum
+from graphflow.compiler.llvm.code import const, divmod_, maximum, minimum
 from graphflow.compiler.llvm.cut import Schedule
 from graphflow.compiler.llvm.emit import store_all
 from graphflow.compiler.llvm.jam import Jam
@@ -83,15 +83,12 @@ def _clear_blocks(scope: Scope, clear: Clear, jam: Jam, start: Any, whole: Any) 
     if not clear.guards:
         return start, whole
 
-    def pick(relation: str, x: Any, y: Any) -> Any:
-        return b.select(b.icmp_signed(relation, x, y), x, y)
-
     def blocks(turns: Any) -> Any:
         """As many turns or a few more, whole blocks of them."""
         return b.mul(b.sdiv(b.add(turns, const(jam.turns - 1)), const(jam.turns)), const(jam.turns))
 
-    first = reduce(partial(pick, ">"), map(scope.size, clear.first), start)
-    first = pick("<", b.add(start, blocks(b.sub(first, start))), whole)
-    last = reduce(partial(pick, "<"), map(scope.size, clear.stop), whole)
+    first = reduce(partial(maximum, b), map(scope.size, clear.first), start)
+    first = minimum(b, b.add(start, blocks(b.sub(first, start))), whole)
+    last = reduce(partial(minimum, b), map(scope.size, clear.stop), whole)
     holds = reduce(b.and_, [condition(c, scope) for c in clear.conditions], b.icmp_signed("<", first, last))
     return first, b.select(holds, b.add(first, blocks(b.sub(last, first))), first)

@@ -17,7 +17,7 @@ from llvmlite import ir
 from graphflow.compiler.llvm.code import I32, add, const, first_lanes, maximum, minimum, splat, undefined
 from graphflow.compiler.llvm.emit import guarded, is_wide, spread, value, values_of
 from graphflow.compiler.llvm.jam import written_out
-from graphflow.compiler.llvm.lanes import Turns, turn_conditions
+from graphflow.compiler.llvm.lanes import TurnGuard, turn_conditions
 from graphflow.compiler.llvm.memory import fetch_ahead
 from graphflow.compiler.llvm.reduction_law import Law, State
 from graphflow.compiler.llvm.scope import Lanes, Scope, loop_variables, open_loop
@@ -167,7 +167,7 @@ class Task:
         elements = self.element(scope, wide)
         return [self._with(k, s, x) for s, x in zip(states, elements, strict=True)]
 
-    def _take_turns(self, scope: Scope, states: list[State], turns: Turns) -> list[State]:
+    def _take_turns(self, scope: Scope, states: list[State], turns: TurnGuard) -> list[State]:
         """The states with an element each, of those vectors of a tile for which a guard around it holds."""
         inner = guarded(scope, turns, self.law.conditions(self.body))
         taken = replace(self, body=self.body.args[0])._take(inner, states, wide=True)

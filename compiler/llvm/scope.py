@@ -100,7 +100,7 @@ class Scope:
         )
         self.values: dict[Any, Any] = {}
         self.sizes: dict[Size, Any] = {}
-        # The condition under which this scope runs, besides the lanes' mask: one, a list of masks, or Turns.
+        # The condition under which this scope runs, besides the lanes' mask: one, a list of masks, or a TurnGuard.
         self.guard: Any = None
         self.guard_of: tuple[frozenset[Symbol], ...] = ()  # the variables of each part of that condition
 

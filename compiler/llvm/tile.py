@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from graphflow.compiler.llvm.code import I32, any_lane, at, const, masked_load, mul, prefetch, splat
-from graphflow.compiler.llvm.lanes import Turns, active, tile_stride, turns_allowed, with_constants
+from graphflow.compiler.llvm.lanes import TurnGuard, active, tile_stride, turns_allowed, with_constants
 from graphflow.compiler.llvm.memory import address, gather
 from graphflow.compiler.llvm.scope import Scope, loop_variables
 from graphflow.compiler.llvm.tile_ahead import BlockAhead, RowsAhead
@@ -62,13 +62,13 @@ def reads_zeros(scope: Scope, index: Any) -> bool:
     return linear is not None and linear[1] == 1 and tile_stride(index, scope) != 0 and turns_allowed(scope) is not None
 
 
-def _any_turn(scope: Scope, turns: Turns) -> Turns:
+def _any_turn(scope: Scope, turns: TurnGuard) -> TurnGuard:
     """All turns may read where any of them may."""
     home = scope.home(turns.variables)
     key = ("any", *map(id, turns.hold))
     if key not in home.values:
         home.values[key] = functools.reduce(home.builder.or_, turns.hold)
-    return Turns((home.values[key],) * len(turns.hold), turns.variables)
+    return TurnGuard((home.values[key],) * len(turns.hold), turns.variables)
 
 
 def _any_of(scope: Scope, masks: Sequence[Any]) -> Any:
@@ -87,7 +87,7 @@ def _across(b: Any, masks: list[Any]) -> list[Any]:
 
 
 def _rows(
-    scope: Scope, buffer: int, index: Any, dtype: DType, masks: Sequence[Any], turns: Turns | None = None
+    scope: Scope, buffer: int, index: Any, dtype: DType, masks: Sequence[Any], turns: TurnGuard | None = None
 ) -> list[Any]:
     """Vectors along the lanes, one a row; where windows of several rows meet, each vector is loaded once."""
     stride = tile_stride(index, scope)
@@ -95,7 +95,7 @@ def _rows(
     return [_row(scope, buffer, place + n * stride, dtype, mask, turns, n) for n, mask in enumerate(masks)]
 
 
-def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any, turns: Turns | None, n: int) -> Any:
+def _row(scope: Scope, buffer: int, place: Any, dtype: DType, mask: Any, turns: TurnGuard | None, n: int) -> Any:
     """The vector at a place; zeros where turn n may not read it."""
     variables, may = frozenset(loop_variables(place)), None if turns is None else turns.hold[n]
     if turns is not None:

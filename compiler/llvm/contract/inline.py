@@ -256,7 +256,7 @@ class Inline:
     def call(
         self,
         code: Code,
-        function: ir.Function | None,
+        function: ir.Function,
         batch: ir.Value,
         rows: tuple[ir.Value, int],
         columns: tuple[ir.Value, int],
